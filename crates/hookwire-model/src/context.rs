@@ -1,0 +1,148 @@
+//! The template context: what templates see of an event, and the default body.
+//!
+//! Invariants:
+//! - The members stand in the order `event, timestamp, object_type, model, username, request_id, data, request,
+//!   snapshots, context`; the last three and nothing else may be absent.
+//! - The default body is made from the event's text, without a tree, unless `action_data` has to be merged.
+
+use std::sync::{Arc, OnceLock};
+
+use serde_json::{Map, Value};
+
+use crate::event::push_text;
+use crate::{Event, Json};
+
+/// What templates see of an event under a rule. Made once per event and rule, and shared.
+#[derive(Debug, Clone)]
+pub struct TemplateContext {
+    event: Arc<Event>,
+    /// `data` with the rule's `action_data` under it, if there is any.
+    merged: Option<Json>,
+    root: OnceLock<Arc<Value>>,
+}
+
+/// One member of the template context.
+#[derive(Debug, Clone, Copy)]
+pub enum Member<'a> {
+    /// A string, or null.
+    Text(Option<&'a str>),
+    /// A JSON object.
+    Document(&'a Json),
+}
+
+impl TemplateContext {
+    /// The context of an event under a rule with this `action_data`.
+    pub fn new(event: Arc<Event>, action_data: &Map<String, Value>) -> Self {
+        let merged = (!action_data.is_empty()).then(|| {
+            let mut members = action_data.clone();
+            if let Value::Object(data) = event.data.tree().as_ref() {
+                // A member of both keeps its place and takes the value of `data`, as a Python dict's `update` does.
+                members.extend(data.iter().map(|(name, value)| (name.clone(), value.clone())));
+            }
+            Json::from(Value::Object(members))
+        });
+        TemplateContext { event, merged, root: OnceLock::new() }
+    }
+
+    /// The event.
+    pub fn event(&self) -> &Arc<Event> {
+        &self.event
+    }
+
+    /// `data` as templates see it.
+    pub fn data(&self) -> &Json {
+        self.merged.as_ref().unwrap_or(&self.event.data)
+    }
+
+    /// All members that are there, in order.
+    pub fn members(&self) -> impl Iterator<Item = (&'static str, Member<'_>)> {
+        let event = &*self.event;
+        let texts = [
+            ("event", Some(&*event.event)),
+            ("timestamp", Some(event.timestamp.as_str())),
+            ("object_type", Some(event.object_type.as_str())),
+            ("model", Some(event.object_type.model())),
+            ("username", event.username.as_deref()),
+            ("request_id", event.request_id.as_deref()),
+        ];
+        let documents = [
+            ("data", Some(self.data())),
+            ("request", event.request.as_ref()),
+            ("snapshots", event.snapshots.as_ref()),
+            ("context", event.context.as_ref()),
+        ];
+        let texts = texts.into_iter().map(|(name, text)| (name, Member::Text(text)));
+        texts.chain(documents.into_iter().filter_map(|(name, json)| Some((name, Member::Document(json?)))))
+    }
+
+    /// The member of this name, if it is there.
+    pub fn member(&self, name: &str) -> Option<Member<'_>> {
+        self.members().find(|(have, _)| *have == name).map(|(_, member)| member)
+    }
+
+    /// The whole context as a tree; made at the first call.
+    pub fn root(&self) -> &Arc<Value> {
+        self.root.get_or_init(|| {
+            let members = self.members().map(|(name, member)| {
+                let value = match member {
+                    Member::Text(text) => text.map_or(Value::Null, Value::from),
+                    Member::Document(json) => json.tree().as_ref().clone(),
+                };
+                (name.to_owned(), value)
+            });
+            Arc::new(Value::Object(members.collect()))
+        })
+    }
+
+    /// The whole context as compact JSON: the default body.
+    pub fn to_json(&self) -> String {
+        let mut out = String::with_capacity(self.data().as_str().len() + 512);
+        for (name, member) in self.members() {
+            out.push(if out.is_empty() { '{' } else { ',' });
+            push_text(&mut out, name);
+            out.push(':');
+            match member {
+                Member::Text(Some(text)) => push_text(&mut out, text),
+                Member::Text(None) => out.push_str("null"),
+                Member::Document(json) => out.push_str(json.as_str()),
+            }
+        }
+        out.push('}');
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{EventDefaults, EventId, Timestamp};
+
+    fn event(text: &str) -> Arc<Event> {
+        let mut new_id = || EventId::new("e").unwrap();
+        Arc::new(
+            Event::parse(text, &mut EventDefaults { now: Timestamp::UNIX_EPOCH, new_id: &mut new_id })
+                .unwrap(),
+        )
+    }
+
+    #[test]
+    fn the_default_body_has_the_members_in_order() {
+        let event = event(
+            r#"{"data":{"n": 1.0},"object_type":"dcim.site","event":"created","timestamp":"2026-01-01 00:00:00Z","username":"a\"b","snapshots":{"prechange":null}}"#,
+        );
+        let context = TemplateContext::new(event, &Map::new());
+        let json = context.to_json();
+        assert_eq!(
+            json,
+            r#"{"event":"created","timestamp":"2026-01-01 00:00:00Z","object_type":"dcim.site","model":"site","username":"a\"b","request_id":null,"data":{"n":1.0},"snapshots":{"prechange":null}}"#
+        );
+        assert_eq!(context.root().to_string(), json);
+    }
+
+    #[test]
+    fn action_data_lies_under_data() {
+        let event = event(r#"{"data":{"b":2,"c":3},"object_type":"a.b","event":"x"}"#);
+        let action_data = serde_json::from_str(r#"{"a":1,"b":1}"#).unwrap();
+        assert_eq!(TemplateContext::new(event, &action_data).data().as_str(), r#"{"a":1,"b":2,"c":3}"#);
+    }
+}
