@@ -11,7 +11,7 @@ fn main() -> std::io::Result<()> {
             || EventId::new(&format!("line-{number}")).expect("a number and letters are visible ASCII");
         match Event::parse(&line?, &mut EventDefaults { now: Timestamp::UNIX_EPOCH, new_id: &mut new_id }) {
             Ok(event) => {
-                println!("{}", TemplateContext::new(Arc::new(event), &serde_json::Map::new()).to_json())
+                println!("{}", TemplateContext::new(Arc::new(event), &serde_json::Map::new()).to_json());
             }
             Err(error) => eprintln!("line {}: {error}", number + 1),
         }
