@@ -25,7 +25,9 @@ mod rule;
 mod time;
 mod webhook;
 
-pub use condition::Condition;
+pub use condition::{
+    CONDITION_DEPTH_MAX, Condition, ConditionError, Operand, Operator, Subject, Test, is_context_path,
+};
 pub use context::{Member, TemplateContext};
 pub use delivery::{
     Attempt, AttemptError, DeadReason, Delivery, DeliveryState, ErrorKind, Hop, InvalidWord, Outcome,
