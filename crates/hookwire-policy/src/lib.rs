@@ -3,9 +3,20 @@
 //! Absences: this crate does no I/O, never reads the clock, draws no random numbers and knows nothing of async: `now`
 //! and jitter are arguments.
 
+mod backoff;
+mod decide;
+mod retry_after;
 mod signature;
 
+pub use backoff::{backoff, longest_backoff, with_jitter};
+pub use decide::{Attempted, Decision, Due, EndpointEffect, Verdict, before_attempt, decide};
+pub use retry_after::retry_after;
 pub use signature::{
     Diagnosis, MismatchHint, SecretError, SecretProblem, Signer, StandardHeaders, TOLERANCE, verify_netbox,
     verify_standard,
 };
+
+/// The README's example is run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
