@@ -2,11 +2,15 @@
 //!
 //! Run it with `cargo run -p webhook_receiver --example receive`.
 
-use jiff::Timestamp;
+use hookwire_model::Timestamp;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use webhook_receiver::{Listeners, Options, serve};
+
+fn now() -> Timestamp {
+    Timestamp::from_micros(jiff::Timestamp::now().as_microsecond())
+}
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
@@ -19,7 +23,7 @@ async fn main() -> anyhow::Result<()> {
     let shutdown = async {
         let _ = stopped.await;
     };
-    let receiver = serve(listeners, Options::default(), Timestamp::now, std::io::stdout(), shutdown);
+    let receiver = serve(listeners, Options::default(), now, std::io::stdout(), shutdown);
 
     let client = async move {
         let mut stream = TcpStream::connect(address).await?;

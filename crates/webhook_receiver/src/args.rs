@@ -3,13 +3,15 @@
 //! Invariant: without arguments the output is the one of the documentation page; every flag adds to it, or takes away, by
 //! itself.
 
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Parser;
+use hookwire_model::Secret;
 use jiff::SignedDuration;
-use webhook_receiver::{AnswerHeader, Format, Limits, Options, Script, Secret};
+use webhook_receiver::{AnswerHeader, Format, Limits, Options, Script};
 
 /// Print the HTTP requests that arrive, as they were sent, and answer them.
 ///
@@ -52,7 +54,7 @@ pub(crate) struct Args {
 
     /// Check signatures with this secret and say what is wrong with them: X-Hook-Signature (HMAC-SHA512 of the body) and
     /// webhook-signature (Standard Webhooks v1, secret as `whsec_...`); may be repeated while secrets are rotated
-    #[arg(long, value_name = "SECRET", env = "WEBHOOK_RECEIVER_SECRET", hide_env_values = true)]
+    #[arg(long, value_name = "SECRET", env = "WEBHOOK_RECEIVER_SECRET", hide_env_values = true, value_parser = parse_secret)]
     secret: Vec<Secret>,
 
     /// Longest body that is taken, in bytes; longer ones are answered 413
@@ -70,7 +72,7 @@ impl Args {
             delay: self.delay,
             answer_headers: self.answer_header,
             // An empty variable is an unset one: nothing can be signed with an empty secret.
-            secrets: self.secret.into_iter().filter(|secret| !secret.is_empty()).collect(),
+            secrets: self.secret.into_iter().filter(|secret| !secret.expose().is_empty()).collect(),
             tell_repeats: self.duplicates,
             limits: Limits {
                 body_bytes: self.max_body,
@@ -97,6 +99,10 @@ impl FromStr for Listen {
             |_| "give an IP address without a port (--port is for that), such as 0.0.0.0, or `localhost`",
         )
     }
+}
+
+fn parse_secret(text: &str) -> Result<Secret, Infallible> {
+    Ok(Secret::new(text))
 }
 
 fn parse_delay(text: &str) -> Result<Duration, String> {

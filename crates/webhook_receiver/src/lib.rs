@@ -29,4 +29,3 @@ pub use listen::{Listeners, banner};
 pub use options::{Format, Limits, Options};
 pub use script::{Answer, AnswerHeader, BadAnswerHeader, BadScript, Script};
 pub use serve::serve;
-pub use verdict::Secret;

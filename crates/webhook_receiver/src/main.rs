@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use jiff::Timestamp;
+use hookwire_model::Timestamp;
 use webhook_receiver::{Format, Listeners, Options, serve};
 
 use crate::args::Args;
@@ -80,7 +80,7 @@ async fn receive(
             // Nothing but JSON on stdout.
             Format::JsonLines => writeln!(io::stderr(), "{}", listeners.banner())?,
         }
-        serve(listeners, options, Timestamp::now, io::stdout(), stop).await
+        serve(listeners, options, now, io::stdout(), stop).await
     };
     match outcome.await {
         // `webhook_receiver | head` has what it wanted.
@@ -89,6 +89,10 @@ async fn receive(
             outcome.context("the output can't be written").map_err(|cause| Failure { code: IO, cause })
         }
     }
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_micros(jiff::Timestamp::now().as_microsecond())
 }
 
 /// Ready at the first CONTROL-C or SIGTERM after the call.

@@ -4,8 +4,9 @@
 
 use std::time::Duration;
 
+use hookwire_model::Secret;
+
 use crate::script::{AnswerHeader, Script};
-use crate::verdict::Secret;
 
 /// What to show and how to answer. The default shows everything that was sent and answers 200 at once.
 #[derive(Clone, Debug)]

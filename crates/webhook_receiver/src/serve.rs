@@ -7,7 +7,7 @@
 use std::io::{self, BufWriter, Write};
 use std::net::IpAddr;
 
-use jiff::Timestamp;
+use hookwire_model::Timestamp;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;

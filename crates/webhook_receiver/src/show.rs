@@ -11,7 +11,7 @@ use std::net::IpAddr;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use jiff::Timestamp;
+use hookwire_model::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 use serde::Serialize;
 
@@ -48,10 +48,11 @@ pub(crate) fn print(out: &mut impl Write, shown: &Shown<'_>, options: &Options) 
 
 /// `Tue, 07 Apr 2020 17:44:02 GMT` (RFC 9110, section 5.6.7).
 pub(crate) fn http_date(at: Timestamp) -> String {
-    // Only years beyond 9999 can't be written, and a timestamp has none; the epoch would be a visible lie, not a crash.
+    let at = jiff::Timestamp::from_second(at.as_secs())
+        .expect("a timestamp ends with the year 9999, which jiff can hold");
     DateTimePrinter::new()
         .timestamp_to_rfc9110_string(&at)
-        .unwrap_or_else(|_| "Thu, 01 Jan 1970 00:00:00 GMT".to_owned())
+        .expect("years from 1970 to 9999 have the four digits of an HTTP date")
 }
 
 fn print_text(out: &mut impl Write, shown: &Shown<'_>, options: &Options) -> io::Result<()> {
@@ -174,7 +175,7 @@ fn dump(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
 #[derive(Serialize)]
 struct JsonLine<'a> {
     number: u64,
-    /// RFC 3339, UTC, milliseconds.
+    /// RFC 3339, UTC, microseconds.
     received_at: String,
     client: IpAddr,
     method: Option<&'a str>,
@@ -199,7 +200,7 @@ fn print_json(out: &mut impl Write, shown: &Shown<'_>) -> io::Result<()> {
     let request = shown.what.as_ref().ok();
     let line = JsonLine {
         number: shown.number,
-        received_at: format!("{:.3}", shown.received_at),
+        received_at: shown.received_at.to_string(),
         client: shown.client,
         method: request.map(|request| &request.method[..]),
         target: request.map(|request| &request.target[..]),

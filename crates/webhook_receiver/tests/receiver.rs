@@ -7,12 +7,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use hookwire_model::{Secret, Timestamp};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 use tokio::sync::oneshot;
-use webhook_receiver::{Format, Limits, Listeners, Options, Secret, banner, serve};
+use webhook_receiver::{Format, Limits, Listeners, Options, banner, serve};
 
 const RECEIVED: &str = "Webhook received!";
 
@@ -562,7 +562,7 @@ async fn output_that_fails_ends_the_receiver_with_the_cause() {
     }
     let listeners = Listeners::bind(None, 0).await.unwrap();
     let address = listeners.local_addr().unwrap();
-    let serve = serve(listeners, Options::default(), Timestamp::now, Full, std::future::pending());
+    let serve = serve(listeners, Options::default(), page_clock, Full, std::future::pending());
     let (served, answer) = tokio::join!(serve, async {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(PAGE_REQUEST).await.unwrap();
