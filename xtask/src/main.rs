@@ -1,2 +1,41 @@
-//! x
-fn main() {}
+//! The project's own commands: ci, test, bench, tidy.
+//!
+//! `cargo xtask ci` is all of it, on a developer's machine and in continuous integration alike. One file per command.
+
+mod bench;
+mod ci;
+mod redis;
+mod run;
+mod test;
+mod tidy;
+
+use clap::{Parser, Subcommand};
+
+/// The project's own commands.
+#[derive(Parser)]
+#[command(name = "cargo xtask", disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Everything: format, tidy, lints, documentation, all tests.
+    Ci,
+    /// All tests; gets redis-server where it is missing.
+    Test(test::Arguments),
+    /// Measures; prints a table of ratios.
+    Bench(bench::Arguments),
+    /// Checks what reviewers would otherwise repeat: the arrows between crates, file headers, pure crates.
+    Tidy,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().command {
+        Command::Ci => ci::run(),
+        Command::Test(arguments) => test::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
+        Command::Tidy => tidy::run(),
+    }
+}

@@ -1,0 +1,76 @@
+//! `cargo xtask test`: all tests, and how many there were.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::Stdio;
+
+use anyhow::{Context as _, ensure};
+
+use crate::redis;
+use crate::run::{self, cargo};
+
+#[derive(clap::Args, Default)]
+pub(crate) struct Arguments {
+    /// Given to `cargo test`, such as `-p hookwire-rules`; without any, the whole workspace is tested.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    rest: Vec<String>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    redis::ensure_server()?;
+    // The integration tests drive the built binaries, which `cargo test` of another package does not build.
+    run::run(cargo(&[
+        "build",
+        "--locked",
+        "-p",
+        "hookwire",
+        "-p",
+        "hookwire-worker",
+        "-p",
+        "webhook_receiver",
+    ]))?;
+    let mut command = cargo(&["test", "--locked", "--no-fail-fast"]);
+    match arguments.rest.is_empty() {
+        true => command.args(["--workspace", "--all-features"]),
+        false => command.args(&arguments.rest),
+    };
+    // A test that would write a snapshot instead of comparing it proves nothing.
+    command.env("INSTA_UPDATE", "no").stdin(Stdio::null()).stdout(Stdio::piped());
+    eprintln!("$ {command:?}");
+    let mut child = command.spawn().context("cargo cannot be started")?;
+    let stdout = child.stdout.take().expect("it was asked for");
+    let (mut passed, mut failed) = (0, 0);
+    for line in BufReader::new(stdout).lines() {
+        let line = line?;
+        if let Some(counts) = line.strip_prefix("test result: ") {
+            passed += count(counts, "passed");
+            failed += count(counts, "failed");
+        }
+        // Hundreds of passing tests hide the one that does not.
+        if !(line.starts_with("test ") && line.ends_with(" ... ok")) {
+            writeln!(std::io::stdout(), "{line}")?;
+        }
+    }
+    let status = child.wait()?;
+    println!("\n{passed} passed, {failed} failed");
+    ensure!(status.success(), "cargo test ended with {status}");
+    ensure!(passed > 0, "no test ran");
+    Ok(())
+}
+
+/// The number before a word: `12` before `passed` in `ok. 12 passed; 0 failed`.
+fn count(counts: &str, word: &str) -> u64 {
+    let words: Vec<&str> = counts.split_whitespace().collect();
+    let place = words.iter().position(|found| found.trim_end_matches(';') == word);
+    place.and_then(|place| words.get(place.checked_sub(1)?)?.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_counts_of_a_closing_line_are_read() {
+        let line = "ok. 12 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s";
+        assert_eq!((count(line, "passed"), count(line, "failed")), (12, 3));
+    }
+}
