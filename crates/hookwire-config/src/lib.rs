@@ -1,0 +1,1 @@
+//! Files and environment become settings and definitions, checked once; every mistake is told with its place.

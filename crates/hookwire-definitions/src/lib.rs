@@ -1,0 +1,1 @@
+//! Rules and webhooks, compiled into one immutable snapshot; errors by path.
