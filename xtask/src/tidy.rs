@@ -31,14 +31,8 @@ const CRATES: &[Crate] = &[
     Crate { name: "hookwire-policy", uses: &["hookwire-model"], pure: true },
     Crate {
         name: "hookwire-definitions",
-        uses: &[
-            "hookwire-model",
-            "hookwire-rules",
-            "hookwire-template",
-            "hookwire-policy",
-            "hookwire-dispatch",
-        ],
-        pure: false,
+        uses: &["hookwire-model", "hookwire-rules", "hookwire-template", "hookwire-policy"],
+        pure: true,
     },
     Crate { name: "hookwire-queue", uses: &["hookwire-model"], pure: false },
     Crate { name: "hookwire-queue-embedded", uses: &["hookwire-model", "hookwire-queue"], pure: false },
