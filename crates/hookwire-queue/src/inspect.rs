@@ -277,6 +277,10 @@ pub struct PendingDelivery {
     pub order: Option<Order>,
     /// How long until it is due.
     pub due_in: Duration,
+    /// How many attempts were made before it was last redriven.
+    pub forgiven: u32,
+    /// From when its age counts.
+    pub since: Timestamp,
     /// Its attempts.
     pub attempts: Vec<Attempt>,
 }

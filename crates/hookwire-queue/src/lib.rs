@@ -88,6 +88,7 @@
 //!
 //! This crate knows nothing of HTTP, rules, templates, or of what makes a delivery succeed.
 
+pub mod backend;
 mod error;
 mod inspect;
 mod lease;
