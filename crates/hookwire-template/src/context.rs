@@ -1,0 +1,95 @@
+//! What templates may name, and what to say about a name that is not there.
+
+use hookwire_model::{Member, TemplateContext};
+use serde_json::Value;
+
+use crate::error::{Fault, TemplateErrorKind};
+use crate::text::{closest, excerpt};
+
+/// The members of the template context, in its order; the last three may be absent.
+pub(crate) const MEMBERS: &[&str] = &[
+    "event",
+    "timestamp",
+    "object_type",
+    "model",
+    "username",
+    "request_id",
+    "data",
+    "request",
+    "snapshots",
+    "context",
+];
+
+/// Says why the path `segments`, written as `text`, leads nowhere from the root of the context.
+pub(crate) fn missing_from_root<'s>(
+    text: &str,
+    context: &TemplateContext,
+    mut segments: impl Iterator<Item = &'s str>,
+) -> Fault {
+    let Some(first) = segments.next() else { return missing(text) };
+    match context.member(first) {
+        Some(Member::Document(json)) => missing_from(text, json.tree(), first, segments),
+        Some(Member::Text(member)) => {
+            let what = if member.is_none() { "null" } else { "a string" };
+            missing(text).remedy(format!("`{first}` is {what} and has no members; {GUARD}"))
+        }
+        None => match closest(first, context.members().map(|(name, _)| name)) {
+            Some(meant) => missing(text).remedy(format!("did you mean `{meant}`?")),
+            None if MEMBERS.contains(&first) => {
+                missing(text).remedy(format!("this event has no `{first}`; {GUARD}"))
+            }
+            None => missing(text).remedy(format!("the context has {}", MEMBERS.join(", "))),
+        },
+    }
+}
+
+/// Says why `segments` lead nowhere from `value`, which was reached by `so_far`.
+pub(crate) fn missing_from<'s>(
+    text: &str,
+    mut value: &Value,
+    so_far: &str,
+    segments: impl Iterator<Item = &'s str>,
+) -> Fault {
+    let mut so_far = so_far.to_owned();
+    for segment in segments {
+        let next = match value {
+            Value::Object(members) => members.get(segment),
+            Value::Array(items) => segment.parse::<usize>().ok().and_then(|index| items.get(index)),
+            _ => None,
+        };
+        if let Some(next) = next {
+            value = next;
+            if !so_far.is_empty() {
+                so_far.push('.');
+            }
+            so_far.push_str(segment);
+            continue;
+        }
+        let here = if so_far.is_empty() { "the value here".to_owned() } else { format!("`{}`", excerpt(&so_far)) };
+        let has_no = |what: &str| missing(text).remedy(format!("{here} is {what}; {GUARD}"));
+        return match value {
+            Value::Object(members) => match closest(segment, members.keys().map(String::as_str)) {
+                Some(meant) if so_far.is_empty() => missing(text).remedy(format!("did you mean `{meant}`?")),
+                Some(meant) => missing(text).remedy(format!("did you mean `{}.{meant}`?", excerpt(&so_far))),
+                None => missing(text)
+                    .remedy(format!("{here} has no member `{}`; {GUARD}", excerpt(segment))),
+            },
+            Value::Array(items) if segment.parse::<usize>().is_ok() => {
+                has_no(&format!("a list of {}", items.len()))
+            }
+            Value::Array(_) => has_no("a list, whose items have numbers for names"),
+            Value::Null => has_no("null and has no members"),
+            Value::String(_) => has_no("a string and has no members"),
+            Value::Number(_) => has_no("a number and has no members"),
+            Value::Bool(_) => has_no("true or false and has no members"),
+        };
+    }
+    missing(text)
+}
+
+/// How to ask for what may be absent.
+const GUARD: &str = "ask for it with `if` or `default` where it may be absent";
+
+fn missing(text: &str) -> Fault {
+    Fault::new(TemplateErrorKind::Undefined, format!("`{}` does not exist", excerpt(text)))
+}

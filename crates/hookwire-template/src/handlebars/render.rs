@@ -1,0 +1,413 @@
+//! Walks a Handlebars program over a context.
+//!
+//! Invariants
+//! - Each node visited, each turn of a loop and each 64 bytes looked at cost a step; without steps left it ends.
+//! - Values are borrowed from context and program; only `concat` and its like make new text.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+
+use hookwire_model::{Member, TemplateContext};
+use serde_json::Value;
+
+use super::program::{Block, BlockKind, Call, Expression, Helper, Names, Node, Path, Start};
+use super::value::Val;
+use crate::context::{missing_from, missing_from_root};
+use crate::error::{Fault, TemplateErrorKind};
+use crate::place::{Print, Sink, push_percent_encoded};
+
+/// Renders a program into `sink`.
+///
+/// # Errors
+/// The first problem, with its place.
+pub(super) fn render(
+    nodes: &[Node],
+    context: &TemplateContext,
+    sink: &mut Sink,
+    strict: bool,
+    steps: u64,
+) -> Result<(), Fault> {
+    Render { context, sink, strict, steps, frames: Vec::new() }.nodes(nodes)
+}
+
+struct Render<'a, 's> {
+    context: &'a TemplateContext,
+    sink: &'s mut Sink,
+    strict: bool,
+    steps: u64,
+    /// The enclosing `each` and `with`, the innermost last.
+    frames: Vec<Frame<'a>>,
+}
+
+struct Frame<'a> {
+    this: Val<'a>,
+    names: &'a Names,
+    locals: Locals<'a>,
+}
+
+/// The variables that begin with `@`.
+#[derive(Clone, Default)]
+struct Locals<'a> {
+    /// Index and number of items.
+    position: Option<(usize, usize)>,
+    key: Option<&'a str>,
+}
+
+impl<'a> Render<'a, '_> {
+    fn nodes(&mut self, nodes: &'a [Node]) -> Result<(), Fault> {
+        for node in nodes {
+            self.pay(0)?;
+            match node {
+                Node::Text(text) => self.sink.literal(text)?,
+                Node::Print { value, escape, pos } => {
+                    self.print(value, *escape).map_err(|fault| fault.at(*pos))?;
+                }
+                Node::Block(block) => self.block(block).map_err(|fault| fault.at(block.pos))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn print(&mut self, expression: &'a Expression, escape: bool) -> Result<(), Fault> {
+        let (value, as_json) = match expression {
+            Expression::Call(call) if call.helper == Helper::Json => (self.value(&call.arguments[0])?, true),
+            _ => (self.value(expression)?, false),
+        };
+        if matches!(value, Val::Missing) && self.strict {
+            return Err(self.missing(expression));
+        }
+        match (as_json, escape) {
+            (true, true) => self.sink.json(&value),
+            (true, false) => {
+                let mut text = String::new();
+                value.print_json(&mut text);
+                self.sink.raw(&text)
+            }
+            (false, true) => self.sink.value(&value),
+            (false, false) => self.sink.value_raw(&value),
+        }
+    }
+
+    fn block(&mut self, block: &'a Block) -> Result<(), Fault> {
+        match &block.kind {
+            BlockKind::If { condition, negate, include_zero } => {
+                let is_true = self.value(condition)?.is_truthy(*include_zero);
+                self.nodes(if is_true != *negate { &block.body } else { &block.inverse })
+            }
+            BlockKind::With { value, names } => {
+                let this = self.value(value)?;
+                if !this.is_truthy(false) {
+                    return self.nodes(&block.inverse);
+                }
+                let locals = self.frames.last().map(|frame| frame.locals.clone()).unwrap_or_default();
+                self.frames.push(Frame { this, names, locals });
+                self.nodes(&block.body)?;
+                self.frames.pop();
+                Ok(())
+            }
+            BlockKind::Each { list, names } => match self.value(list)? {
+                Val::List(items) if !items.is_empty() => {
+                    let items = items.iter().map(|item| (None, item));
+                    self.each(block, names, items)
+                }
+                Val::Object(members) if !members.is_empty() => {
+                    let members = members.iter().map(|(name, value)| (Some(name.as_str()), value));
+                    self.each(block, names, members)
+                }
+                Val::Missing | Val::Null | Val::List(_) | Val::Object(_) => self.nodes(&block.inverse),
+                _ if !self.strict => self.nodes(&block.inverse),
+                other => Err(Fault::new(
+                    TemplateErrorKind::Runtime,
+                    format!("`#each` goes over lists and objects, and this is {}", other.kind()),
+                )),
+            },
+        }
+    }
+
+    fn each(
+        &mut self,
+        block: &'a Block,
+        names: &'a Names,
+        items: impl ExactSizeIterator<Item = (Option<&'a str>, &'a Value)>,
+    ) -> Result<(), Fault> {
+        let count = items.len();
+        for (index, (key, value)) in items.enumerate() {
+            self.pay(0)?;
+            let locals = Locals { position: Some((index, count)), key };
+            self.frames.push(Frame { this: Val::from(value), names, locals });
+            self.nodes(&block.body)?;
+            self.frames.pop();
+        }
+        Ok(())
+    }
+
+    fn value(&mut self, expression: &'a Expression) -> Result<Val<'a>, Fault> {
+        match expression {
+            Expression::Path(path) => Ok(self.resolve(path)),
+            Expression::Literal(value) => Ok(Val::from(value)),
+            Expression::Call(call) => self.call(call),
+        }
+    }
+
+    fn resolve(&self, path: &'a Path) -> Val<'a> {
+        let (base, segments) = self.base(path);
+        segments.iter().fold(base, |value, segment| value.member(segment))
+    }
+
+    /// The value that a path begins at, and the segments that are left.
+    fn base(&self, path: &'a Path) -> (Val<'a>, &'a [Box<str>]) {
+        let segments = &*path.segments;
+        match path.start {
+            Start::Root => self.from_root(segments),
+            Start::Name => {
+                if let Some((first, rest)) = segments.split_first() {
+                    for frame in self.frames.iter().rev() {
+                        if frame.names.value.as_ref() == Some(first) {
+                            return (frame.this.clone(), rest);
+                        }
+                        if frame.names.key.as_ref() == Some(first) {
+                            return (frame.locals.key_or_index(), rest);
+                        }
+                    }
+                }
+                self.from_this(0, segments)
+            }
+            Start::This(up) => self.from_this(up, segments),
+            Start::Local(up) => {
+                let Some((first, rest)) = segments.split_first() else { return (Val::Missing, segments) };
+                let value = match self.frame(up) {
+                    Some(frame) => frame.locals.get(first),
+                    None => Val::Missing,
+                };
+                (value, rest)
+            }
+        }
+    }
+
+    fn from_this(&self, up: usize, segments: &'a [Box<str>]) -> (Val<'a>, &'a [Box<str>]) {
+        match self.frame(up) {
+            Some(frame) => (frame.this.clone(), segments),
+            None if up == self.frames.len() => self.from_root(segments),
+            None => (Val::Missing, segments),
+        }
+    }
+
+    fn from_root(&self, segments: &'a [Box<str>]) -> (Val<'a>, &'a [Box<str>]) {
+        let Some((first, rest)) = segments.split_first() else {
+            return (Val::from(self.context.root().as_ref()), segments);
+        };
+        let value = match self.context.member(first) {
+            None => Val::Missing,
+            Some(Member::Text(None)) => Val::Null,
+            Some(Member::Text(Some(text))) => Val::Text(Cow::Borrowed(text)),
+            Some(Member::Document(json)) => Val::from(json.tree().as_ref()),
+        };
+        (value, rest)
+    }
+
+    fn frame(&self, up: usize) -> Option<&Frame<'a>> {
+        self.frames.len().checked_sub(up + 1).map(|index| &self.frames[index])
+    }
+
+    fn call(&mut self, call: &'a Call) -> Result<Val<'a>, Fault> {
+        let arguments = &call.arguments;
+        match call.helper {
+            Helper::Default => {
+                let mut value = Val::Missing;
+                for argument in arguments {
+                    value = self.value(argument)?;
+                    if !matches!(value, Val::Missing | Val::Null) {
+                        break;
+                    }
+                }
+                Ok(value)
+            }
+            Helper::Lookup => {
+                let mut value = self.value(&arguments[0])?;
+                for argument in &arguments[1..] {
+                    value = value.lookup(&self.value(argument)?);
+                }
+                Ok(value)
+            }
+            Helper::And | Helper::Or => {
+                let any = call.helper == Helper::Or;
+                for argument in arguments {
+                    if self.value(argument)?.is_truthy(false) == any {
+                        return Ok(Val::Bool(any));
+                    }
+                }
+                Ok(Val::Bool(!any))
+            }
+            Helper::Not => Ok(Val::Bool(!self.value(&arguments[0])?.is_truthy(false))),
+            Helper::Eq | Helper::Ne | Helper::Gt | Helper::Gte | Helper::Lt | Helper::Lte => {
+                let (left, right) = (self.value(&arguments[0])?, self.value(&arguments[1])?);
+                self.pay(left.size().min(right.size()))?;
+                let order = |wanted: &[Ordering]| left.compare(&right).is_some_and(|have| wanted.contains(&have));
+                Ok(Val::Bool(match call.helper {
+                    Helper::Eq => left.equals(&right),
+                    Helper::Ne => !left.equals(&right),
+                    Helper::Gt => order(&[Ordering::Greater]),
+                    Helper::Gte => order(&[Ordering::Greater, Ordering::Equal]),
+                    Helper::Lt => order(&[Ordering::Less]),
+                    _ => order(&[Ordering::Less, Ordering::Equal]),
+                }))
+            }
+            Helper::Len => {
+                let value = self.defined(&arguments[0])?;
+                if let Val::Text(text) = &value {
+                    self.pay(text.len())?;
+                }
+                Ok(Val::Count(value.count()))
+            }
+            Helper::Json => {
+                let value = self.defined(&arguments[0])?;
+                self.pay(value.size())?;
+                let mut text = String::new();
+                value.print_json(&mut text);
+                Ok(Val::Text(Cow::Owned(text)))
+            }
+            Helper::Concat => {
+                let mut text = String::new();
+                for argument in arguments {
+                    let value = self.defined(argument)?;
+                    self.pay(value.size())?;
+                    value.print(&mut text);
+                }
+                Ok(Val::Text(Cow::Owned(text)))
+            }
+            Helper::Upper => self.map_text(&arguments[0], str::to_uppercase),
+            Helper::Lower => self.map_text(&arguments[0], str::to_lowercase),
+            Helper::UrlEncode => self.map_text(&arguments[0], |text| {
+                let mut encoded = String::with_capacity(text.len());
+                push_percent_encoded(&mut encoded, text);
+                encoded
+            }),
+            Helper::Join => self.join(call),
+        }
+    }
+
+    fn map_text(
+        &mut self,
+        argument: &'a Expression,
+        map: impl FnOnce(&str) -> String,
+    ) -> Result<Val<'a>, Fault> {
+        let value = self.defined(argument)?;
+        self.pay(value.size())?;
+        Ok(Val::Text(Cow::Owned(map(&value.to_text()))))
+    }
+
+    fn join(&mut self, call: &'a Call) -> Result<Val<'a>, Fault> {
+        let items = match self.defined(&call.arguments[0])? {
+            Val::List(items) => items,
+            Val::Null | Val::Missing => &[],
+            other => {
+                return Err(Fault::new(
+                    TemplateErrorKind::Runtime,
+                    format!("`join` takes a list, and this is {}", other.kind()),
+                ));
+            }
+        };
+        let separator = match call.arguments.get(1) {
+            Some(separator) => self.defined(separator)?,
+            None => Val::Text(Cow::Borrowed(", ")),
+        };
+        let key = call.key.as_ref().map(|key| self.defined(key)).transpose()?;
+        let mut text = String::new();
+        for (index, item) in items.iter().enumerate() {
+            let item = Val::from(item);
+            let value = match &key {
+                None => item.clone(),
+                Some(key) => item.lookup(key),
+            };
+            if matches!(value, Val::Missing) && self.strict {
+                return Err(Fault::new(
+                    TemplateErrorKind::Undefined,
+                    format!("item {index} of the list to join has no such member, but is {}", item.kind()),
+                ));
+            }
+            self.pay(value.size() + separator.size())?;
+            if index > 0 {
+                separator.print(&mut text);
+            }
+            value.print(&mut text);
+        }
+        Ok(Val::Text(Cow::Owned(text)))
+    }
+
+    /// The value of a parameter that is printed or measured, not only asked for.
+    fn defined(&mut self, expression: &'a Expression) -> Result<Val<'a>, Fault> {
+        let value = self.value(expression)?;
+        if matches!(value, Val::Missing) && self.strict { Err(self.missing(expression)) } else { Ok(value) }
+    }
+
+    /// Says why an expression has no value.
+    fn missing(&self, expression: &'a Expression) -> Fault {
+        match expression {
+            Expression::Path(path) => {
+                let (base, rest) = self.base(path);
+                let rest = rest.iter().map(|segment| &**segment);
+                let at_root = match path.start {
+                    Start::Root => true,
+                    Start::Name => self.frames.is_empty(),
+                    Start::This(up) => up == self.frames.len(),
+                    Start::Local(_) => false,
+                };
+                if at_root {
+                    let segments = path.segments.iter().map(|segment| &**segment);
+                    return missing_from_root(&path.text, self.context, segments);
+                }
+                // The tree is needed for suggestions only, so a copy does no harm here.
+                let mut text = String::new();
+                base.print_json(&mut text);
+                let tree = serde_json::from_str(&text).unwrap_or(Value::Null);
+                match base {
+                    Val::Missing => missing_from(&path.text, &Value::Null, "", std::iter::empty()),
+                    _ => missing_from(&path.text, &tree, "", rest),
+                }
+            }
+            Expression::Call(call) => match call.helper {
+                Helper::Lookup => Fault::new(TemplateErrorKind::Undefined, "`lookup` found nothing")
+                    .remedy("put `default` around it where it may be absent"),
+                Helper::Default => {
+                    Fault::new(TemplateErrorKind::Undefined, "every parameter of `default` is unknown")
+                        .remedy("let the last one be a value")
+                }
+                Helper::Json => self.missing(&call.arguments[0]),
+                _ => Fault::new(TemplateErrorKind::Undefined, "it has no value"),
+            },
+            Expression::Literal(_) => Fault::new(TemplateErrorKind::Undefined, "it has no value"),
+        }
+    }
+
+    /// Takes one step, and one for every 64 bytes.
+    fn pay(&mut self, bytes: usize) -> Result<(), Fault> {
+        match self.steps.checked_sub(1 + bytes as u64 / 64) {
+            Some(left) => {
+                self.steps = left;
+                Ok(())
+            }
+            None => Err(Fault::new(TemplateErrorKind::Limit, "the template takes too many steps")
+                .remedy("loop over less of the data")),
+        }
+    }
+}
+
+impl<'a> Locals<'a> {
+    fn get(&self, name: &str) -> Val<'a> {
+        match (name, self.position, self.key) {
+            ("index", Some((index, _)), _) => Val::Count(index),
+            ("first", Some((index, _)), _) => Val::Bool(index == 0),
+            ("last", Some((index, count)), _) => Val::Bool(index + 1 == count),
+            ("key", _, Some(key)) => Val::Text(Cow::Borrowed(key)),
+            _ => Val::Missing,
+        }
+    }
+
+    fn key_or_index(&self) -> Val<'a> {
+        match (self.key, self.position) {
+            (Some(key), _) => Val::Text(Cow::Borrowed(key)),
+            (None, Some((index, _))) => Val::Count(index),
+            (None, None) => Val::Missing,
+        }
+    }
+}
