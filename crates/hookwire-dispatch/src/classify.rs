@@ -9,7 +9,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use hookwire_model::{AttemptError, ErrorKind};
-use rustls::CertificateError;
+use rustls::pki_types::UnixTime;
+use rustls::{AlertDescription, CertificateError};
 
 /// How far an attempt has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,13 +41,7 @@ pub(crate) fn connect(failures: &[(SocketAddr, io::Error)]) -> AttemptError {
 pub(crate) fn handshake(host: &str, error: &io::Error) -> AttemptError {
     let mut message = format!("no TLS connection to {host:?}: ");
     match find::<rustls::Error>(error) {
-        Some(rustls::Error::InvalidCertificate(problem)) => certificate(&mut message, problem),
-        Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => {
-            message.push_str(
-                "the answer is no TLS; if the server speaks plain HTTP, the URL must begin with http://",
-            );
-        }
-        Some(problem) => push_chain(&mut message, problem),
+        Some(problem) => push_tls_problem(&mut message, problem),
         None if error.kind() == io::ErrorKind::UnexpectedEof => {
             message.push_str("the connection was closed during the handshake");
         }
@@ -55,33 +50,66 @@ pub(crate) fn handshake(host: &str, error: &io::Error) -> AttemptError {
     attempt_error(ErrorKind::Tls, message)
 }
 
-fn certificate(message: &mut String, problem: &CertificateError) {
-    write!(message, "{problem}").expect("a String takes all that is written");
-    let remedy = match problem {
-        CertificateError::UnknownIssuer => {
+/// What rustls says, and what to do about it where that is known.
+fn push_tls_problem(message: &mut String, problem: &rustls::Error) {
+    use rustls::Error::{AlertReceived, InvalidCertificate, InvalidMessage};
+    let days = |from: UnixTime, to: UnixTime| to.as_secs().saturating_sub(from.as_secs()) / 86_400;
+    // In our words where those of rustls are bare or count seconds.
+    let words = match problem {
+        InvalidCertificate(CertificateError::ExpiredContext { time, not_after }) => {
+            format!("the server's certificate expired {} days ago", days(*not_after, *time))
+        }
+        InvalidCertificate(CertificateError::NotValidYetContext { time, not_before }) => {
+            format!("the server's certificate is valid in {} days only", days(*time, *not_before))
+        }
+        InvalidCertificate(CertificateError::UnknownIssuer) => {
+            "the server's certificate is signed by an authority that is not trusted".into()
+        }
+        InvalidCertificate(CertificateError::BadSignature) => {
+            "the server's certificate is not signed by the authority that is trusted under that name".into()
+        }
+        InvalidCertificate(other) => other.to_string(),
+        other => other.to_string(),
+    };
+    message.push_str(&words);
+    message.push_str(match problem {
+        InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
             "; if the authority is one of your own, name its certificate in the webhook's ca_file"
         }
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            "; use a host that the certificate names in the webhook's URL"
+        InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => "; use a host that the certificate names in the webhook's URL",
+        InvalidMessage(rustls::InvalidMessage::InvalidContentType) => {
+            "; if the server speaks plain HTTP, the webhook's URL must begin with http://"
         }
+        AlertReceived(AlertDescription::CertificateRequired) => {
+            "; name the certificate that the server asks for in the webhook's client_cert"
+        }
+        AlertReceived(
+            AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::DecryptError,
+        ) => "; the server does not take the webhook's client_cert",
         _ => "",
-    };
-    message.push_str(remedy);
+    });
 }
 
 /// No response head came over an open connection.
 pub(crate) fn no_answer(error: &hyper::Error) -> AttemptError {
     let kind = kind_of(error);
-    let mut message = String::from(match kind {
-        ErrorKind::Protocol => "the answer can't be read as HTTP: ",
-        ErrorKind::Tls => "the TLS connection failed: ",
-        _ => "",
-    });
-    if error.is_incomplete_message() {
+    let mut message = String::new();
+    if let Some(problem) = find::<rustls::Error>(error) {
+        message.push_str("the TLS connection failed: ");
+        push_tls_problem(&mut message, problem);
+    } else if error.is_incomplete_message() {
         message.push_str("the connection was closed before a complete response head came");
     } else if error.is_canceled() || error.is_closed() {
         message.push_str("the connection was closed before the request was sent");
     } else {
+        if kind == ErrorKind::Protocol {
+            message.push_str("the answer can't be read as HTTP: ");
+        }
         push_chain(&mut message, error);
     }
     attempt_error(kind, message)

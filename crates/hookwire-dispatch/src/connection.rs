@@ -5,7 +5,7 @@
 //! attempt close the connection.
 //!
 //! Invariants:
-//! - A driver that has finished is never polled again.
+//! - A driver that has finished is dropped at once: that is what tells a request or a body that waits for it.
 //! - The response and its body are polled with a waker that does nothing, and only right after the driver: nothing but
 //!   the driver's poll can make them ready, so the driver's waker is enough.
 
@@ -33,8 +33,8 @@ const BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// A connection that carries one request at a time.
 pub(crate) struct Connection<S: AsyncRead + AsyncWrite + Unpin> {
     sender: SendRequest<Full<Bytes>>,
-    driver: Driver<TokioIo<Transport<S>>, Full<Bytes>>,
-    driver_done: bool,
+    /// `None` once the connection is closed.
+    driver: Option<Driver<TokioIo<Transport<S>>, Full<Bytes>>>,
     /// The other end.
     pub(crate) address: SocketAddr,
     /// Not to be used after this.
@@ -68,6 +68,8 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<S> {
         let (sender, driver) = Builder::new()
             .title_case_headers(true)
             .max_buf_size(BUFFER_BYTES_MAX)
+            // The buffer may take in one read more than its limit; what is parsed may not.
+            .max_header_size(BUFFER_BYTES_MAX)
             // What Python's http.client takes. A receiver that has done its work should not be called again because it
             // writes headers badly.
             .allow_spaces_after_header_name_in_responses(true)
@@ -76,7 +78,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<S> {
             .handshake(TokioIo::new(transport))
             .await?;
         let usable_until = Instant::now();
-        Ok(Box::new(Connection { sender, driver, driver_done: false, address, usable_until }))
+        Ok(Box::new(Connection { sender, driver: Some(driver), address, usable_until }))
     }
 
     /// Sends a request and waits for the head of its response.
@@ -88,9 +90,9 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<S> {
     ) -> Result<Response<Incoming>, SendError> {
         // Without the task's budget: an exhausted one would ask for a wake-up through the waker that does nothing.
         let mut response = pin!(unconstrained(self.sender.try_send_request(request)));
-        let (driver, driver_done) = (&mut self.driver, &mut self.driver_done);
+        let driver = &mut self.driver;
         let result = poll_fn(|cx| {
-            poll_driver(driver, driver_done, cx);
+            poll_driver(driver, cx);
             response.as_mut().poll(&mut Context::from_waker(Waker::noop()))
         })
         .await;
@@ -111,7 +113,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<S> {
                 match Pin::new(&mut *body).poll_frame(&mut Context::from_waker(Waker::noop())) {
                     Poll::Pending if driven => return Poll::Pending,
                     Poll::Pending => {
-                        poll_driver(&mut self.driver, &mut self.driver_done, cx);
+                        poll_driver(&mut self.driver, cx);
                         driven = true;
                     }
                     Poll::Ready(None) => return Poll::Ready(BodyEnd::Complete),
@@ -135,26 +137,25 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<S> {
     /// Whether another request can be sent after a response that was read to its end.
     pub(crate) fn is_idle(&mut self) -> bool {
         // Mostly the driver is through with the response already, and need not be polled for this.
-        (!self.driver_done && self.sender.is_ready()) || self.is_usable()
+        (self.driver.is_some() && self.sender.is_ready()) || self.is_usable()
     }
 
     /// Whether another request can be sent, as far as can be known without waiting.
     ///
     /// Takes note of a close that has arrived, and forgets the waker of the task that used the connection last.
     pub(crate) fn is_usable(&mut self) -> bool {
-        poll_driver(&mut self.driver, &mut self.driver_done, &mut Context::from_waker(Waker::noop()));
-        !self.driver_done && self.sender.is_ready()
+        poll_driver(&mut self.driver, &mut Context::from_waker(Waker::noop()));
+        self.driver.is_some() && self.sender.is_ready()
     }
 }
 
 fn poll_driver<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
-    driver: &mut Driver<TokioIo<Transport<S>>, Full<Bytes>>,
-    done: &mut bool,
+    driver: &mut Option<Driver<TokioIo<Transport<S>>, Full<Bytes>>>,
     cx: &mut Context<'_>,
 ) {
     // Its error is told to the request in flight too, and concerns nobody where there is none.
-    if !*done && Pin::new(driver).poll(cx).is_ready() {
-        *done = true;
+    if driver.as_mut().is_some_and(|driver| Pin::new(driver).poll(cx).is_ready()) {
+        *driver = None;
     }
 }
 

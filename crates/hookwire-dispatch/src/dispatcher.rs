@@ -277,7 +277,7 @@ impl<D: Dial> HttpDispatcher<D> {
             Some(first) => {
                 let others = match refusals.len() {
                     1 => String::new(),
-                    count => format!(" (nor may its other addresses be called: {})", count - 1),
+                    count => format!(" (its other addresses, {}, are refused too)", count - 1),
                 };
                 Err(Fault::Unsent(attempt_error(ErrorKind::Egress, format!("{first}{others}"))))
             }

@@ -95,7 +95,7 @@ pub enum RefusalReason {
 pub struct AddressRange {
     /// The range, such as `10.0.0.0/8`.
     pub network: IpNet,
-    /// What it is, such as `private`.
+    /// What an address in it is, such as `a private address`.
     pub name: &'static str,
     /// The IPv4 address that lies in it, where it is one that an IPv6 address carries.
     pub carried: Option<Ipv4Addr>,
@@ -237,19 +237,19 @@ impl EgressMode {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Refusal { address, host, reason } = self;
-        match host.parse::<IpAddr>() {
-            Ok(literal) if literal.to_canonical() == *address => write!(f, "{address}")?,
-            _ => write!(f, "{address}, which {host:?} resolves to,")?,
+        let is_literal = host.parse::<IpAddr>().is_ok();
+        if is_literal {
+            write!(f, "{address}")?;
+        } else {
+            write!(f, "{address} ({host:?})")?;
         }
         // A host in the allow list lifts the refusal for that host alone; for an address there is only the address.
-        let entry = if host.parse::<IpAddr>().is_ok() { address.to_string() } else { host.clone() };
+        let entry = if is_literal { address.to_string() } else { host.clone() };
         match reason {
-            RefusalReason::Denied(rule) => {
-                write!(f, " is refused by the entry \"{rule}\" of egress.deny")
-            }
+            RefusalReason::Denied(rule) => write!(f, " is refused by the entry \"{rule}\" of egress.deny"),
             RefusalReason::Never(range) => write!(
                 f,
-                " is {range}, which is never called unless it is named; \
+                " is {range}: it is never called unless it is named; \
                  if you mean it, add \"{address}\" to egress.allow"
             ),
             RefusalReason::NotPublic(range) => write!(
@@ -258,12 +258,12 @@ impl fmt::Display for Refusal {
             ),
             RefusalReason::Loopback(range) => write!(
                 f,
-                " is {range}, which is called only for an address or \"localhost\" written in the webhook's URL; \
+                " is {range}: it is called only for an address or \"localhost\" written in the webhook's URL; \
                  if you mean it, add \"{entry}\" to egress.allow"
             ),
             RefusalReason::Private(range) => write!(
                 f,
-                " is {range}, which is not called for a host that comes out of a template or a redirect; \
+                " is {range}: it is not called for a host that comes out of a template or a redirect; \
                  write the host into the webhook's URL, or add \"{entry}\" to egress.allow"
             ),
         }
@@ -305,28 +305,28 @@ static RANGES: LazyLock<Vec<(IpNet, Class, &'static str)>> = LazyLock::new(|| {
         ("fd00:c1::a9fe:a9fe/128", Class::Never, metadata),
         ("fd00:42::42/128", Class::Never, metadata),
         // RFC 6890 and the IANA special-purpose address registries.
-        ("0.0.0.0/8", Class::Never, "unspecified"),
-        ("169.254.0.0/16", Class::Never, "link-local"),
-        ("224.0.0.0/4", Class::Never, "multicast"),
-        ("255.255.255.255/32", Class::Never, "broadcast"),
-        ("240.0.0.0/4", Class::Never, "reserved"),
-        ("127.0.0.0/8", Class::Loopback, "loopback"),
-        ("10.0.0.0/8", Class::Private, "private"),
-        ("172.16.0.0/12", Class::Private, "private"),
-        ("192.168.0.0/16", Class::Private, "private"),
-        ("100.64.0.0/10", Class::Private, "shared address space of carriers"),
-        ("192.0.0.0/24", Class::Private, "set aside for protocols"),
-        ("198.18.0.0/15", Class::Private, "set aside for benchmarks"),
-        ("::/128", Class::Never, "unspecified"),
-        ("::1/128", Class::Loopback, "loopback"),
-        ("fe80::/10", Class::Never, "link-local"),
-        ("ff00::/8", Class::Never, "multicast"),
-        ("100::/64", Class::Never, "discard-only"),
-        ("fec0::/10", Class::Private, "site-local"),
-        ("fc00::/7", Class::Private, "private"),
+        ("0.0.0.0/8", Class::Never, "the unspecified address"),
+        ("169.254.0.0/16", Class::Never, "a link-local address"),
+        ("224.0.0.0/4", Class::Never, "a multicast address"),
+        ("255.255.255.255/32", Class::Never, "the broadcast address"),
+        ("240.0.0.0/4", Class::Never, "a reserved address"),
+        ("127.0.0.0/8", Class::Loopback, "a loopback address"),
+        ("10.0.0.0/8", Class::Private, "a private address"),
+        ("172.16.0.0/12", Class::Private, "a private address"),
+        ("192.168.0.0/16", Class::Private, "a private address"),
+        ("100.64.0.0/10", Class::Private, "an address of a carrier's network"),
+        ("192.0.0.0/24", Class::Private, "an address set aside for protocols"),
+        ("198.18.0.0/15", Class::Private, "an address set aside for benchmarks"),
+        ("::/128", Class::Never, "the unspecified address"),
+        ("::1/128", Class::Loopback, "a loopback address"),
+        ("fe80::/10", Class::Never, "a link-local address"),
+        ("ff00::/8", Class::Never, "a multicast address"),
+        ("100::/64", Class::Never, "a discard-only address"),
+        ("fec0::/10", Class::Private, "a site-local address"),
+        ("fc00::/7", Class::Private, "a private address"),
         // RFC 8215: a translator of one's own, with an IPv4 address somewhere behind it.
-        ("64:ff9b:1::/48", Class::Private, "local translation to IPv4"),
-        ("5f00::/16", Class::Private, "segment routing"),
+        ("64:ff9b:1::/48", Class::Private, "an address of a local translator to IPv4"),
+        ("5f00::/16", Class::Private, "an address of segment routing"),
     ]
     .map(|(network, class, name)| {
         (network.parse().expect("the table holds networks; a test reads it"), class, name)
