@@ -1,0 +1,153 @@
+//! One webhook, ready for use: templates and signer made once, a request made for each attempt.
+//!
+//! Invariants:
+//! - A header name stands once in a request. What hookwire sends itself wins over what a template says.
+//! - The signature covers the very bytes that are sent.
+
+use bytes::Bytes;
+use hookwire_model::{
+    AttemptError, DeliveryId, ErrorKind, PreparedRequest, Secret, TemplateContext, Timestamp, Webhook,
+};
+use hookwire_policy::Signer;
+use hookwire_template::{Field, Limits, Rendered, TemplateError, TemplateErrorKind, WebhookTemplates};
+
+use crate::{DefinitionError, Place};
+
+/// What every request says it was sent by.
+const USER_AGENT: &str = concat!("hookwire/", env!("CARGO_PKG_VERSION"));
+
+/// Headers whose values are never recorded or shown.
+const CREDENTIALS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
+
+/// A secret shorter than this is not searched for in headers: it would be found everywhere.
+const SEARCHED_SECRET_BYTES_MIN: usize = 6;
+
+/// A webhook with its templates and signer.
+#[derive(Debug)]
+pub struct CompiledWebhook {
+    webhook: Webhook,
+    templates: WebhookTemplates,
+    signer: Signer,
+    content_type: Bytes,
+}
+
+/// Why no request could be made for a delivery.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(transparent)]
+pub struct PrepareError(#[from] pub TemplateError);
+
+impl PrepareError {
+    /// The error as the record of an attempt shows it: with its place.
+    pub fn attempt_error(&self) -> AttemptError {
+        let kind = match self.0.field {
+            Field::Url => ErrorKind::Url,
+            Field::AdditionalHeaders => ErrorKind::Headers,
+            Field::BodyTemplate => ErrorKind::Body,
+        };
+        AttemptError { kind, message: self.0.to_string() }
+    }
+
+    /// Whether the templates rendered, and what came out is no URL or header that can be sent.
+    pub fn rendered(&self) -> bool {
+        match self.0.kind {
+            TemplateErrorKind::InvalidUrl | TemplateErrorKind::InvalidHeader => true,
+            TemplateErrorKind::Syntax
+            | TemplateErrorKind::Unknown
+            | TemplateErrorKind::Undefined
+            | TemplateErrorKind::Limit
+            | TemplateErrorKind::Unsupported
+            | TemplateErrorKind::Runtime
+            | TemplateErrorKind::NotJson => false,
+        }
+    }
+}
+
+impl CompiledWebhook {
+    /// Compiles a webhook that stands at this place.
+    ///
+    /// # Errors
+    /// Every problem there is.
+    pub(crate) fn compile(webhook: Webhook, place: &Place) -> Result<Self, Vec<DefinitionError>> {
+        let mut errors = Vec::new();
+        let templates = WebhookTemplates::compile(&webhook, &Limits::default()).map_err(|found| {
+            errors.extend(found.into_iter().map(|error| DefinitionError::template(place.clone(), error)));
+        });
+        let signer = Signer::new(&webhook.signature, &webhook.secrets)
+            .map_err(|error| errors.push(DefinitionError::secret(place.clone(), &error)));
+        match (templates, signer) {
+            (Ok(templates), Ok(signer)) => {
+                let content_type = Bytes::from(webhook.content_type.clone());
+                Ok(CompiledWebhook { webhook, templates, signer, content_type })
+            }
+            _ => Err(errors),
+        }
+    }
+
+    /// The definition.
+    pub fn webhook(&self) -> &Webhook {
+        &self.webhook
+    }
+
+    /// The templates.
+    pub fn templates(&self) -> &WebhookTemplates {
+        &self.templates
+    }
+
+    /// Makes the request of an attempt: renders, adds the headers that every request carries, and signs at `now`.
+    ///
+    /// # Errors
+    /// [`PrepareError`] if a template cannot be rendered, or renders to what cannot be sent.
+    pub fn prepare(
+        &self,
+        context: &TemplateContext,
+        delivery: DeliveryId,
+        attempt: u32,
+        now: Timestamp,
+    ) -> Result<PreparedRequest, PrepareError> {
+        let rendered = self.templates.render(context)?;
+        let Rendered { authority, literal_host, target, authorization, headers: additional, body } = rendered;
+        let id = delivery.to_string();
+        let mut signature = Vec::new();
+        self.signer.sign(&id, now, &body, &mut signature);
+        let mut headers: Vec<(String, Bytes)> = Vec::with_capacity(additional.len() + 8);
+        headers.push(("Content-Type".into(), self.content_type.clone()));
+        headers.push(("User-Agent".into(), Bytes::from_static(USER_AGENT.as_bytes())));
+        headers.push(("webhook-id".into(), Bytes::from(id)));
+        headers.push(("webhook-attempt".into(), Bytes::from(attempt.to_string())));
+        for (name, value) in additional {
+            // Only the content type may be there already: the others are refused when a template is compiled or
+            // rendered.
+            set(&mut headers, name, value);
+        }
+        if let Some(authorization) = authorization {
+            set(&mut headers, "Authorization".into(), Bytes::from(authorization));
+        }
+        for (name, value) in signature {
+            set(&mut headers, name, value);
+        }
+        let masked_headers = self.masked(&headers);
+        let method = self.webhook.method;
+        Ok(PreparedRequest { method, authority, literal_host, target, headers, masked_headers, body })
+    }
+
+    /// Headers that hold credentials, or one of the webhook's own secrets.
+    fn masked(&self, headers: &[(String, Bytes)]) -> Vec<String> {
+        let holds_secret = |value: &[u8]| {
+            let secrets = self.webhook.secrets.iter().map(Secret::expose);
+            let mut searched = secrets.filter(|secret| secret.len() >= SEARCHED_SECRET_BYTES_MIN);
+            searched.any(|secret| memchr::memmem::find(value, secret.as_bytes()).is_some())
+        };
+        let masked = headers.iter().filter(|(name, value)| {
+            CREDENTIALS.iter().any(|credential| name.eq_ignore_ascii_case(credential)) || holds_secret(value)
+        });
+        masked.map(|(name, _)| name.to_ascii_lowercase()).collect()
+    }
+}
+
+/// Sets a header; one of that name keeps its place.
+fn set(headers: &mut Vec<(String, Bytes)>, name: String, value: Bytes) {
+    match headers.iter_mut().find(|(have, _)| have.eq_ignore_ascii_case(&name)) {
+        Some(header) => *header = (name, value),
+        None => headers.push((name, value)),
+    }
+}
