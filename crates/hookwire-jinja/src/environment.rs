@@ -207,6 +207,15 @@ const OPERATORS: &[(&str, Handler)] = {
                 _ => Err(crate::run::wrong_type("`**`", value)),
             }
         }),
+        (op::KEEP, |call| {
+            let value = first(call)?;
+            match classify(value) {
+                Py::Generator(_) => Err(crate::run::unsupported(
+                    "keeping a generator in a template that changes lists or dicts; add `|list`",
+                )),
+                _ => Ok(value.clone()),
+            }
+        }),
         (op::GIVEN, |call| {
             let value = first(call)?;
             if value.is_undefined() {

@@ -15,6 +15,11 @@ use crate::value::{Cycler, Dict, Joiner, Py, Range, classify, iterate, raise};
 pub(crate) const FUNCTIONS: &[(&str, Handler)] =
     &[("range", range), ("dict", dict), ("cycler", cycler), ("joiner", joiner)];
 
+/// Whether Jinja2 has the function; a template may still use its name for something else.
+pub(crate) fn exists(name: &str) -> bool {
+    name == "namespace" || FUNCTIONS.iter().any(|(known, _)| *known == name)
+}
+
 /// The largest range that Jinja2's sandbox allows.
 const RANGE_MAX: usize = 100_000;
 

@@ -34,9 +34,17 @@ pub(crate) fn check(source: &str, limits: &Limits) -> Result<(), Error> {
     }
     let nesting_max = limits.nesting.min(Limits::NESTING_MAX);
     let mut depth = Depth::default();
+    let mut ends_operand = false;
+    let mut at_tag_start = false;
     for token in tokenize(source, false, SyntaxConfig::default()) {
         // What is no token is the parser's to report.
         let Ok((token, span)) = token else { return Ok(()) };
+        if let Some(message) = unreadable(&token, ends_operand, at_tag_start) {
+            let range = span.start_offset as usize..span.end_offset as usize;
+            return Err(Error::at(ErrorKind::Unsupported, message, source, range));
+        }
+        ends_operand = can_end_operand(&token);
+        at_tag_start = matches!(token, Token::BlockStart);
         depth.count(&token);
         if depth.nesting() > nesting_max {
             return Err(too_deep(source, span, format!("nests more than {nesting_max} deep")));
@@ -47,6 +55,32 @@ pub(crate) fn check(source: &str, limits: &Limits) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// What Jinja2 reads and the engine's parser does not.
+fn unreadable(token: &Token<'_>, after_operand: bool, at_tag_start: bool) -> Option<&'static str> {
+    match token {
+        Token::Plus if !after_operand => Some("unary `+`; leave the sign out"),
+        Token::Ident("print") if at_tag_start => Some("`{% print .. %}`; write `{{ .. }}`"),
+        Token::Ident("trans" | "pluralize") if at_tag_start => Some("`{% trans %}`; write the text itself"),
+        _ => None,
+    }
+}
+
+/// Whether a sign after this token stands between two operands.
+fn can_end_operand(token: &Token<'_>) -> bool {
+    match token {
+        Token::Ident(word) => !matches!(*word, "and" | "or" | "not" | "in" | "is" | "if" | "else" | "elif" | "recursive"),
+        Token::Str(_)
+        | Token::String(_)
+        | Token::Int(_)
+        | Token::Int128(_)
+        | Token::Float(_)
+        | Token::BracketClose
+        | Token::ParenClose
+        | Token::BraceClose => true,
+        _ => false,
+    }
 }
 
 fn too_deep(source: &str, span: Span, what: String) -> Error {

@@ -15,7 +15,7 @@ use minijinja::machinery::Span;
 use minijinja::machinery::ast::{self, BinOpKind, CallArg, CompareOpKind, Expr, Spanned, Stmt, UnaryOpKind};
 
 use crate::error::ErrorKind;
-use crate::{filters, methods, predicates};
+use crate::{filters, functions, methods, predicates};
 
 /// Names of the filters that stand for operators. None is an identifier, so no template can call them.
 pub(crate) mod op {
@@ -48,6 +48,7 @@ pub(crate) mod op {
     pub(crate) const SPLAT: &str = "*x";
     pub(crate) const KW_SPLAT: &str = "**x";
     pub(crate) const GIVEN: &str = "given?";
+    pub(crate) const KEEP: &str = "keep?";
 }
 
 /// Why a template can't be compiled, and where.
@@ -66,7 +67,19 @@ pub(crate) struct Lowered<'a> {
 
 /// Rewrites a parsed template.
 pub(crate) fn lower<'a>(tree: &Stmt<'a>) -> Result<Lowered<'a>> {
-    let mut lowering = Lowering { mutates: false, scopes: Vec::new(), temporaries: 0 };
+    let lowered = lower_once(tree, false)?;
+    // Only at the end of the first pass is it known whether anything changes.
+    if lowered.mutates { lower_once(tree, true) } else { Ok(lowered) }
+}
+
+fn lower_once<'a>(tree: &Stmt<'a>, keeps: bool) -> Result<Lowered<'a>> {
+    let mut lowering = Lowering {
+        mutates: false,
+        keeps,
+        has_defaults: declares_defaults(std::slice::from_ref(tree)),
+        scopes: Vec::new(),
+        temporaries: 0,
+    };
     let tree = match tree {
         Stmt::Template(template) => Stmt::Template(Spanned::new(
             ast::Template { children: lowering.body(&template.children)? },
@@ -92,6 +105,11 @@ enum Scope {
 
 struct Lowering {
     mutates: bool,
+    /// The template changes lists or dicts, so a generator must not be kept: what it yields is computed at once here
+    /// and in Python when it is taken.
+    keeps: bool,
+    /// Some macro or call block has an argument with a default.
+    has_defaults: bool,
     scopes: Vec<Scope>,
     temporaries: usize,
 }
@@ -188,6 +206,9 @@ impl Lowering {
                 // A namespace keeps what it is given beyond the scope, so it is checked as a container's item is.
                 if matches!(node.target, Expr::GetAttr(_)) {
                     expr = apply(op::STORE, node.expr.span(), expr, []);
+                }
+                if self.keeps {
+                    expr = apply(op::KEEP, node.expr.span(), expr, []);
                 }
                 Stmt::Set(Spanned::new(ast::Set { target: self.target(&node.target)?, expr }, node.span()))
             }
@@ -572,6 +593,8 @@ impl Lowering {
                             other => other,
                         })
                         .collect();
+                } else if !functions::exists(callee.id) {
+                    args = self.given(args)?;
                 }
                 Ok(Expr::Call(Spanned::new(ast::Call { expr: self.callee(&node.expr)?, args }, span)))
             }
@@ -580,6 +603,24 @@ impl Lowering {
                 Ok(Expr::Call(Spanned::new(ast::Call { expr, args }, span)))
             }
         }
+    }
+
+    /// The engine takes an unknown value for an argument that was not given, and puts the default in its place.
+    fn given<'a>(&self, args: Vec<CallArg<'a>>) -> Result<Vec<CallArg<'a>>> {
+        if !self.has_defaults {
+            return Ok(args);
+        }
+        let check = |expr: Expr<'a>| apply(op::GIVEN, expr.span(), expr, []);
+        args.into_iter()
+            .map(|arg| match arg {
+                CallArg::Pos(expr) => Ok(CallArg::Pos(check(expr))),
+                CallArg::Kwarg(name, expr) => Ok(CallArg::Kwarg(name, check(expr))),
+                CallArg::PosSplat(expr) | CallArg::KwargSplat(expr) => unsupported(
+                    expr.span(),
+                    "`*` or `**` in a call where a macro has defaults; write the arguments one by one",
+                ),
+            })
+            .collect()
     }
 
     fn bin_op<'a>(&mut self, node: &Spanned<ast::BinOp<'a>>) -> Result<Expr<'a>> {
@@ -650,6 +691,32 @@ impl Lowering {
     fn note_name(&mut self, name: Option<&str>) {
         self.mutates |= name.is_some_and(methods::is_mutator);
     }
+}
+
+/// Whether a macro or call block anywhere in `body` has an argument with a default.
+fn declares_defaults(body: &[Stmt<'_>]) -> bool {
+    body.iter().any(|stmt| match stmt {
+        Stmt::Macro(node) => !node.defaults.is_empty() || declares_defaults(&node.body),
+        Stmt::CallBlock(node) => {
+            !node.macro_decl.defaults.is_empty() || declares_defaults(&node.macro_decl.body)
+        }
+        Stmt::Template(node) => declares_defaults(&node.children),
+        Stmt::ForLoop(node) => declares_defaults(&node.body) || declares_defaults(&node.else_body),
+        Stmt::IfCond(node) => declares_defaults(&node.true_body) || declares_defaults(&node.false_body),
+        Stmt::WithBlock(node) => declares_defaults(&node.body),
+        Stmt::SetBlock(node) => declares_defaults(&node.body),
+        Stmt::AutoEscape(node) => declares_defaults(&node.body),
+        Stmt::FilterBlock(node) => declares_defaults(&node.body),
+        Stmt::Block(node) => declares_defaults(&node.body),
+        Stmt::EmitExpr(_)
+        | Stmt::EmitRaw(_)
+        | Stmt::Set(_)
+        | Stmt::Import(_)
+        | Stmt::FromImport(_)
+        | Stmt::Extends(_)
+        | Stmt::Include(_)
+        | Stmt::Do(_) => false,
+    })
 }
 
 /// Calls `visit` with each expression directly below `expr`.

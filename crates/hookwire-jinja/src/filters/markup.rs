@@ -128,7 +128,8 @@ fn unescape(text: &str) -> Result<String, Error> {
                 out.push_str(&c);
                 rest = &rest[name_len + 2..];
             }
-            None if name.is_empty() || name == "#" => {
+            // No reference has a name of one letter, as in `AT&T`.
+            None if name.len() < 2 => {
                 out.push('&');
                 rest = &rest[1..];
             }

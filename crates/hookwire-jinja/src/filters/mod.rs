@@ -15,7 +15,7 @@ use crate::args::Call;
 use crate::environment::Handler;
 use crate::operators::item;
 use crate::print::str_of;
-use crate::run::{Run, failed, unsupported};
+use crate::run::{Run, failed, undefined_used, unsupported};
 use crate::value::{Py, as_text, classify, type_name};
 
 pub(crate) use markup::escape_html;
@@ -170,10 +170,7 @@ fn attr(call: &mut Call<'_, '_, '_>) -> Result<Value, Error> {
         return Err(failed("the name for `attr` must be text"));
     };
     match classify(&value) {
-        Py::Undefined => {
-            call.run.allow_undefined()?;
-            Ok(Value::UNDEFINED)
-        }
+        Py::Undefined => Err(undefined_used()),
         // The engine's loop, macros and namespaces have members only, which are attributes in Python.
         Py::Engine | Py::Cycler(_) => item(&call.run, &value, &Value::from(name)),
         Py::Seq(crate::value::Seq::Tuple(_)) if matches!(name, "grouper" | "list") => {

@@ -262,17 +262,15 @@ pub(super) fn sort(call: &mut Call<'_, '_, '_>) -> Result<Value, Error> {
     };
     let mut keyed = Vec::new();
     for item in iterate(run, &value.unwrap_or_default())? {
-        // A list of keys compares by its first difference, as in Python.
-        let key = match &attributes {
-            None => sort_key(run, &item, None, case_sensitive)?,
-            Some(attributes) => value::list(
-                run,
-                attributes
-                    .iter()
-                    .map(|attribute| sort_key(run, &item, Some(attribute), case_sensitive))
-                    .collect::<Result<_, _>>()?,
-            )?,
+        // A list of keys compares by its first difference, also if it has one item only: equal ones need no order.
+        let keys = match &attributes {
+            None => vec![sort_key(run, &item, None, case_sensitive)?],
+            Some(attributes) => attributes
+                .iter()
+                .map(|attribute| sort_key(run, &item, Some(attribute), case_sensitive))
+                .collect::<Result<_, _>>()?,
         };
+        let key = value::list(run, keys)?;
         keyed.push((key, item));
     }
     let sorted = sort_by_keys(run, keyed, truth(reverse.as_ref(), false))?;

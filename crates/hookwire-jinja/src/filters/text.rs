@@ -110,7 +110,7 @@ pub(super) fn indent(call: &mut Call<'_, '_, '_>) -> Result<Value, Error> {
     let [value, width, first, blank] = call.bind("indent", ["s", "width", "first", "blank"], 1)?;
     let value = value.unwrap_or_default();
     let run = &call.run;
-    let Some(plain) = as_text(run, &value)? else { return Err(wrong_type("`indent`", &value)) };
+    let Py::Str(plain) = classify(&value) else { return Err(wrong_type("`indent`", &value)) };
     let indention = match width.as_ref().map(classify) {
         Some(Py::Str(indention)) => indention.to_owned(),
         _ => {
@@ -233,7 +233,7 @@ pub(super) fn wordwrap(call: &mut Call<'_, '_, '_>) -> Result<Value, Error> {
         call.bind("wordwrap", ["s", "width", "break_long_words", "wrapstring", "break_on_hyphens"], 1)?;
     let value = value.unwrap_or_default();
     let run = &call.run;
-    let Some(plain) = as_text(run, &value)? else { return Err(wrong_type("`wordwrap`", &value)) };
+    let Py::Str(plain) = classify(&value) else { return Err(wrong_type("`wordwrap`", &value)) };
     let width = int_or("the width for `wordwrap`", width.as_ref(), 79)?;
     let Some(width) = usize::try_from(width).ok().filter(|width| *width > 0) else {
         return Err(failed("the width for `wordwrap` must be at least 1"));

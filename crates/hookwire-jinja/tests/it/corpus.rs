@@ -23,9 +23,6 @@ const MISSES: &[(&str, ErrorKind, &str)] = &[
     ("tmpl-0692", ErrorKind::Unsupported, "`self`"),
     // `{% raw %}` without an end renders nothing in Jinja2.
     ("tmpl-0720", ErrorKind::Syntax, "unexpected end of raw block"),
-    // The engine's lexer takes ASCII names only.
-    ("tmpl-0752", ErrorKind::Unsupported, "names of other letters than a to z"),
-    ("tmpl-0753", ErrorKind::Unsupported, "names of other letters than a to z"),
 ];
 
 fn lines() -> Vec<Json> {
