@@ -65,14 +65,14 @@ pub(crate) fn missing_from<'s>(
             so_far.push_str(segment);
             continue;
         }
-        let here = if so_far.is_empty() { "the value here".to_owned() } else { format!("`{}`", excerpt(&so_far)) };
+        let here =
+            if so_far.is_empty() { "the value here".to_owned() } else { format!("`{}`", excerpt(&so_far)) };
         let has_no = |what: &str| missing(text).remedy(format!("{here} is {what}; {GUARD}"));
         return match value {
             Value::Object(members) => match closest(segment, members.keys().map(String::as_str)) {
                 Some(meant) if so_far.is_empty() => missing(text).remedy(format!("did you mean `{meant}`?")),
                 Some(meant) => missing(text).remedy(format!("did you mean `{}.{meant}`?", excerpt(&so_far))),
-                None => missing(text)
-                    .remedy(format!("{here} has no member `{}`; {GUARD}", excerpt(segment))),
+                None => missing(text).remedy(format!("{here} has no member `{}`; {GUARD}", excerpt(segment))),
             },
             Value::Array(items) if segment.parse::<usize>().is_ok() => {
                 has_no(&format!("a list of {}", items.len()))

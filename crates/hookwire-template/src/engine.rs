@@ -20,8 +20,11 @@ pub(crate) struct Template {
 #[derive(Debug)]
 enum Program {
     Handlebars(Handlebars),
-    Jinja(Jinja),
+    Jinja(Box<Jinja>),
 }
+
+/// A template, if the source is more than text, and the tags of the source.
+type Compiled = (Option<Template>, Vec<Range<usize>>);
 
 impl Template {
     /// Compiles a source, and finds its tags; `None` for a source that has none and so is text.
@@ -34,7 +37,7 @@ impl Template {
         place: Place,
         strict: bool,
         limits: &Limits,
-    ) -> Result<(Option<Template>, Vec<Range<usize>>), Vec<Fault>> {
+    ) -> Result<Compiled, Vec<Fault>> {
         let (program, tags) = match engine {
             Engine::Handlebars => {
                 let tags = handlebars::tags(source, limits).map_err(|fault| vec![fault])?;
@@ -49,7 +52,7 @@ impl Template {
                 if tags.is_empty() {
                     return Ok((None, tags));
                 }
-                (Program::Jinja(Jinja::compile(source, &tags, place, strict, limits)?), tags)
+                (Program::Jinja(Box::new(Jinja::compile(source, &tags, place, strict, limits)?)), tags)
             }
         };
         // What templates print is seldom longer than their tags are together with some room.

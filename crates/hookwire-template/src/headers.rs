@@ -109,7 +109,8 @@ pub(crate) fn check_name(name: &str) -> Result<(), Fault> {
     }
     match RESERVED.iter().find(|(reserved, _)| name.eq_ignore_ascii_case(reserved)) {
         Some((_, reason)) => {
-            Err(invalid(format!("the header {name} can't be set by a webhook: {reason}")).remedy("leave it out"))
+            Err(invalid(format!("the header {name} can't be set by a webhook: {reason}"))
+                .remedy("leave it out"))
         }
         None => Ok(()),
     }
@@ -164,10 +165,7 @@ mod tests {
         let headers = parse("X-A :  1  \nno colon\nX-B:\nX-a: 3\nX-Ü: 1", false);
         assert!(headers.unwrap_err().message.contains("X-Ü"));
         let headers = parse("X-A :  1  \nno colon\nX-B:\nX-a: é", false).unwrap();
-        assert_eq!(
-            headers,
-            [("X-a".into(), Bytes::from_static(b"\xe9")), ("X-B".into(), Bytes::new())]
-        );
+        assert_eq!(headers, [("X-a".into(), Bytes::from_static(b"\xe9")), ("X-B".into(), Bytes::new())]);
     }
 
     #[test]

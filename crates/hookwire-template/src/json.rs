@@ -143,9 +143,8 @@ pub(crate) fn check(body: &str) -> Result<(), Fault> {
     let Err(error) = serde_json::from_str::<IgnoredAny>(body) else { return Ok(()) };
     let fault = |message: String| Fault::new(TemplateErrorKind::NotJson, message);
     if body.trim().is_empty() {
-        return Err(fault("the rendered body is empty, which is not JSON".into()).remedy(
-            "leave `body_template` out for the default body, or set another `content_type`",
-        ));
+        return Err(fault("the rendered body is empty, which is not JSON".into())
+            .remedy("leave `body_template` out for the default body, or set another `content_type`"));
     }
     // serde_json counts columns in bytes; 0 means the end of the line before.
     let line_start = match error.line() {

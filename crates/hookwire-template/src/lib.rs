@@ -33,3 +33,8 @@ mod webhook;
 pub use error::{Field, TemplateError, TemplateErrorKind};
 pub use limits::Limits;
 pub use webhook::{Rendered, WebhookTemplates};
+
+/// The README's example is tested as documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

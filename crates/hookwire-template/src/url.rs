@@ -31,6 +31,10 @@ pub(crate) struct PreparedUrl {
     pub(crate) dropped_user: bool,
 }
 
+/// What to write where a URL or a host comes out of data on purpose.
+const UNESCAPED: &str = "values are escaped so that data can't choose where a request goes; \
+    where it may, write `{{{value}}}`, with Jinja `{{ value|safe }}`";
+
 /// Prepares a rendered URL.
 ///
 /// # Errors
@@ -44,7 +48,12 @@ pub(crate) fn prepare(rendered: &str) -> Result<PreparedUrl, Fault> {
         return Err(Fault::new(TemplateErrorKind::InvalidUrl, "the URL is empty"));
     }
     let Some((scheme, rest)) = url.split_once("://") else {
-        return Err(invalid("has no scheme".into()).remedy("begin it with `https://` or `http://`"));
+        let fault = invalid("has no scheme".into());
+        return Err(if url.to_ascii_lowercase().contains("%3a%2f%2f") {
+            fault.remedy(UNESCAPED)
+        } else {
+            fault.remedy("begin it with `https://` or `http://`")
+        });
     };
     let https = match scheme.to_ascii_lowercase().as_str() {
         "http" => false,
@@ -77,14 +86,7 @@ pub(crate) fn prepare(rendered: &str) -> Result<PreparedUrl, Fault> {
     };
     let host = normalize_host(host).map_err(|reason| {
         let fault = invalid(reason);
-        if host.contains('%') {
-            fault.remedy(
-                "a value in the host is escaped so that data can't choose where it goes; \
-                 with Handlebars write `{{{value}}}`, with Jinja `{{ value|safe }}` if it may",
-            )
-        } else {
-            fault
-        }
+        if host.contains('%') { fault.remedy(UNESCAPED) } else { fault }
     })?;
     let (authorization, dropped_user) = match user_info.filter(|text| !text.is_empty()) {
         None => (None, false),

@@ -58,7 +58,7 @@ enum Body {
 #[derive(Debug)]
 enum Source {
     Literal(String),
-    Template(Template),
+    Template(Box<Template>),
 }
 
 impl WebhookTemplates {
@@ -172,7 +172,11 @@ struct Compiler<'a> {
 }
 
 impl Compiler<'_> {
-    fn source(&self, source: &str, place: Place) -> Result<(Source, Vec<std::ops::Range<usize>>), Vec<Fault>> {
+    fn source(
+        &self,
+        source: &str,
+        place: Place,
+    ) -> Result<(Source, Vec<std::ops::Range<usize>>), Vec<Fault>> {
         if source.len() > self.limits.source_bytes {
             return Err(vec![Fault::new(
                 TemplateErrorKind::Limit,
@@ -184,7 +188,7 @@ impl Compiler<'_> {
         let engine = self.webhook.template_engine;
         let (template, tags) = Template::compile(engine, source, place, strict, self.limits)?;
         Ok(match template {
-            Some(template) => (Source::Template(template), tags),
+            Some(template) => (Source::Template(Box::new(template)), tags),
             None => {
                 let text = match engine {
                     // Jinja2 drops one line end at the end of a template and reads others as `\n`.

@@ -4,9 +4,7 @@
 //! - Every problem of a template is reported, not only the first.
 //! - Recursion is bounded by the nesting that [`scan`](super::scan) allowed.
 
-use handlebars::template::{
-    BlockParam, HelperTemplate, Parameter, Subexpression, Template, TemplateElement,
-};
+use handlebars::template::{BlockParam, HelperTemplate, Parameter, Subexpression, Template, TemplateElement};
 use serde_json::Value;
 
 use super::program::{Block, BlockKind, Call, Expression, Helper, Names, Node, Path, Start};
@@ -42,16 +40,16 @@ impl Lower {
                 Some(mapping) => Pos { line: mapping.0, column: mapping.1 },
                 None => outer,
             };
-            match self.element(element, pos) {
-                Ok(Some(node)) => nodes.push(node),
-                Ok(None) => {}
-                Err(fault) => self.faults.push(fault.at(pos)),
-            }
+            let node = match element {
+                TemplateElement::HelperBlock(block) => self.block(block, pos),
+                _ => self.leaf(element, pos),
+            };
+            nodes.extend(node.map_err(|fault| self.faults.push(fault.at(pos))).ok().flatten());
         }
         nodes
     }
 
-    fn element(&mut self, element: &TemplateElement, pos: Pos) -> Result<Option<Node>, Fault> {
+    fn leaf(&mut self, element: &TemplateElement, pos: Pos) -> Result<Option<Node>, Fault> {
         match element {
             TemplateElement::RawString(text) if text.is_empty() => Ok(None),
             TemplateElement::RawString(text) => Ok(Some(Node::Text(text.as_str().into()))),
@@ -64,23 +62,35 @@ impl Lower {
                 let escape = matches!(element, TemplateElement::Expression(_));
                 Ok(Some(Node::Print { value, escape, pos }))
             }
-            TemplateElement::HelperBlock(block) => self.block(block, pos),
             _ => Err(Fault::new(TemplateErrorKind::Unsupported, "partials and decorators are not supported")
                 .remedy("write the text where it is needed")),
         }
     }
 
     fn block(&mut self, block: &HelperTemplate, pos: Pos) -> Result<Option<Node>, Fault> {
-        let name = block.name.as_name().unwrap_or_default();
-        if name == "raw" {
-            let nodes = self.template(block.template.as_ref(), pos);
-            let kind = BlockKind::If {
-                condition: Expression::Literal(Value::Bool(true)),
-                negate: false,
-                include_zero: false,
-            };
-            return Ok(Some(Node::Block(Box::new(Block { kind, body: nodes, inverse: Vec::new(), pos }))));
+        let kind = self.block_kind(block)?;
+        let scoped = self.enter(&kind);
+        let body = self.template(block.template.as_ref(), pos);
+        if scoped {
+            self.scopes.pop();
         }
+        let inverse = self.template(block.inverse.as_ref(), pos);
+        Ok(Some(Node::Block(Box::new(Block { kind, body, inverse, pos }))))
+    }
+
+    /// Notes the names that a block gives; false if it is one that gives none.
+    fn enter(&mut self, kind: &BlockKind) -> bool {
+        match kind {
+            BlockKind::If { .. } => false,
+            BlockKind::Each { names, .. } | BlockKind::With { names, .. } => {
+                self.scopes.push([names.value.clone(), names.key.clone()].into_iter().flatten().collect());
+                true
+            }
+        }
+    }
+
+    fn block_kind(&mut self, block: &HelperTemplate) -> Result<BlockKind, Fault> {
+        let name = block.name.as_name().unwrap_or_default();
         let mut names = Names::default();
         match &block.block_param {
             Some(BlockParam::Single(value)) => names.value = value.as_name().map(Into::into),
@@ -92,6 +102,11 @@ impl Lower {
         }
         let has_names = names.value.is_some();
         let kind = match name {
+            // The text of a raw block is text.
+            "raw" => {
+                let condition = Expression::Literal(Value::Bool(true));
+                BlockKind::If { condition, negate: false, include_zero: false }
+            }
             "if" | "unless" => {
                 let condition = self.only_parameter(block)?;
                 let include_zero = match block.hash.get("includeZero") {
@@ -120,7 +135,9 @@ impl Lower {
                         Fault::new(TemplateErrorKind::Unknown, format!("`#{}` is no block", excerpt(name)));
                     return Err(match closest(name, known) {
                         Some(meant) => fault.remedy(format!("did you mean `#{meant}`?")),
-                        None => fault.remedy("use `#if`, `#unless`, `#each`, `#with`, or a comparison such as `#eq a b`"),
+                        None => fault.remedy(
+                            "use `#if`, `#unless`, `#each`, `#with`, or a comparison such as `#eq a b`",
+                        ),
                     });
                 }
             },
@@ -128,20 +145,7 @@ impl Lower {
         if has_names && matches!(kind, BlockKind::If { .. }) {
             return Err(misuse(format!("`#{name}` gives no name to `as`")));
         }
-        let scope = match &kind {
-            BlockKind::If { .. } => None,
-            BlockKind::Each { names, .. } | BlockKind::With { names, .. } => {
-                Some([names.value.clone(), names.key.clone()].into_iter().flatten().collect())
-            }
-        };
-        let scoped = scope.is_some();
-        self.scopes.extend(scope);
-        let body = self.template(block.template.as_ref(), pos);
-        if scoped {
-            self.scopes.pop();
-        }
-        let inverse = self.template(block.inverse.as_ref(), pos);
-        Ok(Some(Node::Block(Box::new(Block { kind, body, inverse, pos }))))
+        Ok(kind)
     }
 
     fn only_parameter(&mut self, block: &HelperTemplate) -> Result<Expression, Fault> {
@@ -172,7 +176,9 @@ impl Lower {
                 Fault::new(TemplateErrorKind::Unknown, format!("there is no helper `{}`", excerpt(name)));
             return Err(match closest(name, Helper::names()) {
                 Some(meant) => fault.remedy(format!("did you mean `{meant}`?")),
-                None if BLOCKS.contains(&name) => fault.remedy(format!("begin the block with `{{{{#{name} ..}}}}`")),
+                None if BLOCKS.contains(&name) => {
+                    fault.remedy(format!("begin the block with `{{{{#{name} ..}}}}`"))
+                }
                 None => {
                     let names: Vec<&str> = Helper::names().collect();
                     fault.remedy(format!("use one of: {}", names.join(", ")))
@@ -224,10 +230,8 @@ impl Lower {
         if MEMBERS.contains(&&**name) {
             return Ok(());
         }
-        let fault = Fault::new(
-            TemplateErrorKind::Undefined,
-            format!("`{}` does not exist", excerpt(&path.text)),
-        );
+        let fault =
+            Fault::new(TemplateErrorKind::Undefined, format!("`{}` does not exist", excerpt(&path.text)));
         Err(match closest(name, MEMBERS.iter().copied()) {
             Some(meant) => fault.remedy(format!("did you mean `{meant}`?")),
             None => fault.remedy(format!("the context has {}", MEMBERS.join(", "))),

@@ -80,3 +80,59 @@ fn syntax_error(error: &handlebars::TemplateError) -> Fault {
         None => fault,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use handlebars::template::TemplateElement;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// How deep the parser's tree is, in the units of [`scan`].
+    fn depth(template: Option<&Template>) -> usize {
+        let elements = template.into_iter().flat_map(|template| &template.elements);
+        let depths = elements.map(|element| match element {
+            TemplateElement::HelperBlock(block) => {
+                1 + depth(block.template.as_ref()).max(depth(block.inverse.as_ref()))
+            }
+            _ => 0,
+        });
+        depths.max().unwrap_or(0)
+    }
+
+    /// The smallest limit under which a source is accepted.
+    fn scanned_depth(source: &str) -> Option<usize> {
+        (0..=64).find(|nesting| scan::scan(source, *nesting).is_ok())
+    }
+
+    proptest! {
+        #[test]
+        fn no_tree_is_deeper_than_its_scan(
+            pieces in proptest::collection::vec(
+                proptest::sample::select(vec![
+                    "{{#if a}}", "{{~ # if a}}", "{{#each (lookup a \"b\")}}", "{{else}}", "{{else if b}}", "{{^}}",
+                    "{{/if}}", "{{/each}}", "{{ / if ~}}", "{{a}}", "{{{a}}}", "{{{ a } }}", "{{{{raw}}}}", "{{{{/raw}}}}",
+                    "{{! ", "{{!-- ", "--}}", "}}", "{{", "\\", "\"", "'", "[", "]", "(", ")", " text ", "{{default a \"", "{{a.[",
+                ]),
+                0..14,
+            )
+        ) {
+            let source = pieces.concat();
+            let parsed = std::panic::catch_unwind(|| Template::compile(&source));
+            if let Ok(Ok(template)) = parsed
+                && let Some(scanned) = scanned_depth(&source)
+            {
+                prop_assert!(depth(Some(&template)) <= scanned, "{source}");
+            }
+        }
+
+        #[test]
+        fn any_source_compiles_or_is_refused(source in "[{}#/^!a-c \"'\\\\()\\[\\]~&>|=.@-]{0,40}") {
+            let limits = Limits::default();
+            if tags(&source, &limits).is_ok() {
+                // What matters is that it returns.
+                let _ = Handlebars::compile(&source, true, &limits);
+            }
+        }
+    }
+}

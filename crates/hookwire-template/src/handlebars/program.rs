@@ -135,6 +135,11 @@ impl Helper {
         Self::ALL.iter().map(|(name, ..)| *name)
     }
 
+    /// Whether it only asks for its parameters, so that unknown ones are no error.
+    pub(crate) fn only_asks(self) -> bool {
+        self.is_predicate() || matches!(self, Helper::Default | Helper::Lookup)
+    }
+
     /// Whether it gives true or false, so that it may open a block.
     pub(crate) fn is_predicate(self) -> bool {
         matches!(

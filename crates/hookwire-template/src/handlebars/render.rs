@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use hookwire_model::{Member, TemplateContext};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::program::{Block, BlockKind, Call, Expression, Helper, Names, Node, Path, Start};
 use super::value::Val;
@@ -53,19 +53,32 @@ struct Locals<'a> {
     key: Option<&'a str>,
 }
 
+/// What `each` goes over.
+enum Turns<'a> {
+    None,
+    Items(&'a [Value]),
+    Members(&'a Map<String, Value>),
+}
+
+// The functions that recurse are kept small, because depth times their frames has to fit a small stack.
 impl<'a> Render<'a, '_> {
     fn nodes(&mut self, nodes: &'a [Node]) -> Result<(), Fault> {
         for node in nodes {
             self.pay(0)?;
             match node {
-                Node::Text(text) => self.sink.literal(text)?,
-                Node::Print { value, escape, pos } => {
-                    self.print(value, *escape).map_err(|fault| fault.at(*pos))?;
-                }
-                Node::Block(block) => self.block(block).map_err(|fault| fault.at(block.pos))?,
+                Node::Block(block) => self.block(block)?,
+                _ => self.leaf(node)?,
             }
         }
         Ok(())
+    }
+
+    fn leaf(&mut self, node: &'a Node) -> Result<(), Fault> {
+        match node {
+            Node::Text(text) => self.sink.literal(text),
+            Node::Print { value, escape, pos } => self.print(value, *escape).map_err(|fault| fault.at(*pos)),
+            Node::Block(_) => Ok(()),
+        }
     }
 
     fn print(&mut self, expression: &'a Expression, escape: bool) -> Result<(), Fault> {
@@ -90,55 +103,77 @@ impl<'a> Render<'a, '_> {
 
     fn block(&mut self, block: &'a Block) -> Result<(), Fault> {
         match &block.kind {
-            BlockKind::If { condition, negate, include_zero } => {
-                let is_true = self.value(condition)?.is_truthy(*include_zero);
-                self.nodes(if is_true != *negate { &block.body } else { &block.inverse })
+            BlockKind::If { condition, .. } => {
+                let value = self.value_at(condition, block)?;
+                self.nodes(branch(block, &value))
             }
             BlockKind::With { value, names } => {
-                let this = self.value(value)?;
+                let this = self.value_at(value, block)?;
                 if !this.is_truthy(false) {
                     return self.nodes(&block.inverse);
                 }
-                let locals = self.frames.last().map(|frame| frame.locals.clone()).unwrap_or_default();
-                self.frames.push(Frame { this, names, locals });
+                self.enter(this, names);
                 self.nodes(&block.body)?;
                 self.frames.pop();
                 Ok(())
             }
-            BlockKind::Each { list, names } => match self.value(list)? {
-                Val::List(items) if !items.is_empty() => {
-                    let items = items.iter().map(|item| (None, item));
-                    self.each(block, names, items)
+            BlockKind::Each { list, names } => match self.turns(list, block)? {
+                Turns::None => self.nodes(&block.inverse),
+                Turns::Items(items) => {
+                    for (index, item) in items.iter().enumerate() {
+                        self.enter_turn(names, (index, items.len()), None, item)?;
+                        self.nodes(&block.body)?;
+                        self.frames.pop();
+                    }
+                    Ok(())
                 }
-                Val::Object(members) if !members.is_empty() => {
-                    let members = members.iter().map(|(name, value)| (Some(name.as_str()), value));
-                    self.each(block, names, members)
+                Turns::Members(members) => {
+                    for (index, (name, member)) in members.iter().enumerate() {
+                        self.enter_turn(names, (index, members.len()), Some(name), member)?;
+                        self.nodes(&block.body)?;
+                        self.frames.pop();
+                    }
+                    Ok(())
                 }
-                Val::Missing | Val::Null | Val::List(_) | Val::Object(_) => self.nodes(&block.inverse),
-                _ if !self.strict => self.nodes(&block.inverse),
-                other => Err(Fault::new(
-                    TemplateErrorKind::Runtime,
-                    format!("`#each` goes over lists and objects, and this is {}", other.kind()),
-                )),
             },
         }
     }
 
-    fn each(
+    fn value_at(&mut self, expression: &'a Expression, block: &'a Block) -> Result<Val<'a>, Fault> {
+        self.value(expression).map_err(|fault| fault.at(block.pos))
+    }
+
+    /// Enters `with`, where the variables of the block around it stay.
+    fn enter(&mut self, this: Val<'a>, names: &'a Names) {
+        let locals = self.frames.last().map(|frame| frame.locals.clone()).unwrap_or_default();
+        self.frames.push(Frame { this, names, locals });
+    }
+
+    fn enter_turn(
         &mut self,
-        block: &'a Block,
         names: &'a Names,
-        items: impl ExactSizeIterator<Item = (Option<&'a str>, &'a Value)>,
+        position: (usize, usize),
+        key: Option<&'a str>,
+        value: &'a Value,
     ) -> Result<(), Fault> {
-        let count = items.len();
-        for (index, (key, value)) in items.enumerate() {
-            self.pay(0)?;
-            let locals = Locals { position: Some((index, count)), key };
-            self.frames.push(Frame { this: Val::from(value), names, locals });
-            self.nodes(&block.body)?;
-            self.frames.pop();
-        }
+        self.pay(0)?;
+        let locals = Locals { position: Some(position), key };
+        self.frames.push(Frame { this: Val::from(value), names, locals });
         Ok(())
+    }
+
+    fn turns(&mut self, list: &'a Expression, block: &'a Block) -> Result<Turns<'a>, Fault> {
+        match self.value_at(list, block)? {
+            Val::List(items) if !items.is_empty() => Ok(Turns::Items(items)),
+            Val::Object(members) if !members.is_empty() => Ok(Turns::Members(members)),
+            Val::Missing | Val::Null | Val::List(_) | Val::Object(_) => Ok(Turns::None),
+            _ if !self.strict => Ok(Turns::None),
+            other => Err(Fault::new(
+                TemplateErrorKind::Runtime,
+                format!("`#each` goes over lists and objects, and this is {}", other.kind()),
+            )
+            .at(block.pos)),
+        }
     }
 
     fn value(&mut self, expression: &'a Expression) -> Result<Val<'a>, Fault> {
@@ -158,7 +193,7 @@ impl<'a> Render<'a, '_> {
     fn base(&self, path: &'a Path) -> (Val<'a>, &'a [Box<str>]) {
         let segments = &*path.segments;
         match path.start {
-            Start::Root => self.from_root(segments),
+            Start::Root => self.start_at_root(segments),
             Start::Name => {
                 if let Some((first, rest)) = segments.split_first() {
                     for frame in self.frames.iter().rev() {
@@ -170,9 +205,9 @@ impl<'a> Render<'a, '_> {
                         }
                     }
                 }
-                self.from_this(0, segments)
+                self.start_at_this(0, segments)
             }
-            Start::This(up) => self.from_this(up, segments),
+            Start::This(up) => self.start_at_this(up, segments),
             Start::Local(up) => {
                 let Some((first, rest)) = segments.split_first() else { return (Val::Missing, segments) };
                 let value = match self.frame(up) {
@@ -184,15 +219,15 @@ impl<'a> Render<'a, '_> {
         }
     }
 
-    fn from_this(&self, up: usize, segments: &'a [Box<str>]) -> (Val<'a>, &'a [Box<str>]) {
+    fn start_at_this(&self, up: usize, segments: &'a [Box<str>]) -> (Val<'a>, &'a [Box<str>]) {
         match self.frame(up) {
             Some(frame) => (frame.this.clone(), segments),
-            None if up == self.frames.len() => self.from_root(segments),
+            None if up == self.frames.len() => self.start_at_root(segments),
             None => (Val::Missing, segments),
         }
     }
 
-    fn from_root(&self, segments: &'a [Box<str>]) -> (Val<'a>, &'a [Box<str>]) {
+    fn start_at_root(&self, segments: &'a [Box<str>]) -> (Val<'a>, &'a [Box<str>]) {
         let Some((first, rest)) = segments.split_first() else {
             return (Val::from(self.context.root().as_ref()), segments);
         };
@@ -210,42 +245,62 @@ impl<'a> Render<'a, '_> {
     }
 
     fn call(&mut self, call: &'a Call) -> Result<Val<'a>, Fault> {
-        let arguments = &call.arguments;
         match call.helper {
-            Helper::Default => {
-                let mut value = Val::Missing;
-                for argument in arguments {
-                    value = self.value(argument)?;
-                    if !matches!(value, Val::Missing | Val::Null) {
-                        break;
-                    }
-                }
-                Ok(value)
+            Helper::Default => self.first_defined(&call.arguments),
+            Helper::And | Helper::Or => self.any_or_all(&call.arguments, call.helper == Helper::Or),
+            _ => {
+                let values = self.arguments(call)?;
+                self.apply(call, &values)
             }
-            Helper::Lookup => {
-                let mut value = self.value(&arguments[0])?;
-                for argument in &arguments[1..] {
-                    value = value.lookup(&self.value(argument)?);
-                }
-                Ok(value)
+        }
+    }
+
+    fn first_defined(&mut self, arguments: &'a [Expression]) -> Result<Val<'a>, Fault> {
+        let mut value = Val::Missing;
+        for argument in arguments {
+            value = self.value(argument)?;
+            if !matches!(value, Val::Missing | Val::Null) {
+                break;
             }
-            Helper::And | Helper::Or => {
-                let any = call.helper == Helper::Or;
-                for argument in arguments {
-                    if self.value(argument)?.is_truthy(false) == any {
-                        return Ok(Val::Bool(any));
-                    }
-                }
-                Ok(Val::Bool(!any))
+        }
+        Ok(value)
+    }
+
+    fn any_or_all(&mut self, arguments: &'a [Expression], any: bool) -> Result<Val<'a>, Fault> {
+        for argument in arguments {
+            if self.value(argument)?.is_truthy(false) == any {
+                return Ok(Val::Bool(any));
             }
-            Helper::Not => Ok(Val::Bool(!self.value(&arguments[0])?.is_truthy(false))),
+        }
+        Ok(Val::Bool(!any))
+    }
+
+    fn arguments(&mut self, call: &'a Call) -> Result<Vec<Val<'a>>, Fault> {
+        let mut values = Vec::with_capacity(call.arguments.len());
+        for argument in &call.arguments {
+            let value = self.value(argument)?;
+            if matches!(value, Val::Missing) && self.strict && !call.helper.only_asks() {
+                return Err(self.missing(argument));
+            }
+            values.push(value);
+        }
+        Ok(values)
+    }
+
+    fn apply(&mut self, call: &'a Call, values: &[Val<'a>]) -> Result<Val<'a>, Fault> {
+        let value = &values[0];
+        match call.helper {
+            Helper::Lookup => Ok(values[1..].iter().fold(value.clone(), |value, name| value.lookup(name))),
+            Helper::Default | Helper::And | Helper::Or => Ok(value.clone()),
+            Helper::Not => Ok(Val::Bool(!value.is_truthy(false))),
             Helper::Eq | Helper::Ne | Helper::Gt | Helper::Gte | Helper::Lt | Helper::Lte => {
-                let (left, right) = (self.value(&arguments[0])?, self.value(&arguments[1])?);
-                self.pay(left.size().min(right.size()))?;
-                let order = |wanted: &[Ordering]| left.compare(&right).is_some_and(|have| wanted.contains(&have));
+                let other = &values[1];
+                self.pay(value.size().min(other.size()))?;
+                let order =
+                    |wanted: &[Ordering]| value.compare(other).is_some_and(|have| wanted.contains(&have));
                 Ok(Val::Bool(match call.helper {
-                    Helper::Eq => left.equals(&right),
-                    Helper::Ne => !left.equals(&right),
+                    Helper::Eq => value.equals(other),
+                    Helper::Ne => !value.equals(other),
                     Helper::Gt => order(&[Ordering::Greater]),
                     Helper::Gte => order(&[Ordering::Greater, Ordering::Equal]),
                     Helper::Lt => order(&[Ordering::Less]),
@@ -253,14 +308,12 @@ impl<'a> Render<'a, '_> {
                 }))
             }
             Helper::Len => {
-                let value = self.defined(&arguments[0])?;
-                if let Val::Text(text) = &value {
+                if let Val::Text(text) = value {
                     self.pay(text.len())?;
                 }
                 Ok(Val::Count(value.count()))
             }
             Helper::Json => {
-                let value = self.defined(&arguments[0])?;
                 self.pay(value.size())?;
                 let mut text = String::new();
                 value.print_json(&mut text);
@@ -268,37 +321,31 @@ impl<'a> Render<'a, '_> {
             }
             Helper::Concat => {
                 let mut text = String::new();
-                for argument in arguments {
-                    let value = self.defined(argument)?;
+                for value in values {
                     self.pay(value.size())?;
                     value.print(&mut text);
                 }
                 Ok(Val::Text(Cow::Owned(text)))
             }
-            Helper::Upper => self.map_text(&arguments[0], str::to_uppercase),
-            Helper::Lower => self.map_text(&arguments[0], str::to_lowercase),
-            Helper::UrlEncode => self.map_text(&arguments[0], |text| {
+            Helper::Upper => self.map_text(value, str::to_uppercase),
+            Helper::Lower => self.map_text(value, str::to_lowercase),
+            Helper::UrlEncode => self.map_text(value, |text| {
                 let mut encoded = String::with_capacity(text.len());
                 push_percent_encoded(&mut encoded, text);
                 encoded
             }),
-            Helper::Join => self.join(call),
+            Helper::Join => self.join(call, values),
         }
     }
 
-    fn map_text(
-        &mut self,
-        argument: &'a Expression,
-        map: impl FnOnce(&str) -> String,
-    ) -> Result<Val<'a>, Fault> {
-        let value = self.defined(argument)?;
+    fn map_text(&mut self, value: &Val<'a>, map: impl FnOnce(&str) -> String) -> Result<Val<'a>, Fault> {
         self.pay(value.size())?;
         Ok(Val::Text(Cow::Owned(map(&value.to_text()))))
     }
 
-    fn join(&mut self, call: &'a Call) -> Result<Val<'a>, Fault> {
-        let items = match self.defined(&call.arguments[0])? {
-            Val::List(items) => items,
+    fn join(&mut self, call: &'a Call, values: &[Val<'a>]) -> Result<Val<'a>, Fault> {
+        let items = match &values[0] {
+            Val::List(items) => *items,
             Val::Null | Val::Missing => &[],
             other => {
                 return Err(Fault::new(
@@ -307,11 +354,9 @@ impl<'a> Render<'a, '_> {
                 ));
             }
         };
-        let separator = match call.arguments.get(1) {
-            Some(separator) => self.defined(separator)?,
-            None => Val::Text(Cow::Borrowed(", ")),
-        };
-        let key = call.key.as_ref().map(|key| self.defined(key)).transpose()?;
+        let default = Val::Text(Cow::Borrowed(", "));
+        let separator = values.get(1).unwrap_or(&default);
+        let key = call.key.as_ref().map(|key| self.value(key)).transpose()?;
         let mut text = String::new();
         for (index, item) in items.iter().enumerate() {
             let item = Val::from(item);
@@ -332,12 +377,6 @@ impl<'a> Render<'a, '_> {
             value.print(&mut text);
         }
         Ok(Val::Text(Cow::Owned(text)))
-    }
-
-    /// The value of a parameter that is printed or measured, not only asked for.
-    fn defined(&mut self, expression: &'a Expression) -> Result<Val<'a>, Fault> {
-        let value = self.value(expression)?;
-        if matches!(value, Val::Missing) && self.strict { Err(self.missing(expression)) } else { Ok(value) }
     }
 
     /// Says why an expression has no value.
@@ -389,6 +428,16 @@ impl<'a> Render<'a, '_> {
             None => Err(Fault::new(TemplateErrorKind::Limit, "the template takes too many steps")
                 .remedy("loop over less of the data")),
         }
+    }
+}
+
+/// The branch that a condition's value chooses.
+fn branch<'a>(block: &'a Block, value: &Val<'_>) -> &'a [Node] {
+    match block.kind {
+        BlockKind::If { negate, include_zero, .. } if value.is_truthy(include_zero) == negate => {
+            &block.inverse
+        }
+        _ => &block.body,
     }
 }
 

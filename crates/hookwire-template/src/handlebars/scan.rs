@@ -27,7 +27,9 @@ pub(crate) fn scan(source: &str, nesting_max: usize) -> Result<Vec<Range<usize>>
     while let Some(found) = memchr::memmem::find(&bytes[at..], b"{{") {
         let start = at + found;
         if tags.len() == TAGS_MAX {
-            return Err(limit(format!("the template has more than {TAGS_MAX} tags")).at(Pos::of(source, start)));
+            return Err(
+                limit(format!("the template has more than {TAGS_MAX} tags")).at(Pos::of(source, start))
+            );
         }
         // One backslash makes the braces text; two or more are backslashes before a tag.
         let backslashes = bytes[at..start].iter().rev().take_while(|byte| **byte == b'\\').count();
@@ -136,13 +138,13 @@ fn read_tag(source: &str, start: usize) -> Result<Tag, Fault> {
             kind = Kind::Open;
             let mut next = at + 1;
             skip_blanks(&mut next);
-            refuse_partials(bytes.get(next), place(start))?;
+            refuse_partials(bytes.get(next)).map_err(|fault| fault.at(place(start)))?;
         }
         Some(b'/') => kind = Kind::Close,
         Some(b'^') => kind = Kind::Else,
         Some(b'{') => braces_to_close = 3,
         Some(b'e') if is_else(&bytes[at..]) => kind = Kind::Else,
-        other => refuse_partials(other, place(start))?,
+        other => refuse_partials(other).map_err(|fault| fault.at(place(start)))?,
     }
     if braces_to_close == 3 {
         at += 1;
@@ -155,9 +157,12 @@ fn read_tag(source: &str, start: usize) -> Result<Tag, Fault> {
             b'"' | b'\'' => {
                 if brackets.contains(&b']') {
                     // `["a]` may be the name of a member or the beginning of a list, and the parser tries both.
-                    return Err(Fault::new(TemplateErrorKind::Unsupported, "quotes stand inside `[` and `]`")
-                        .remedy("use `lookup` for a member whose name has quotes, and data for a list of strings")
-                        .at(place(at)));
+                    return Err(Fault::new(
+                        TemplateErrorKind::Unsupported,
+                        "quotes stand inside `[` and `]`",
+                    )
+                    .remedy("use `lookup` for a member whose name has quotes, and data for a list of strings")
+                    .at(place(at)));
                 }
                 at = end_of_string(bytes, at).ok_or_else(unclosed)?;
                 continue;
@@ -165,10 +170,8 @@ fn read_tag(source: &str, start: usize) -> Result<Tag, Fault> {
             b'(' => brackets.push(b')'),
             b'[' => brackets.push(b']'),
             b'{' => brackets.push(b'}'),
-            b')' | b']' => {
-                if brackets.last() == Some(&byte) {
-                    brackets.pop();
-                }
+            b')' | b']' if brackets.last() == Some(&byte) => {
+                brackets.pop();
             }
             b'}' => {
                 if brackets.last() == Some(&b'}') {
@@ -194,18 +197,20 @@ fn read_tag(source: &str, start: usize) -> Result<Tag, Fault> {
 
 fn is_else(rest: &[u8]) -> bool {
     let Some(after) = rest.strip_prefix(b"else") else { return false };
-    !after.first().is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'$' | b':' | b'.' | b'/' | 0x80..))
+    !after.first().is_some_and(|byte| {
+        byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'$' | b':' | b'.' | b'/' | 0x80..)
+    })
 }
 
-fn refuse_partials(byte: Option<&u8>, pos: Pos) -> Result<(), Fault> {
-    let unsupported = |message: &str, remedy: &str| {
-        Err(Fault::new(TemplateErrorKind::Unsupported, message).remedy(remedy).at(pos))
-    };
+fn refuse_partials(byte: Option<&u8>) -> Result<(), Fault> {
+    let unsupported =
+        |message: &str, remedy: &str| Err(Fault::new(TemplateErrorKind::Unsupported, message).remedy(remedy));
     match byte {
         Some(b'>') => unsupported("partials are not supported", "write the text where it is needed"),
-        Some(b'*') => {
-            unsupported("decorators and inline partials are not supported", "write the text where it is needed")
-        }
+        Some(b'*') => unsupported(
+            "decorators and inline partials are not supported",
+            "write the text where it is needed",
+        ),
         _ => Ok(()),
     }
 }

@@ -87,9 +87,8 @@ impl<'a> Val<'a> {
             }
             (Val::Object(a), Val::Object(b)) => {
                 a.len() == b.len()
-                    && a.iter().all(|(name, a)| {
-                        b.get(name).is_some_and(|b| Val::from(a).equals(&Val::from(b)))
-                    })
+                    && a.iter()
+                        .all(|(name, a)| b.get(name).is_some_and(|b| Val::from(a).equals(&Val::from(b))))
             }
             _ => match (self.as_number(), other.as_number()) {
                 (Some(a), Some(b)) => compare_numbers(&a, &b) == Some(Ordering::Equal),

@@ -45,7 +45,8 @@ pub(super) fn check(source: &str, tags: &[Range<usize>]) -> Vec<Fault> {
             let declares = tag.statement() == Some("set")
                 && !tag.has_assignment()
                 && words(tag.content).nth(1) == Some(name);
-            if !declares && !(tag.is_print && tag.content.trim() == *name) {
+            let prints = tag.is_print && tag.content.trim() == *name;
+            if !declares && !prints {
                 refuse(
                     format!("`{}` is a block of JSON and can only be printed as it stands", excerpt(name)),
                     "write `{% set name = expression %}` for a value to work with",
@@ -60,7 +61,10 @@ pub(super) fn check(source: &str, tags: &[Range<usize>]) -> Vec<Fault> {
             };
             if !allowed {
                 refuse(
-                    format!("what `{}(..)` gives is a block of JSON and can only be printed as it stands", excerpt(name)),
+                    format!(
+                        "what `{}(..)` gives is a block of JSON and can only be printed as it stands",
+                        excerpt(name)
+                    ),
                     "print it with a tag of its own",
                 );
             }

@@ -72,7 +72,8 @@ impl Marks {
     /// Writes each value with its marks.
     pub(super) fn formatter(
         self,
-    ) -> impl Fn(&Printed<'_>, &mut dyn fmt::Write) -> Result<(), minijinja::Error> + Send + Sync + 'static {
+    ) -> impl Fn(&Printed<'_>, &mut dyn fmt::Write) -> Result<(), minijinja::Error> + Send + Sync + 'static
+    {
         move |printed, out| {
             if printed.value().is_undefined() {
                 return written(write!(out, "{}{NOTHING}{}", self.begin, self.end));
@@ -179,7 +180,10 @@ impl Marks {
 enum Marked {
     Text(String),
     /// Number, truth value or `None`: as Python prints it, and as JSON.
-    Scalar { text: String, json: String },
+    Scalar {
+        text: String,
+        json: String,
+    },
     /// A list or dict, as JSON.
     Container(String),
     /// An `if` without `else`, or an unknown name where that is no error.

@@ -203,12 +203,13 @@ fn fault(error: &hookwire_jinja::Error, context: Option<&TemplateContext>) -> Fa
 /// What to say about an unknown name where the piece of the template is a plain path, such as `data.nmae`.
 fn named(excerpt: &str, context: &TemplateContext) -> Option<Fault> {
     let path = excerpt.trim_start_matches("{{").trim_end_matches("}}").trim();
-    let is_word = |segment: &str| {
-        !segment.is_empty() && segment.chars().all(|c| c.is_alphanumeric() || c == '_')
-    };
+    let is_word =
+        |segment: &str| !segment.is_empty() && segment.chars().all(|c| c.is_alphanumeric() || c == '_');
     let dotted = path.replace("['", ".").replace("[\"", ".").replace("']", "").replace("\"]", "");
     let segments: Vec<&str> = dotted.split('.').collect();
-    if !segments.iter().all(|segment| is_word(segment)) || !MEMBERS.contains(&segments[0]) && segments.len() > 1 {
+    if !segments.iter().all(|segment| is_word(segment))
+        || !MEMBERS.contains(&segments[0]) && segments.len() > 1
+    {
         return None;
     }
     Some(missing_from_root(path, context, segments.into_iter()))
