@@ -196,6 +196,18 @@ pub enum Change {
     Purge,
 }
 
+impl Change {
+    /// Whether it does anything to a delivery in this state (I3).
+    pub fn applies_to(self, state: DeliveryState) -> bool {
+        match state {
+            DeliveryState::Waiting => matches!(self, Change::Retry | Change::Cancel),
+            DeliveryState::Dead => true,
+            DeliveryState::Delivered => self == Change::Retry,
+            DeliveryState::Running | DeliveryState::Cancelled | DeliveryState::Superseded => false,
+        }
+    }
+}
+
 /// Which deliveries to act on.
 #[derive(Debug, Clone)]
 pub enum Selection {

@@ -89,6 +89,8 @@
 //! This crate knows nothing of HTTP, rules, templates, or of what makes a delivery succeed.
 
 pub mod backend;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod error;
 mod inspect;
 mod lease;

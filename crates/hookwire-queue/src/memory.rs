@@ -408,6 +408,18 @@ impl State {
             }
         }
         self.leases.commit();
+        self.forget_ids(now, limits);
+        while let Some(&(closed_at, sequence)) = self.history.first()
+            && (self.history_bytes > limits.history_bytes_max
+                || now.saturating_since(closed_at) >= limits.history_age_max)
+        {
+            self.forget(sequence);
+        }
+        (events, deliveries)
+    }
+
+    /// Forgets the ids that are out of the de-duplication window.
+    fn forget_ids(&mut self, now: Timestamp, limits: &StoreLimits) {
         while let Some((sequence, id, accepted_at)) = self.remembered.front()
             && (self.remembered.len() as u64 > limits.dedup_max_ids
                 || now.saturating_since(*accepted_at) >= limits.dedup_window)
@@ -417,13 +429,6 @@ impl State {
             }
             self.remembered.pop_front();
         }
-        while let Some(&(closed_at, sequence)) = self.history.first()
-            && (self.history_bytes > limits.history_bytes_max
-                || now.saturating_since(closed_at) >= limits.history_age_max)
-        {
-            self.forget(sequence);
-        }
-        (events, deliveries)
     }
 
     /// Removes an event with nothing left to do, and its deliveries, from the record.
@@ -603,6 +608,7 @@ impl State {
             Some(&sequence) => Published { sequence, duplicate: true },
             None => {
                 let sequence = self.accept(event.id, event.payload, now, now);
+                self.forget_ids(now, limits);
                 Published { sequence, duplicate: false }
             }
         });
@@ -935,7 +941,7 @@ impl State {
         };
         let events_leased =
             self.leases.iter().filter(|(subject, _)| matches!(subject, Subject::Event(_))).count() as u64;
-        let pending = self.events.iter().filter(|(sequence, event)| {
+        let first_pending = self.events.iter().find(|(sequence, event)| {
             let waits = |stored: &Stored| stored.record.delivery.state == DeliveryState::Waiting;
             event.stage == Stage::Queued || self.of_event(**sequence).any(waits)
         });
@@ -951,7 +957,7 @@ impl State {
             delivered: count(DeliveryState::Delivered),
             cancelled: count(DeliveryState::Cancelled),
             superseded: count(DeliveryState::Superseded),
-            oldest_pending_at: pending.map(|(_, event)| event.accepted_at).min(),
+            oldest_pending_at: first_pending.map(|(_, event)| event.accepted_at),
             pending_bytes: self.pending_bytes,
             history_bytes: self.history_bytes,
             dedup_ids: self.remembered.len() as u64,

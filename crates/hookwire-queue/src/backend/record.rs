@@ -206,25 +206,25 @@ impl Record {
 
     /// Does what a person asks for.
     pub fn act(&mut self, change: Change, now: Timestamp) -> Acted {
-        use DeliveryState::{Dead, Delivered, Waiting};
-        let acted = match (change, self.delivery.state) {
-            (Change::Retry | Change::Redrive, Dead) if self.delivery.rule.is_none() => Acted::EventBack,
-            (Change::Retry, Waiting | Dead | Delivered) | (Change::Redrive, Dead) => Acted::Changed,
-            (Change::Cancel, Waiting | Dead) => Acted::Changed,
-            (Change::Purge, Dead) => Acted::Removed,
-            _ => Acted::Unfit,
+        let before = self.delivery.state;
+        let acted = match (change, before) {
+            (_, before) if !change.applies_to(before) => Acted::Unfit,
+            (Change::Purge, _) => Acted::Removed,
+            (Change::Retry | Change::Redrive, DeliveryState::Dead) if self.delivery.rule.is_none() => {
+                Acted::EventBack
+            }
+            _ => Acted::Changed,
         };
         if acted != Acted::Changed {
             return acted;
         }
-        let before = self.delivery.state;
         self.clear();
         if change == Change::Cancel {
             self.finish(now, DeliveryState::Cancelled);
             return acted;
         }
         self.wait(now, WaitingReason::Worker);
-        if before != Waiting {
+        if before != DeliveryState::Waiting {
             self.forgiven = self.delivery.attempts;
             self.since = now;
             // Who was passed over in its order goes on by itself; others take their place again.

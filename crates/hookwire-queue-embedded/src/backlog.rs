@@ -1,0 +1,119 @@
+//! Which endpoints have waiting deliveries, and since or until when: what lets the writer ask the file only about
+//! endpoints that are due.
+//!
+//! Invariant: every endpoint with a waiting delivery that may go has an entry, and none is due later than its first
+//! such delivery.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hookwire_model::{EndpointId, Timestamp};
+
+/// An endpoint, or the deliveries that have none yet.
+pub(crate) type Place = Option<EndpointId>;
+
+/// Endpoints by the time at which their first delivery is due.
+#[derive(Debug, Default)]
+pub(crate) struct Backlog {
+    due: BTreeMap<Place, Timestamp>,
+    by_time: BTreeSet<(Timestamp, Place)>,
+    holds: BTreeMap<EndpointId, Timestamp>,
+    /// Endpoints with nothing but deliveries that wait for an earlier event to be settled (O2).
+    stalled: BTreeSet<Place>,
+}
+
+impl Backlog {
+    /// When an endpoint may be looked at next; its hold considered.
+    fn time(&self, place: Place, due: Timestamp) -> Timestamp {
+        let hold = place.and_then(|id| self.holds.get(&id)).copied();
+        hold.map_or(due, |hold| hold.max(due))
+    }
+
+    /// Notes when an endpoint's first delivery is due; `None`: it has none.
+    pub(crate) fn set(&mut self, place: Place, due: Option<Timestamp>) {
+        if let Some(before) = self.due.remove(&place) {
+            self.by_time.remove(&(self.time(place, before), place));
+        }
+        self.stalled.remove(&place);
+        if let Some(due) = due {
+            self.due.insert(place, due);
+            self.by_time.insert((self.time(place, due), place));
+        }
+    }
+
+    /// Notes that an endpoint has a delivery that is due then, perhaps besides others.
+    pub(crate) fn add(&mut self, place: Place, due: Timestamp) {
+        if self.due.get(&place).is_none_or(|before| due < *before) {
+            self.set(place, Some(due));
+        }
+    }
+
+    /// Notes that what an endpoint has waits for an earlier event.
+    pub(crate) fn stall(&mut self, place: Place) {
+        self.set(place, None);
+        self.stalled.insert(place);
+    }
+
+    /// Events were settled: what waited for them is to be looked at again.
+    pub(crate) fn unstall(&mut self) {
+        for place in std::mem::take(&mut self.stalled) {
+            self.set(place, Some(Timestamp::UNIX_EPOCH));
+        }
+    }
+
+    /// Keeps an endpoint from being due before `until`; `None` ends that.
+    pub(crate) fn hold(&mut self, endpoint: EndpointId, until: Option<Timestamp>) {
+        let place = Some(endpoint);
+        let due = self.due.get(&place).copied();
+        if let Some(due) = due {
+            self.by_time.remove(&(self.time(place, due), place));
+        }
+        match until {
+            Some(until) => self.holds.insert(endpoint, until),
+            None => self.holds.remove(&endpoint),
+        };
+        if let Some(due) = due {
+            self.by_time.insert((self.time(place, due), place));
+        }
+    }
+
+    /// The endpoints that are due, in turn: beginning after the one served last.
+    pub(crate) fn due(&self, now: Timestamp, served: Option<Place>) -> Vec<Place> {
+        let due = self.by_time.iter().take_while(|(time, _)| *time <= now);
+        let mut due: Vec<Place> = due.map(|(_, place)| *place).collect();
+        due.sort_unstable();
+        if let Some(served) = served {
+            let begin = due.partition_point(|place| *place <= served);
+            due.rotate_left(begin);
+        }
+        due
+    }
+
+    /// All endpoints by the time at which they are due, the earliest first.
+    pub(crate) fn by_time(&self) -> impl Iterator<Item = (Timestamp, Place)> {
+        self.by_time.iter().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hold_moves_an_endpoint_and_its_end_moves_it_back() {
+        let place = |id| Some(EndpointId::from_u64(id));
+        let at = Timestamp::from_secs;
+        let mut backlog = Backlog::default();
+        backlog.add(place(1), at(10));
+        backlog.add(place(2), at(11));
+        backlog.add(place(2), at(12));
+        backlog.hold(EndpointId::from_u64(1), Some(at(50)));
+        assert_eq!(backlog.due(at(20), None), [place(2)]);
+        assert_eq!(backlog.due(at(50), Some(place(1))), [place(2), place(1)]);
+        backlog.hold(EndpointId::from_u64(1), None);
+        assert_eq!(backlog.due(at(10), None), [place(1)]);
+        backlog.stall(place(1));
+        assert_eq!(backlog.by_time().collect::<Vec<_>>(), [(at(11), place(2))]);
+        backlog.unstall();
+        assert_eq!(backlog.due(at(10), None), [place(1)]);
+    }
+}

@@ -1,0 +1,51 @@
+//! What SQLite's errors mean to those who use the store.
+
+use std::io;
+use std::path::Path;
+
+use hookwire_queue::QueueError;
+use rusqlite::ErrorCode;
+
+/// What an error of SQLite means, with what to do about it.
+pub(crate) fn from_sqlite(error: rusqlite::Error, path: &Path) -> QueueError {
+    let place = path.display();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => QueueError::NotWritable {
+            message: format!("no space is left on the disk of {place}; free some, and it goes on by itself"),
+            source: Some(Box::new(error)),
+        },
+        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+            QueueError::NotWritable {
+                message: format!("{place} cannot be opened for writing; check its owner and permissions"),
+                source: Some(Box::new(error)),
+            }
+        }
+        Some(ErrorCode::SystemIoFailure) => QueueError::NotWritable {
+            message: format!("the disk of {place} reports an error; check it (dmesg, smartctl)"),
+            source: Some(Box::new(error)),
+        },
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => QueueError::Damaged(format!(
+            "{place} is not readable as a hookwire store ({error}); move it away to begin with an empty one, or put a \
+             copy from a backup in its place"
+        )),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => QueueError::Unavailable {
+            message: format!("another program has {place} open (a backup, or the sqlite3 shell?); close it"),
+            retry_after: None,
+            source: Some(Box::new(error)),
+        },
+        _ => QueueError::Damaged(format!("{place}: {error}")),
+    }
+}
+
+/// What an error of the file system means for a folder that is to hold a store.
+pub(crate) fn from_io(error: io::Error, path: &Path) -> QueueError {
+    QueueError::NotWritable {
+        message: format!("{} cannot be written; check its owner and permissions", path.display()),
+        source: Some(Box::new(error)),
+    }
+}
+
+/// The writer is gone: it was closed, or it broke an assumption of its own.
+pub(crate) fn closed() -> QueueError {
+    QueueError::Unavailable { message: "this store was closed".to_owned(), retry_after: None, source: None }
+}

@@ -1,0 +1,300 @@
+//! The handle: calls go to the writing thread or to the reading one, and their answers come back.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::mpsc::{self, Sender};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hookwire_model::{Delivery, DeliveryId, EndpointId, EventId, Sequence, Shard, Timestamp};
+use hookwire_queue::backend::{StoreClock, Wake, system_clock};
+use hookwire_queue::{
+    Change, Changed, DeliveryFilter, DeliveryPage, EndpointRecord, Inspect, Lease, LeaseDeliveries,
+    LeaseEvents, LeasedDeliveries, LeasedEvent, NewEvent, PendingItem, Published, PutEndpoint, Queue,
+    QueueError, ScanPage, Selection, Settled, Settlement, Stats, StoreLimits, StoredEvent, Subject,
+};
+use rusqlite::Connection;
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::error::{closed, from_io, from_sqlite};
+use crate::op::{SettleOp, copy_of};
+use crate::reader::{self, Question};
+use crate::store::{Failure, Store};
+use crate::writer::{self, Message, Request, Shared};
+use crate::{layout, owner};
+
+/// How many calls may wait for the writing thread, and as many for the reading one. Whoever comes then waits in line:
+/// that is the backpressure.
+const CALLS_MAX: usize = 1024;
+
+/// So many deliveries are changed in one transaction: others get in between, however many there are in all.
+const CHANGES_MAX: usize = 512;
+
+/// A store in a folder of its own, with one shard. Clones are handles to the same store; when the last one goes, what
+/// waits is committed and the folder is given back shortly after.
+#[derive(Debug, Clone)]
+pub struct EmbeddedQueue {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    writer: Sender<Message>,
+    reader: Sender<ControlFlow<(), Question>>,
+    room: Arc<Semaphore>,
+    reader_room: Arc<Semaphore>,
+    shared: Arc<Shared>,
+    limits: StoreLimits,
+    folder: PathBuf,
+}
+
+impl EmbeddedQueue {
+    /// Opens the store in `folder`, which is made if it is not there. Waits up to `wait` for another process to give it
+    /// back.
+    ///
+    /// # Errors
+    /// [`QueueError::InUse`] names the process that owns the folder; [`QueueError::NotWritable`],
+    /// [`QueueError::UnknownVersion`] and [`QueueError::Damaged`] as they say.
+    ///
+    /// Cancel safety: a future that is dropped gives the folder back.
+    pub async fn open(folder: &Path, limits: StoreLimits, wait: Duration) -> Result<Self, QueueError> {
+        Self::open_with_clock(folder, limits, wait, system_clock()).await
+    }
+
+    /// As [`open`](Self::open), on a clock of its own. Due times are kept in the file, so the clock must go on from where
+    /// it was.
+    pub async fn open_with_clock(
+        folder: &Path,
+        limits: StoreLimits,
+        wait: Duration,
+        clock: StoreClock,
+    ) -> Result<Self, QueueError> {
+        let ownership = owner::take(folder, wait).await?;
+        let next_end = AtomicI64::new(i64::MAX);
+        let shared = Arc::new(Shared { wake: Wake::default(), clock, next_end });
+        let (writer, calls) = mpsc::channel();
+        let (opened, ready) = oneshot::channel();
+        spawn(folder, "hookwire-store", {
+            let (folder, limits, shared) = (folder.to_owned(), limits.clone(), shared.clone());
+            move || writer::run(folder, ownership, limits, shared, calls, opened)
+        })?;
+        ready.await.map_err(|_| closed())??;
+        let conn = layout::open_reader(folder)?;
+        let (reader, questions) = mpsc::channel();
+        spawn(folder, "hookwire-store-read", move || reader::run(conn, &questions))?;
+        let inner = Inner {
+            writer,
+            reader,
+            room: Arc::new(Semaphore::new(CALLS_MAX)),
+            reader_room: Arc::new(Semaphore::new(CALLS_MAX)),
+            shared,
+            limits,
+            folder: folder.to_owned(),
+        };
+        Ok(EmbeddedQueue { inner: Arc::new(inner) })
+    }
+
+    /// Where the store is.
+    pub fn folder(&self) -> &Path {
+        &self.inner.folder
+    }
+
+    /// Commits what waits and gives the folder back. Other handles get an error from then on.
+    ///
+    /// Cancel safety: the store is closed all the same.
+    pub async fn close(self) {
+        // An ended thread is a closed store, too.
+        let _ = self.inner.reader.send(ControlFlow::Break(()));
+        let (reply, done) = oneshot::channel();
+        if self.inner.writer.send(Message::Close(reply)).is_ok() {
+            let _ = done.await;
+        }
+    }
+
+    /// Lets the writing thread carry out a call.
+    async fn call<I: Send + 'static, T: Send + 'static>(
+        &self,
+        is_durable: bool,
+        input: I,
+        method: fn(&mut Store<'_>, &I) -> Result<T, Failure>,
+    ) -> Result<T, QueueError> {
+        let permit = self.inner.room.clone().acquire_owned().await.map_err(|_| closed())?;
+        let (reply, answer) = oneshot::channel();
+        let request = Request { input, method, is_durable, outcome: None, reply, _permit: permit };
+        self.inner.writer.send(Message::Call(Box::new(request))).map_err(|_| closed())?;
+        answer.await.map_err(|_| closed())?
+    }
+
+    /// Lets the reading thread answer a question, from one state of the store.
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, QueueError> {
+        // A lease that has run out shows in the file only when the writer has noticed.
+        if self.inner.shared.clock.now().as_micros() >= self.inner.shared.next_end.load(Ordering::SeqCst) {
+            self.call(false, (), |_, ()| Ok(())).await?;
+        }
+        let permit = self.inner.reader_room.clone().acquire_owned().await.map_err(|_| closed())?;
+        let (reply, answer) = oneshot::channel();
+        let question: Question = Box::new(move |conn| {
+            let _permit = permit;
+            // Whoever asked may have gone.
+            let _ = reply.send(reader::at_once(conn, question));
+        });
+        self.inner.reader.send(ControlFlow::Continue(question)).map_err(|_| closed())?;
+        let answer = answer.await.map_err(|_| closed())?;
+        answer.map_err(|error| from_sqlite(error, &layout::database(&self.inner.folder)))
+    }
+
+    fn now(&self) -> Timestamp {
+        self.inner.shared.clock.now()
+    }
+
+    /// Lets go now of everything that is too old or too much, as is otherwise done step by step, beside other work.
+    ///
+    /// # Errors
+    /// As any call that writes.
+    pub async fn tidy(&self) -> Result<(), QueueError> {
+        self.call(false, (), |store, ()| Ok(store.tend(usize::MAX)?)).await.map(|_more| ())
+    }
+}
+
+/// Starts a thread; it ends by itself when the last handle goes.
+fn spawn(folder: &Path, name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), QueueError> {
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(body);
+    thread.map(drop).map_err(|error| from_io(error, folder))
+}
+
+impl Queue for EmbeddedQueue {
+    fn shards(&self) -> u16 {
+        1
+    }
+
+    async fn publish(&self, _: Shard, events: Vec<NewEvent>) -> Result<Vec<Published>, QueueError> {
+        self.call(true, events, |store, input| store.publish(input)).await
+    }
+
+    async fn lease_events(&self, _: Shard, request: LeaseEvents) -> Result<Vec<LeasedEvent>, QueueError> {
+        let stamp = self.inner.shared.wake.events_stamp();
+        self.call(false, (request, stamp), |store, input| store.lease_events(input)).await
+    }
+
+    async fn lease_deliveries(
+        &self,
+        _: Shard,
+        request: LeaseDeliveries,
+    ) -> Result<LeasedDeliveries, QueueError> {
+        let stamp = self.inner.shared.wake.deliveries_stamp();
+        self.call(false, (request, stamp), |store, input| store.lease_deliveries(input)).await
+    }
+
+    async fn extend(&self, _: Shard, leases: &[&Lease], lease: Duration) -> Result<Vec<Subject>, QueueError> {
+        let leases: Vec<Lease> = leases.iter().map(|lease| copy_of(lease)).collect();
+        self.call(false, (leases, lease), |store, input| store.extend(input)).await
+    }
+
+    async fn settle(&self, _: Shard, settlement: &Settlement) -> Result<Settled, QueueError> {
+        self.call(true, SettleOp::from(settlement), |store, input| store.settle(input)).await
+    }
+
+    async fn hold(&self, _: Shard, endpoint: EndpointId, hold: Option<Duration>) -> Result<(), QueueError> {
+        self.call(true, (endpoint, hold), |store, input| store.hold(input)).await
+    }
+
+    async fn wait(&self, _: Shard, timeout: Duration) -> Result<(), QueueError> {
+        // The writing thread itself notices leases that run out, and wakes those who wait.
+        self.inner.shared.wake.wait(timeout).await;
+        Ok(())
+    }
+}
+
+impl Inspect for EmbeddedQueue {
+    async fn list(
+        &self,
+        _: Shard,
+        filter: &DeliveryFilter,
+        before: Option<DeliveryId>,
+        limit: usize,
+    ) -> Result<DeliveryPage, QueueError> {
+        let filter = filter.clone();
+        self.ask(move |conn| reader::list(conn, &filter, before, limit)).await
+    }
+
+    async fn delivery(&self, id: DeliveryId) -> Result<Option<Delivery>, QueueError> {
+        self.ask(move |conn| reader::delivery(conn, id)).await
+    }
+
+    async fn event(&self, _: Shard, id: &EventId) -> Result<Option<StoredEvent>, QueueError> {
+        let id = id.clone();
+        self.ask(move |conn| reader::event(conn, &id)).await
+    }
+
+    async fn stats(&self, _: Shard) -> Result<Stats, QueueError> {
+        let (limits, now) = (self.inner.limits.clone(), self.now());
+        self.ask(move |conn| reader::stats(conn, &limits, now)).await
+    }
+
+    async fn change(
+        &self,
+        _: Shard,
+        change: Change,
+        selection: &Selection,
+        dry_run: bool,
+    ) -> Result<Changed, QueueError> {
+        let (ids, by_id) = match selection {
+            Selection::Ids(ids) => {
+                let mut seen = std::collections::BTreeSet::new();
+                (ids.iter().copied().filter(|id| seen.insert(*id)).collect(), true)
+            }
+            Selection::Filter(filter) => {
+                let filter = filter.clone();
+                (self.ask(move |conn| reader::select(conn, &filter, change)).await?, false)
+            }
+        };
+        let mut all = Changed::default();
+        if dry_run && !by_id {
+            all.changed = ids.len() as u64;
+            return Ok(all);
+        }
+        for ids in ids.chunks(CHANGES_MAX) {
+            let part = self
+                .call(!dry_run, (change, ids.to_vec(), dry_run), |store, input| store.change(input))
+                .await?;
+            all.changed += part.changed;
+            if by_id {
+                all.unknown.extend(part.unknown);
+                all.unfit.extend(part.unfit);
+            }
+        }
+        Ok(all)
+    }
+
+    async fn endpoint(&self, _: Shard, id: EndpointId) -> Result<Option<EndpointRecord>, QueueError> {
+        self.ask(move |conn| Ok(reader::endpoints(conn, Some(id))?.pop())).await
+    }
+
+    async fn endpoints(&self, _: Shard) -> Result<Vec<EndpointRecord>, QueueError> {
+        self.ask(|conn| reader::endpoints(conn, None)).await
+    }
+
+    async fn put_endpoint(
+        &self,
+        _: Shard,
+        id: EndpointId,
+        expected: u64,
+        state: Bytes,
+    ) -> Result<PutEndpoint, QueueError> {
+        self.call(true, (id, expected, state), |store, input| store.put_endpoint(input)).await
+    }
+
+    async fn scan(&self, _: Shard, after: Option<Sequence>, limit: usize) -> Result<ScanPage, QueueError> {
+        let now = self.now();
+        self.ask(move |conn| reader::scan(conn, after, limit, now)).await
+    }
+
+    async fn restore(&self, _: Shard, items: Vec<PendingItem>) -> Result<u64, QueueError> {
+        self.call(true, items, |store, input| store.restore(input)).await
+    }
+}

@@ -1,0 +1,136 @@
+//! What people and other stores ask for: retry, cancel, redrive, purge, restore; endpoint states and holds.
+
+use bytes::Bytes;
+use hookwire_model::{DeliveryId, EndpointId, Timestamp};
+use hookwire_queue::backend::{Acted, Record};
+use hookwire_queue::{Change, Changed, EndpointRecord, PendingItem, PutEndpoint};
+use rusqlite::{OptionalExtension as _, params};
+use std::time::Duration;
+
+use super::record::Standing;
+use super::{Failure, Store};
+use crate::row::{self, SHARD, key};
+
+impl Store<'_> {
+    /// Acts on these deliveries, each of which is named once.
+    pub(crate) fn change(
+        &mut self,
+        (change, ids, dry_run): &(Change, Vec<DeliveryId>, bool),
+    ) -> Result<Changed, Failure> {
+        let mut changed = Changed::default();
+        for &id in ids {
+            let Some(before) = row::load(self.conn, id)? else {
+                changed.unknown.push(id);
+                continue;
+            };
+            let mut after = before.clone();
+            match after.act(*change, self.now) {
+                Acted::Unfit => {
+                    changed.unfit.push((id, before.delivery.state));
+                    continue;
+                }
+                _ if *dry_run => {}
+                Acted::Changed => self.change_record(&before, &after)?,
+                Acted::Removed => self.remove_record(&before)?,
+                Acted::EventBack => self.put_back(&before)?,
+            }
+            changed.changed += 1;
+        }
+        Ok(changed)
+    }
+
+    /// Puts the event of a dead letter back into the queue (S7).
+    fn put_back(&mut self, dead: &Record) -> rusqlite::Result<()> {
+        let sequence = dead.delivery.id.sequence();
+        let standing = self.standing(sequence)?;
+        let sql = "INSERT INTO unsettled (seq, losses, held) VALUES (?1, 0, 0)";
+        self.conn.prepare_cached(sql)?.execute([sequence.0])?;
+        self.free.insert(sequence, 0);
+        self.restand(sequence, standing)?;
+        self.news.events = true;
+        self.remove_record(dead)
+    }
+
+    pub(crate) fn restore(&mut self, items: &Vec<PendingItem>) -> Result<u64, Failure> {
+        let mut new = 0;
+        for item in items {
+            new += u64::from(self.restore_item(item)?);
+        }
+        self.skip_ahead()?;
+        Ok(new)
+    }
+
+    fn restore_item(&mut self, item: &PendingItem) -> Result<bool, Failure> {
+        let conn = self.conn;
+        if conn.prepare_cached("SELECT 1 FROM events WHERE id = ?1")?.exists([item.event.id.as_str()])? {
+            return Ok(false);
+        }
+        let sequence = self.next_sequence();
+        let sql = "INSERT INTO events (seq, id, accepted_at, payload) VALUES (?1, ?2, ?3, ?4)";
+        let event = &item.event;
+        let values =
+            params![sequence.0, event.id.as_str(), event.accepted_at.as_micros(), &event.payload[..]];
+        conn.prepare_cached(sql)?.execute(values)?;
+        self.counters.pending_bytes += event.payload.len() as u64;
+        if event.queued {
+            self.news.events = true;
+            return Ok(true);
+        }
+        self.ahead.insert(sequence);
+        let sql = "INSERT INTO unsettled (seq, losses, held) VALUES (?1, 0, 2)";
+        conn.prepare_cached(sql)?.execute([sequence.0])?;
+        for pending in &item.deliveries {
+            let record = Record::restored(SHARD, sequence, pending, self.now);
+            self.add_record(&record, None)?;
+            let (seq, digest) = key(record.delivery.id);
+            for attempt in &pending.attempts {
+                let json =
+                    serde_json::to_vec(attempt).expect("an attempt holds nothing that JSON cannot say");
+                let sql =
+                    "INSERT OR IGNORE INTO attempts (seq, digest, number, record) VALUES (?1, ?2, ?3, ?4)";
+                conn.prepare_cached(sql)?.execute((seq, digest, attempt.number, json))?;
+            }
+        }
+        self.restand(sequence, Standing::Pending)?;
+        Ok(true)
+    }
+
+    pub(crate) fn put_endpoint(
+        &mut self,
+        (id, expected, state): &(EndpointId, u64, Bytes),
+    ) -> Result<PutEndpoint, Failure> {
+        let column = id.as_u64() as i64;
+        let mut find = self.conn.prepare_cached("SELECT version, state FROM endpoints WHERE id = ?1")?;
+        let found = find.query_row([column], |row| {
+            let state: Vec<u8> = row.get(1)?;
+            Ok(EndpointRecord { id: *id, version: row.get(0)?, state: state.into() })
+        });
+        let found = found.optional()?;
+        let version = found.as_ref().map_or(0, |record| record.version);
+        if version != *expected {
+            return Ok(PutEndpoint::Conflict(found));
+        }
+        let sql = "INSERT INTO endpoints (id, version, state) VALUES (?1, ?2, ?3) \
+                   ON CONFLICT (id) DO UPDATE SET version = ?2, state = ?3";
+        self.conn.prepare_cached(sql)?.execute((column, version + 1, &state[..]))?;
+        Ok(PutEndpoint::Written(version + 1))
+    }
+
+    pub(crate) fn hold(&mut self, (endpoint, hold): &(EndpointId, Option<Duration>)) -> Result<(), Failure> {
+        let column = endpoint.as_u64() as i64;
+        let until: Option<Timestamp> = hold.map(|hold| self.now.saturating_add(hold));
+        match until {
+            Some(until) => {
+                let sql = "INSERT INTO holds (endpoint, until) VALUES (?1, ?2) \
+                           ON CONFLICT (endpoint) DO UPDATE SET until = ?2";
+                self.conn.prepare_cached(sql)?.execute((column, until.as_micros()))?;
+            }
+            None => {
+                self.conn.prepare_cached("DELETE FROM holds WHERE endpoint = ?1")?.execute([column])?;
+            }
+        }
+        self.backlog.hold(*endpoint, until);
+        self.news.deliveries = true;
+        Ok(())
+    }
+}
