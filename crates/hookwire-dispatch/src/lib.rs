@@ -58,6 +58,9 @@ pub struct AttemptOptions {
     /// Certificates and checks of HTTPS.
     pub tls: Arc<TlsProfile>,
     /// Whether redirects are followed; else a 3xx status is an answer like others.
+    ///
+    /// A redirect to an address that may not be called ends the attempt as unsent, with the hop on record: it is the hop
+    /// that was not sent.
     pub follow_redirects: bool,
 }
 
@@ -112,3 +115,8 @@ impl AttemptReport {
         }
     }
 }
+
+/// Keeps the README's example compiling.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -51,7 +51,7 @@ pub(crate) struct Limits {
     pub(crate) idle_timeout: Duration,
 }
 
-/// Idle connections. A clone is another handle to the same ones.
+/// Idle connections.
 pub(crate) struct Pool<S: AsyncRead + AsyncWrite + Unpin> {
     shared: Arc<Shared<S>>,
 }
