@@ -2,7 +2,8 @@
 //! endpoints that are due.
 //!
 //! Invariant: every endpoint with a waiting delivery that may go has an entry, and none is due later than its first
-//! such delivery.
+//! such delivery. Only deliveries that wait for an earlier event to be settled may be missing; then the endpoint is
+//! marked as stalled.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +18,7 @@ pub(crate) struct Backlog {
     due: BTreeMap<Place, Timestamp>,
     by_time: BTreeSet<(Timestamp, Place)>,
     holds: BTreeMap<EndpointId, Timestamp>,
-    /// Endpoints with nothing but deliveries that wait for an earlier event to be settled (O2).
+    /// Endpoints that have deliveries besides, which wait for an earlier event to be settled (O2).
     stalled: BTreeSet<Place>,
 }
 
@@ -33,7 +34,6 @@ impl Backlog {
         if let Some(before) = self.due.remove(&place) {
             self.by_time.remove(&(self.time(place, before), place));
         }
-        self.stalled.remove(&place);
         if let Some(due) = due {
             self.due.insert(place, due);
             self.by_time.insert((self.time(place, due), place));
@@ -47,17 +47,14 @@ impl Backlog {
         }
     }
 
-    /// Notes that what an endpoint has waits for an earlier event.
+    /// Notes that an endpoint has deliveries that wait for an earlier event to be settled.
     pub(crate) fn stall(&mut self, place: Place) {
-        self.set(place, None);
         self.stalled.insert(place);
     }
 
-    /// Events were settled: what waited for them is to be looked at again.
-    pub(crate) fn unstall(&mut self) {
-        for place in std::mem::take(&mut self.stalled) {
-            self.set(place, Some(Timestamp::UNIX_EPOCH));
-        }
+    /// An event was settled: what waited for that is to be looked up again.
+    pub(crate) fn unstall(&mut self) -> impl Iterator<Item = Place> {
+        std::mem::take(&mut self.stalled).into_iter()
     }
 
     /// Keeps an endpoint from being due before `until`; `None` ends that.
@@ -111,9 +108,9 @@ mod tests {
         assert_eq!(backlog.due(at(50), Some(place(1))), [place(2), place(1)]);
         backlog.hold(EndpointId::from_u64(1), None);
         assert_eq!(backlog.due(at(10), None), [place(1)]);
+        backlog.set(place(1), None);
         backlog.stall(place(1));
         assert_eq!(backlog.by_time().collect::<Vec<_>>(), [(at(11), place(2))]);
-        backlog.unstall();
-        assert_eq!(backlog.due(at(10), None), [place(1)]);
+        assert_eq!(backlog.unstall().collect::<Vec<_>>(), [place(1)]);
     }
 }

@@ -146,7 +146,7 @@ pub struct StoredEvent {
     pub accepted_at: Timestamp,
     /// Where it stands.
     pub state: EventState,
-    /// How many leases on it were lost.
+    /// How many leases on it were lost; 0 once its deliveries are on record.
     pub losses: u32,
     /// Its deliveries on record, by id, without their attempts.
     pub deliveries: Vec<Delivery>,

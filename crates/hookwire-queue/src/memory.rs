@@ -209,7 +209,7 @@ impl Inspect for MemoryQueue {
                 Stage::Queued => EventState::Queued,
                 Stage::FannedOut => EventState::FannedOut,
             },
-            losses: event.losses,
+            losses: if event.stage == Stage::Queued { event.losses } else { 0 },
             deliveries: state.of_event(sequence).map(|stored| stored.record.delivery.clone()).collect(),
         }))
     }
@@ -777,6 +777,7 @@ impl State {
                     let unfinished = !stored.record.delivery.state.is_finished();
                     if is_new || (unfinished && new.fate == Fate::Delivered) {
                         self.leases.end(Subject::Delivery(new.id));
+                        stored.record.delivery.endpoint = new.endpoint.or(stored.record.delivery.endpoint);
                         stored.attempted(&new.attempts);
                         stored.record.settle(now, !new.attempts.is_empty(), &new.fate);
                         if let Fate::Running { lease } = new.fate {

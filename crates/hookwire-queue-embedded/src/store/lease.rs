@@ -23,6 +23,8 @@ struct Turn {
     next: Option<Timestamp>,
     /// Whether there may be more to read that is due.
     more: bool,
+    /// Whether some of it waits for an earlier event to be settled (O2).
+    stalled: bool,
 }
 
 impl Store<'_> {
@@ -57,15 +59,23 @@ impl Store<'_> {
         let share = max.checked_div(places.len()).unwrap_or(0).max(1);
         let mut turns = Vec::new();
         for place in places.into_iter().filter(|place| room(*place) > 0) {
-            if turns.len() == max {
+            // One more than can be served tells whether something is left behind.
+            if turns.len() > max {
                 break;
             }
-            let mut turn =
-                Turn { place, room: room(place), ready: VecDeque::new(), last: None, next: None, more: true };
+            let mut turn = Turn {
+                place,
+                room: room(place),
+                ready: VecDeque::new(),
+                last: None,
+                next: None,
+                more: true,
+                stalled: false,
+            };
             self.read_on(&mut turn, share)?;
             if turn.ready.is_empty() {
                 // Nothing of it may go although its time has come: it was put off, or it waits for an earlier event.
-                self.leave(&turn)?;
+                self.leave(&turn);
             } else {
                 turns.push(turn);
             }
@@ -94,59 +104,55 @@ impl Store<'_> {
             if turn.ready.is_empty() && turn.more {
                 self.read_on(&mut turn, 1)?;
             }
-            self.leave(&turn)?;
+            self.leave(&turn);
         }
         Ok(chosen)
     }
 
     /// Reads up to so many more deliveries of an endpoint that may go now.
     fn read_on(&self, turn: &mut Turn, count: usize) -> rusqlite::Result<()> {
-        // In an order only the first one is in this index, and it goes only when no earlier event is unsettled.
-        let sql = "SELECT due_at, seq, digest FROM deliveries \
+        // In an order only the first one is in this index.
+        let sql = "SELECT due_at, seq, digest, in_order FROM deliveries \
                    WHERE state = 0 AND blocked = 0 AND endpoint IS ?1 AND (due_at, seq, digest) > (?2, ?3, ?4) \
-                   AND (in_order = 0 OR seq <= ?5) ORDER BY due_at, seq, digest LIMIT ?6";
+                   ORDER BY due_at, seq, digest";
         let (due, (seq, digest)) = match turn.last {
             Some((due, id)) => (due.as_micros(), key(id)),
             None => (-1, (0, digest_column(0))),
         };
-        let unsettled = self.first_unsettled().map_or(i64::MAX, |sequence| sequence.0 as i64);
+        let unsettled = self.first_unsettled();
         let mut statement = self.conn.prepare_cached(sql)?;
-        let limit = i64::try_from(count).unwrap_or(i64::MAX);
-        let mut rows =
-            statement.query(params![endpoint_column(turn.place), due, seq, digest, unsettled, limit])?;
+        let mut rows = statement.query(params![endpoint_column(turn.place), due, seq, digest])?;
         let mut found = 0;
+        turn.more = false;
         while let Some(row) = rows.next()? {
             let due = Timestamp::from_micros(row.get(0)?);
-            let id = delivery_id(row.get(1)?, row.get(2)?);
             if due > self.now {
                 turn.next = Some(due);
-                turn.more = false;
-                return Ok(());
+                break;
+            }
+            if found == count {
+                turn.more = true;
+                break;
+            }
+            let id = delivery_id(row.get(1)?, row.get(2)?);
+            turn.last = Some((due, id));
+            if row.get(3)? && unsettled.is_some_and(|unsettled| unsettled < id.sequence()) {
+                turn.stalled = true;
+                continue;
             }
             found += 1;
             turn.ready.push_back((due, id));
-            turn.last = Some((due, id));
         }
-        turn.more = found == count;
         Ok(())
     }
 
     /// Notes when an endpoint's first delivery is due that was not chosen.
-    fn leave(&mut self, turn: &Turn) -> rusqlite::Result<()> {
+    fn leave(&mut self, turn: &Turn) {
         let due = turn.ready.front().map(|(due, _)| *due).or(turn.next);
-        if due.is_some() {
-            self.backlog.set(turn.place, due);
-            return Ok(());
-        }
-        // Whatever it still has waits for an earlier event.
-        let sql = "SELECT 1 FROM deliveries WHERE state = 0 AND blocked = 0 AND endpoint IS ?1 AND in_order = 1 LIMIT 2";
-        let mut stalled = self.conn.prepare_cached(sql)?;
-        if self.first_unsettled().is_some() && stalled.exists([endpoint_column(turn.place)])? {
+        self.backlog.set(turn.place, due);
+        if turn.stalled {
             self.backlog.stall(turn.place);
-        } else {
-            self.backlog.set(turn.place, None);
         }
-        Ok(())
     }
 
     /// Leases one delivery. `payload` holds the one of the delivery before, which is often of the same event.

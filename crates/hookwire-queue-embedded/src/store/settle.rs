@@ -76,7 +76,7 @@ impl Store<'_> {
         };
         self.leases.end(subject);
         self.conn.prepare_cached("DELETE FROM unsettled WHERE seq = ?1")?.execute([sequence.0])?;
-        self.backlog.unstall();
+        self.unsure.extend(self.backlog.unstall());
         self.settled += 1;
         let (standing, bytes) = match standing {
             Some(bytes) => (Standing::Closed, bytes),
