@@ -61,8 +61,6 @@ pub(crate) struct Sink {
     lexer: Lexer,
     /// How far the lexer has come; everything after it is literal text.
     scanned: usize,
-    /// Whether a value was written without escaping.
-    raw: bool,
     /// Whether a value was written escaped.
     escaped: bool,
     scratch: String,
@@ -76,13 +74,12 @@ impl Sink {
             bytes_max,
             lexer: Lexer::default(),
             scanned: 0,
-            raw: false,
             escaped: false,
             scratch: String::new(),
         }
     }
 
-    /// Appends text of the template itself.
+    /// Appends text of the template itself, or of a value that the template leaves unescaped.
     pub(crate) fn literal(&mut self, text: &str) -> Result<(), Fault> {
         self.out.push_str(text);
         self.check_length()
@@ -94,15 +91,8 @@ impl Sink {
         self.literal(text)
     }
 
-    /// Appends text that came out of data and is not to be escaped.
-    pub(crate) fn raw(&mut self, text: &str) -> Result<(), Fault> {
-        self.raw = true;
-        self.literal(text)
-    }
-
     /// Appends a value as its engine prints it, without escaping.
     pub(crate) fn value_raw(&mut self, value: &impl Print) -> Result<(), Fault> {
-        self.raw = true;
         value.print(&mut self.out);
         self.check_length()
     }
@@ -154,9 +144,9 @@ impl Sink {
         self.check_length()
     }
 
-    /// Whether a value was written escaped, and whether one was written without.
-    pub(crate) fn wrote(&self) -> (bool, bool) {
-        (self.escaped, self.raw)
+    /// Whether a value was written escaped.
+    pub(crate) fn wrote_escaped(&self) -> bool {
+        self.escaped
     }
 
     pub(crate) fn into_text(self) -> String {

@@ -5,6 +5,8 @@
 //!   refused when they stand literally in the template.
 //! - Rendering is a function of webhook and context: no clock, no chance, no files, no network, no environment.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use hookwire_model::{Authority, DefaultBody, Engine, Escape, TemplateContext, Undefined, Webhook};
 
@@ -20,10 +22,12 @@ use crate::url::{self, PreparedUrl};
 /// URL, headers and body of one webhook, compiled. Shared freely between threads.
 #[derive(Debug)]
 pub struct WebhookTemplates {
-    url: Source,
+    url: Part<PreparedUrl>,
     /// The authority, where it stands literally in the URL's template.
     literal_authority: Option<Authority>,
-    headers: Option<Source>,
+    headers: Part<Vec<(String, Bytes)>>,
+    /// `Content-Type`, where it stands literally among the headers.
+    content_type: Option<String>,
     body: Body,
     escape: bool,
     output_bytes_max: usize,
@@ -48,17 +52,18 @@ pub struct Rendered {
     pub body: Bytes,
 }
 
+/// What a template comes to: always the same, if it holds no tag.
 #[derive(Debug)]
-enum Body {
-    Template(Source, Place),
-    Default(DefaultBody),
+enum Part<T> {
+    Fixed(T),
+    Template(Box<Template>),
 }
 
-/// One of the templates, or text that holds no tag.
 #[derive(Debug)]
-enum Source {
-    Literal(String),
-    Template(Box<Template>),
+enum Body {
+    Fixed(Bytes),
+    Template(Box<Template>, Place),
+    Default(DefaultBody),
 }
 
 impl WebhookTemplates {
@@ -80,14 +85,17 @@ impl WebhookTemplates {
             .map_err(|faults| keep(Field::BodyTemplate, faults))
             .ok();
         match (url, headers, body) {
-            (Some((url, literal_authority)), Some((headers, _)), Some(body)) => Ok(WebhookTemplates {
-                url,
-                literal_authority,
-                headers,
-                body,
-                escape: compiler.escape,
-                output_bytes_max: limits.output_bytes,
-            }),
+            (Some((url, literal_authority)), Some((headers, content_type)), Some(body)) => {
+                Ok(WebhookTemplates {
+                    url,
+                    literal_authority,
+                    headers,
+                    content_type,
+                    body,
+                    escape: compiler.escape,
+                    output_bytes_max: limits.output_bytes,
+                })
+            }
             _ => Err(errors),
         }
     }
@@ -97,9 +105,7 @@ impl WebhookTemplates {
     /// # Errors
     /// The first problem, with its template and place.
     pub fn render(&self, context: &TemplateContext) -> Result<Rendered, TemplateError> {
-        let (url, wrote) =
-            self.text(&self.url, Place::Url, context).map_err(|fault| fault.in_field(Field::Url))?;
-        let url = prepare(&url, wrote, self.escape).map_err(|fault| fault.in_field(Field::Url))?;
+        let url = self.url(context).map_err(|fault| fault.in_field(Field::Url))?;
         let headers = self.headers(context).map_err(|fault| fault.in_field(Field::AdditionalHeaders))?;
         let body = self.body(context).map_err(|fault| fault.in_field(Field::BodyTemplate))?;
         Ok(Rendered {
@@ -108,7 +114,7 @@ impl WebhookTemplates {
             target: url.target,
             authorization: url.authorization,
             headers,
-            body: body.into(),
+            body,
         })
     }
 
@@ -117,44 +123,61 @@ impl WebhookTemplates {
         self.literal_authority.as_ref()
     }
 
-    fn headers(&self, context: &TemplateContext) -> Result<Vec<(String, Bytes)>, Fault> {
-        match &self.headers {
-            None => Ok(Vec::new()),
-            Some(source) => headers::parse(&self.text(source, Place::Headers, context)?.0, self.escape),
+    fn url(&self, context: &TemplateContext) -> Result<PreparedUrl, Fault> {
+        match &self.url {
+            Part::Fixed(url) => Ok(url.clone()),
+            Part::Template(template) => {
+                let (text, wrote) = self.text(template, Place::Url, context)?;
+                prepare(&text, wrote, self.escape)
+            }
         }
     }
 
-    fn body(&self, context: &TemplateContext) -> Result<String, Fault> {
+    fn headers(&self, context: &TemplateContext) -> Result<Vec<(String, Bytes)>, Fault> {
+        match &self.headers {
+            Part::Fixed(headers) => Ok(headers.clone()),
+            Part::Template(template) => {
+                let (text, _) = self.text(template, Place::Headers, context)?;
+                let headers = headers::parse(&text, self.escape)?;
+                let expected = self.content_type.as_deref().unwrap_or_default();
+                let strays = |(name, value): &(String, Bytes)| {
+                    name.eq_ignore_ascii_case("content-type") && value != expected
+                };
+                if self.escape && headers.iter().any(strays) {
+                    return Err(content_type_depends());
+                }
+                Ok(headers)
+            }
+        }
+    }
+
+    fn body(&self, context: &TemplateContext) -> Result<Bytes, Fault> {
         match &self.body {
-            Body::Default(DefaultBody::Json) => Ok(context.to_json()),
-            Body::Default(DefaultBody::Netbox) => Ok(body::netbox(context)),
-            Body::Template(source, place) => {
-                let (text, _) = self.text(source, *place, context)?;
+            Body::Fixed(body) => Ok(body.clone()),
+            Body::Default(DefaultBody::Json) => Ok(context.to_json().into()),
+            Body::Default(DefaultBody::Netbox) => Ok(body::netbox(context).into()),
+            Body::Template(template, place) => {
+                let (text, _) = self.text(template, *place, context)?;
                 if *place == Place::Json {
                     json::check(&text)?;
                 }
-                Ok(text)
+                Ok(text.into())
             }
         }
     }
 
-    /// The rendered text, and whether values were written escaped and unescaped.
+    /// The rendered text, and how values came into it.
     fn text(
         &self,
-        source: &Source,
+        template: &Template,
         place: Place,
         context: &TemplateContext,
     ) -> Result<(String, Wrote), Fault> {
-        match source {
-            Source::Literal(text) => Ok((text.clone(), Wrote::default())),
-            Source::Template(template) => {
-                let place = if self.escape { place } else { Place::Text };
-                let mut sink = Sink::new(place, self.output_bytes_max, template.size_hint());
-                template.render(context, &mut sink)?;
-                let (escaped, raw) = sink.wrote();
-                Ok((sink.into_text(), Wrote { escaped, raw }))
-            }
-        }
+        let place = if self.escape { place } else { Place::Text };
+        let mut sink = Sink::new(place, self.output_bytes_max, template.size_hint());
+        template.render(context, &mut sink)?;
+        let wrote = Wrote { escaped: sink.wrote_escaped() };
+        Ok((sink.into_text(), wrote))
     }
 }
 
@@ -162,8 +185,10 @@ impl WebhookTemplates {
 #[derive(Debug, Clone, Copy, Default)]
 struct Wrote {
     escaped: bool,
-    raw: bool,
 }
+
+/// The headers, and the content type that stands literally among them.
+type Headers = (Part<Vec<(String, Bytes)>>, Option<String>);
 
 struct Compiler<'a> {
     webhook: &'a Webhook,
@@ -171,12 +196,14 @@ struct Compiler<'a> {
     escape: bool,
 }
 
+/// Text that holds no tag, or a template with its tags.
+enum Source {
+    Literal(String),
+    Template(Box<Template>, Vec<Range<usize>>),
+}
+
 impl Compiler<'_> {
-    fn source(
-        &self,
-        source: &str,
-        place: Place,
-    ) -> Result<(Source, Vec<std::ops::Range<usize>>), Vec<Fault>> {
+    fn source(&self, source: &str, place: Place) -> Result<Source, Vec<Fault>> {
         if source.len() > self.limits.source_bytes {
             return Err(vec![Fault::new(
                 TemplateErrorKind::Limit,
@@ -187,62 +214,70 @@ impl Compiler<'_> {
         let place = if self.escape { place } else { Place::Text };
         let engine = self.webhook.template_engine;
         let (template, tags) = Template::compile(engine, source, place, strict, self.limits)?;
-        Ok(match template {
-            Some(template) => (Source::Template(Box::new(template)), tags),
-            None => {
-                let text = match engine {
-                    // Jinja2 drops one line end at the end of a template and reads others as `\n`.
-                    Engine::Jinja => {
-                        let text = source.replace("\r\n", "\n").replace('\r', "\n");
-                        text.strip_suffix('\n').map(str::to_owned).unwrap_or(text)
-                    }
-                    Engine::Handlebars => source.to_owned(),
-                };
-                (Source::Literal(text), tags)
+        Ok(match (template, engine) {
+            (Some(template), _) => Source::Template(Box::new(template), tags),
+            (None, Engine::Handlebars) => Source::Literal(source.to_owned()),
+            (None, Engine::Jinja) => {
+                // Jinja2 reads all line ends as `\n` and drops one at the end of a template.
+                let text = source.replace("\r\n", "\n").replace('\r', "\n");
+                Source::Literal(text.strip_suffix('\n').map(str::to_owned).unwrap_or(text))
             }
         })
     }
 
-    fn url(&self) -> Result<(Source, Option<Authority>), Vec<Fault>> {
-        let (source, tags) = self.source(&self.webhook.url, Place::Url)?;
-        // The text before the first tag.
-        let literal = match (&source, tags.first()) {
-            (Source::Literal(text), _) => {
-                let prepared = prepare(text, Wrote::default(), self.escape).map_err(|fault| vec![fault])?;
-                return Ok((source, Some(prepared.authority)));
+    /// The URL, and the authority if it stands literally in the template.
+    fn url(&self) -> Result<(Part<PreparedUrl>, Option<Authority>), Vec<Fault>> {
+        let (template, tags) = match self.source(&self.webhook.url, Place::Url)? {
+            Source::Literal(text) => {
+                let url = prepare(&text, Wrote::default(), self.escape).map_err(|fault| vec![fault])?;
+                let authority = url.authority.clone();
+                return Ok((Part::Fixed(url), Some(authority)));
             }
-            (_, Some(first)) => &self.webhook.url[..first.start],
-            (_, None) => "",
+            Source::Template(template, tags) => (template, tags),
         };
-        let Some(authority_start) = literal.find("://").map(|at| at + 3) else { return Ok((source, None)) };
-        match literal[authority_start..].find(['/', '?', '#', '\\']) {
-            None => Ok((source, None)),
-            Some(length) => {
-                let authority = &literal[..authority_start + length];
-                let prepared = url::prepare(authority).map_err(|fault| vec![fault])?;
-                Ok((source, Some(prepared.authority)))
-            }
-        }
+        let before_tags = &self.webhook.url[..tags.first().map_or(0, |tag| tag.start)];
+        let authority_end = before_tags
+            .find("://")
+            .and_then(|at| Some(at + 3 + before_tags[at + 3..].find(['/', '?', '#', '\\'])?));
+        let authority = authority_end
+            .map(|end| url::prepare(&before_tags[..end]).map(|url| url.authority))
+            .transpose()
+            .map_err(|fault| vec![fault])?;
+        Ok((Part::Template(template), authority))
     }
 
-    /// The headers' template, and the content type it sets literally.
-    fn headers(&self) -> Result<(Option<Source>, Option<String>), Vec<Fault>> {
+    fn headers(&self) -> Result<Headers, Vec<Fault>> {
         let text = &*self.webhook.additional_headers;
         if text.trim().is_empty() {
-            return Ok((None, None));
+            return Ok((Part::Fixed(Vec::new()), None));
         }
-        let (source, tags) = self.source(text, Place::Headers)?;
+        let source = self.source(text, Place::Headers)?;
+        let tags = match &source {
+            Source::Literal(_) => &[],
+            Source::Template(_, tags) => tags.as_slice(),
+        };
+        let content_type = self.check_header_lines(text, tags)?;
+        let part = match source {
+            Source::Literal(text) => {
+                Part::Fixed(headers::parse(&text, self.escape).map_err(|fault| vec![fault])?)
+            }
+            Source::Template(template, _) => Part::Template(template),
+        };
+        Ok((part, content_type))
+    }
+
+    /// Checks the names that stand literally in the template, and gives the content type that does.
+    fn check_header_lines(&self, text: &str, tags: &[Range<usize>]) -> Result<Option<String>, Vec<Fault>> {
         let mut faults = Vec::new();
         let mut content_type = None;
+        let overlap = |from: usize, to: usize| tags.iter().any(|tag| tag.start < to && tag.end > from);
         for (offset, line) in headers::split_lines(text) {
-            let end = offset + line.len();
-            let in_tag = |at: usize| tags.iter().any(|tag| tag.contains(&at));
             // A line that begins inside a tag is no header line.
-            if offset > 0 && in_tag(offset - 1) && in_tag(offset) {
+            if tags.iter().any(|tag| tag.start < offset && offset < tag.end) {
                 continue;
             }
-            let has_tag = tags.iter().any(|tag| tag.start < end && tag.end > offset);
             let pos = Pos::of(text, offset + (line.len() - line.trim_start().len()));
+            let has_tag = overlap(offset, offset + line.len());
             let Some((name, value)) = line.split_once(':') else {
                 if self.escape && !has_tag && !line.trim().is_empty() {
                     faults.push(headers::no_colon(line).at(pos));
@@ -250,34 +285,20 @@ impl Compiler<'_> {
                 continue;
             };
             // A tag before the colon leaves the name open until it is rendered.
-            if tags.iter().any(|tag| tag.start < offset + name.len() && tag.end > offset) {
+            if overlap(offset, offset + name.len()) {
                 continue;
             }
             let name = name.trim();
-            if let Err(fault) = headers::check_name(name) {
-                faults.push(fault.at(pos));
-            }
+            faults.extend(headers::check_name(name).err().map(|fault| fault.at(pos)));
             if name.eq_ignore_ascii_case("content-type") {
-                if !has_tag {
-                    content_type = Some(value.trim().to_owned());
-                } else if self.escape {
-                    faults.push(
-                        Fault::new(
-                            TemplateErrorKind::InvalidHeader,
-                            "the content type comes out of a template, and escaping in the body follows it",
-                        )
-                        .remedy("write it literally, best as `content_type` of the webhook, or set `escape = \"none\"`")
-                        .at(pos),
-                    );
+                let depends = has_tag || tags.iter().any(|tag| is_block(&text[tag.clone()]));
+                if depends && self.escape {
+                    faults.push(content_type_depends().at(pos));
                 }
+                content_type = Some(value.trim().to_owned());
             }
         }
-        if let Source::Literal(text) = &source
-            && faults.is_empty()
-        {
-            headers::parse(text, self.escape).map_err(|fault| vec![fault])?;
-        }
-        if faults.is_empty() { Ok((Some(source), content_type)) } else { Err(faults) }
+        if faults.is_empty() { Ok(content_type) } else { Err(faults) }
     }
 
     fn body(&self, content_type: &str) -> Result<Body, Vec<Fault>> {
@@ -286,20 +307,40 @@ impl Compiler<'_> {
             return Ok(Body::Default(self.webhook.default_body));
         };
         let place = if self.escape { Place::of_body(content_type) } else { Place::Text };
-        let (source, _) = self.source(text, place)?;
-        if let (Source::Literal(text), Place::Json) = (&source, place) {
-            json::check(text).map_err(|fault| vec![fault])?;
+        match self.source(text, place)? {
+            Source::Template(template, _) => Ok(Body::Template(template, place)),
+            Source::Literal(text) => {
+                if place == Place::Json {
+                    json::check(&text).map_err(|fault| vec![fault])?;
+                }
+                Ok(Body::Fixed(text.into()))
+            }
         }
-        Ok(Body::Template(source, place))
     }
+}
+
+/// Whether what a tag encloses may be left out or repeated.
+fn is_block(tag: &str) -> bool {
+    tag.starts_with("{%")
+        || tag.trim_start_matches(['{', '~', ' ', '\t', '\n', '\r']).starts_with(['#', '^'])
+            && tag.starts_with("{{")
+}
+
+fn content_type_depends() -> Fault {
+    Fault::new(
+        TemplateErrorKind::InvalidHeader,
+        "the content type depends on the event, and escaping in the body follows it",
+    )
+    .remedy("write it literally, best as `content_type` of the webhook, or set `escape = \"none\"`")
 }
 
 /// Prepares a URL, and with escaping on refuses what data must not do to it.
 fn prepare(rendered: &str, wrote: Wrote, escape: bool) -> Result<PreparedUrl, Fault> {
-    let prepared = url::prepare(rendered)?;
     if !escape {
-        return Ok(prepared);
+        return url::prepare(rendered);
     }
+    // Blanks after the URL are the template's, as values are escaped.
+    let prepared = url::prepare(rendered.trim_end())?;
     let invalid = |reason: &str| {
         Fault::new(TemplateErrorKind::InvalidUrl, format!("the URL `{}` {reason}", url::redacted(rendered)))
     };
@@ -308,7 +349,7 @@ fn prepare(rendered: &str, wrote: Wrote, escape: bool) -> Result<PreparedUrl, Fa
             .remedy("write `user:password@`, or `user:@` for an empty one"));
     }
     // Dots are never escaped, so this is the one way for a value to leave its path segment.
-    if prepared.had_dot_segments && wrote.escaped && !wrote.raw {
+    if prepared.had_dot_segments && wrote.escaped {
         return Err(invalid("has a segment `.` or `..`, which would lead to another path")
             .remedy("ask for the value first, or print it into the query"));
     }

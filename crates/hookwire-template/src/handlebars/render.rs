@@ -94,7 +94,7 @@ impl<'a> Render<'a, '_> {
             (true, false) => {
                 let mut text = String::new();
                 value.print_json(&mut text);
-                self.sink.raw(&text)
+                self.sink.literal(&text)
             }
             (false, true) => self.sink.value(&value),
             (false, false) => self.sink.value_raw(&value),

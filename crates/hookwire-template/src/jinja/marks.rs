@@ -7,6 +7,7 @@
 //! - A text without marks passes unchanged.
 //! - A value that holds a mark, because the template made one, is written whole: marks inside a value are escaped.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use hookwire_jinja::Printed;
@@ -47,7 +48,7 @@ impl Marks {
         };
         // Nearly always no text holds the first two bytes that all candidates share, nor an escape that may spell one.
         let may_hold = |text: &str| {
-            memchr::memmem::find(text.as_bytes(), b"\xef\xb7").is_some()
+            memchr::memchr_iter(0xef, text.as_bytes()).any(|at| text.as_bytes().get(at + 1) == Some(&0xb7))
                 || memchr::memchr_iter(b'\\', text.as_bytes()).any(|at| {
                     text.as_bytes()
                         .get(at + 1..at + 4)
@@ -74,41 +75,45 @@ impl Marks {
         self,
     ) -> impl Fn(&Printed<'_>, &mut dyn fmt::Write) -> Result<(), minijinja::Error> + Send + Sync + 'static
     {
+        let head = |form: char| format!("{}{form}", self.begin);
+        let (text_head, scalar_head, container_head) = (head(TEXT), head(SCALAR), head(CONTAINER));
+        let nothing = format!("{}{NOTHING}{}", self.begin, self.end);
+        let tail = self.end.to_string();
         move |printed, out| {
-            if printed.value().is_undefined() {
-                return written(write!(out, "{}{NOTHING}{}", self.begin, self.end));
-            }
-            if printed.is_safe() {
-                return written(out.write_str(&printed.text()?));
-            }
-            let mut marked = String::new();
-            marked.push(self.begin);
-            if let Some(text) = printed.value().as_str() {
-                marked.push(TEXT);
-                self.push_escaped(&mut marked, text);
+            let value = printed.value();
+            if let Some(text) = value.as_str() {
+                if value.is_safe() {
+                    return written(out.write_str(text));
+                }
+                written(out.write_str(&text_head))?;
+                written(out.write_str(&self.escaped(text)))?;
+            } else if value.is_undefined() {
+                return written(out.write_str(&nothing));
             } else {
-                let value = printed.json()?;
-                if value.is_array() || value.is_object() {
-                    marked.push(CONTAINER);
-                    let mut text = String::new();
-                    json::push_value(&mut text, &value);
-                    self.push_escaped(&mut marked, &text);
+                let json = printed.json()?;
+                let mut text = String::new();
+                json::push_value(&mut text, &json);
+                if json.is_array() || json.is_object() {
+                    written(out.write_str(&container_head))?;
+                    written(out.write_str(&self.escaped(&text)))?;
                 } else {
-                    marked.push(SCALAR);
-                    self.push_escaped(&mut marked, &printed.text()?);
-                    marked.push(self.escape);
-                    json::push_value(&mut marked, &value);
+                    written(out.write_str(&scalar_head))?;
+                    written(out.write_str(&printed.text()?))?;
+                    written(out.write_char(self.escape))?;
+                    written(out.write_str(&text))?;
                 }
             }
-            marked.push(self.end);
-            written(out.write_str(&marked))
+            written(out.write_str(&tail))
         }
     }
 
     /// Appends a marked text to `sink`, each value escaped for its place.
     pub(super) fn put_in_place(self, text: &str, sink: &mut Sink) -> Result<(), Fault> {
+        let mut buffer = [0; 4];
+        let begin = memchr::memmem::Finder::new(self.begin.encode_utf8(&mut buffer).as_bytes());
         let mut rest = text;
-        while let Some((literal, marked)) = rest.split_once(self.begin) {
+        while let Some(at) = begin.find(rest.as_bytes()) {
+            let (literal, marked) = (&rest[..at], &rest[at + self.begin.len_utf8()..]);
             sink.literal(literal)?;
             // A mark without its end is text of the template's own making.
             let Some((content, after)) = marked.split_once(self.end) else {
@@ -124,7 +129,7 @@ impl Marks {
         sink.literal(rest)
     }
 
-    fn read(self, content: &str) -> Option<Marked> {
+    fn read(self, content: &str) -> Option<Marked<'_>> {
         let mut characters = content.chars();
         let kind = characters.next()?;
         let content = characters.as_str();
@@ -134,15 +139,20 @@ impl Marks {
             NOTHING => Some(Marked::Nothing),
             SCALAR => {
                 let (text, json) = content.split_once(self.escape)?;
-                Some(Marked::Scalar { text: text.to_owned(), json: json.to_owned() })
+                Some(Marked::Scalar { text, json })
             }
             _ => None,
         }
     }
 
-    fn push_escaped(self, out: &mut String, text: &str) {
+    fn escaped(self, text: &str) -> Cow<'_, str> {
+        let marks = [self.begin, self.end, self.escape];
+        if memchr::memchr(0xef, text.as_bytes()).is_none() || !text.contains(marks) {
+            return Cow::Borrowed(text);
+        }
+        let mut out = String::with_capacity(text.len() + 16);
         for c in text.chars() {
-            match [self.begin, self.end, self.escape].iter().position(|mark| *mark == c) {
+            match marks.iter().position(|mark| *mark == c) {
                 None => out.push(c),
                 Some(index) => {
                     out.push(self.escape);
@@ -150,11 +160,12 @@ impl Marks {
                 }
             }
         }
+        Cow::Owned(out)
     }
 
-    fn unescaped(self, text: &str) -> String {
-        if !text.contains(self.escape) {
-            return text.to_owned();
+    fn unescaped(self, text: &str) -> Cow<'_, str> {
+        if memchr::memchr(0xef, text.as_bytes()).is_none() || !text.contains(self.escape) {
+            return Cow::Borrowed(text);
         }
         let mut out = String::with_capacity(text.len());
         let mut characters = text.chars();
@@ -171,26 +182,26 @@ impl Marks {
                 None => out.push(c),
             }
         }
-        out
+        Cow::Owned(out)
     }
 }
 
 /// A value as its marks carry it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Marked {
-    Text(String),
+enum Marked<'a> {
+    Text(Cow<'a, str>),
     /// Number, truth value or `None`: as Python prints it, and as JSON.
     Scalar {
-        text: String,
-        json: String,
+        text: &'a str,
+        json: &'a str,
     },
     /// A list or dict, as JSON.
-    Container(String),
+    Container(Cow<'a, str>),
     /// An `if` without `else`, or an unknown name where that is no error.
     Nothing,
 }
 
-impl Print for Marked {
+impl Print for Marked<'_> {
     fn as_text(&self) -> Option<&str> {
         match self {
             Marked::Text(text) => Some(text),
@@ -200,7 +211,8 @@ impl Print for Marked {
 
     fn print(&self, out: &mut String) {
         match self {
-            Marked::Text(text) | Marked::Scalar { text, .. } | Marked::Container(text) => out.push_str(text),
+            Marked::Text(text) | Marked::Container(text) => out.push_str(text),
+            Marked::Scalar { text, .. } => out.push_str(text),
             Marked::Nothing => {}
         }
     }
@@ -208,7 +220,8 @@ impl Print for Marked {
     fn print_json(&self, out: &mut String) {
         match self {
             Marked::Text(text) => json::push_string(out, text),
-            Marked::Scalar { json, .. } | Marked::Container(json) => out.push_str(json),
+            Marked::Container(json) => out.push_str(json),
+            Marked::Scalar { json, .. } => out.push_str(json),
             Marked::Nothing => json::push_value(out, &Value::Null),
         }
     }
@@ -227,8 +240,7 @@ mod tests {
     #[test]
     fn marks_inside_values_are_escaped() {
         let text = "a\u{fdd0}b\u{fdd1}c\u{fdd2}d";
-        let mut escaped = String::new();
-        MARKS.push_escaped(&mut escaped, text);
+        let escaped = MARKS.escaped(text);
         assert!(!escaped.contains(['\u{fdd0}', '\u{fdd1}']));
         assert_eq!(MARKS.unescaped(&escaped), text);
     }

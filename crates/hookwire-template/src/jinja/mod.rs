@@ -77,7 +77,8 @@ impl Jinja {
     /// The first problem.
     pub(crate) fn render(&self, context: &TemplateContext, sink: &mut Sink) -> Result<(), Fault> {
         let root = Value::from_object(Root::new(context));
-        let failed = |error: hookwire_jinja::Error| fault(&error, Some(context));
+        let rendering = (self.template.source(), context);
+        let failed = |error: hookwire_jinja::Error| fault(&error, Some(rendering));
         match self.place {
             Place::Text => sink.literal(&self.template.render(&root).map_err(failed)?),
             Place::Json => {
@@ -86,20 +87,20 @@ impl Jinja {
                 marks.put_in_place(&text, sink)
             }
             Place::Form | Place::Url => {
-                let raw = Arc::new(AtomicBool::new(false));
-                let saw_raw = Arc::clone(&raw);
+                let escaped = Arc::new(AtomicBool::new(false));
+                let saw_escaped = Arc::clone(&escaped);
                 let formatter = move |printed: &Printed<'_>, out: &mut dyn fmt::Write| {
                     let text = printed.text()?;
                     if printed.is_safe() {
-                        saw_raw.store(true, Ordering::Relaxed);
                         return written(out.write_str(&text));
                     }
+                    saw_escaped.store(true, Ordering::Relaxed);
                     let mut encoded = String::with_capacity(text.len());
                     push_percent_encoded(&mut encoded, &text);
                     written(out.write_str(&encoded))
                 };
                 let text = self.template.render_with(&root, formatter).map_err(failed)?;
-                if raw.load(Ordering::Relaxed) { sink.raw(&text) } else { sink.escaped(&text) }
+                if escaped.load(Ordering::Relaxed) { sink.escaped(&text) } else { sink.literal(&text) }
             }
             Place::Headers => {
                 let refused = Arc::new(Mutex::new(None));
@@ -174,7 +175,8 @@ impl Object for Root {
     }
 }
 
-fn fault(error: &hookwire_jinja::Error, context: Option<&TemplateContext>) -> Fault {
+/// Our error for one of `hookwire-jinja`; at rendering the context helps to say what was meant.
+fn fault(error: &hookwire_jinja::Error, rendering: Option<(&str, &TemplateContext)>) -> Fault {
     let kind = match error.kind() {
         ErrorKind::Syntax => TemplateErrorKind::Syntax,
         ErrorKind::Unknown => TemplateErrorKind::Unknown,
@@ -183,34 +185,44 @@ fn fault(error: &hookwire_jinja::Error, context: Option<&TemplateContext>) -> Fa
         ErrorKind::Unsupported => TemplateErrorKind::Unsupported,
         _ => TemplateErrorKind::Runtime,
     };
-    let mut fault = match (kind, context, error.excerpt()) {
-        (TemplateErrorKind::Undefined, Some(context), Some(excerpt)) => named(excerpt, context),
+    let named = match (kind, rendering) {
+        (TemplateErrorKind::Undefined, Some((source, context))) => {
+            path_of(error, source).and_then(|path| missing(&path, context))
+        }
         _ => None,
-    }
-    .unwrap_or_else(|| {
+    };
+    let fault = named.unwrap_or_else(|| {
         let message = match error.excerpt() {
             Some(excerpt) => format!("{} (in `{excerpt}`)", error.message()),
             None => error.message().to_owned(),
         };
         Fault::new(kind, message)
     });
-    if let (Some(line), column) = (error.line(), error.column()) {
-        fault = fault.at(Pos { line, column: column.unwrap_or(1) });
+    match error.line() {
+        Some(line) => fault.at(Pos { line, column: error.column().unwrap_or(1) }),
+        None => fault,
     }
-    fault
 }
 
-/// What to say about an unknown name where the piece of the template is a plain path, such as `data.nmae`.
-fn named(excerpt: &str, context: &TemplateContext) -> Option<Fault> {
-    let path = excerpt.trim_start_matches("{{").trim_end_matches("}}").trim();
+/// The path that an error is about, such as `data.nmae`; its excerpt may begin in the midst of it.
+fn path_of(error: &hookwire_jinja::Error, source: &str) -> Option<String> {
+    let line = source.lines().nth(error.line()?.checked_sub(1)?)?;
+    let (at, _) = line.char_indices().nth(error.column()?.checked_sub(1)?)?;
+    let is_path = |c: char| c.is_alphanumeric() || "_.[]'\"".contains(c);
+    let begin = line[..at].trim_end_matches(is_path).len();
+    Some(format!("{}{}", &line[begin..at], error.excerpt()?))
+}
+
+/// What to say about a path that leads nowhere, if it is one.
+fn missing(path: &str, context: &TemplateContext) -> Option<Fault> {
     let is_word =
         |segment: &str| !segment.is_empty() && segment.chars().all(|c| c.is_alphanumeric() || c == '_');
     let dotted = path.replace("['", ".").replace("[\"", ".").replace("']", "").replace("\"]", "");
     let segments: Vec<&str> = dotted.split('.').collect();
-    if !segments.iter().all(|segment| is_word(segment))
-        || !MEMBERS.contains(&segments[0]) && segments.len() > 1
-    {
-        return None;
-    }
-    Some(missing_from_root(path, context, segments.into_iter()))
+    // A name that no context has may be the template's own, and then its members are not ours to explain.
+    let is_ours = MEMBERS.contains(&segments[0]) || segments.len() == 1;
+    // One that leads somewhere was hidden by a name of the template's.
+    let exists = segments.iter().try_fold(&**context.root(), |value, segment| value.get(segment)).is_some();
+    (is_ours && !exists && segments.iter().all(|segment| is_word(segment)))
+        .then(|| missing_from_root(path, context, segments.into_iter()))
 }

@@ -19,6 +19,8 @@ fn a_host_is_literal_only_where_it_stands_in_the_template() {
         ("{{{data.url}}}", Ok(("http://example.org:80", false, "/b"))),
         ("{{data.url}}", Err("has no scheme")),
         ("https://example.org/{{data.host}}/../{{data.slug}}", Err("`.` or `..`")),
+        ("https://example.org/{{data.slug}}\n", Ok(("https://example.org:443", true, "/x"))),
+        (" https://example.org/x\n\n", Ok(("https://example.org:443", true, "/x"))),
         ("https://user@example.org/", Err("without a password")),
         ("https://{{data.slug}}@example.org/", Err("without a password")),
         ("https://a:b@example.org/{{data.slug}}", Ok(("https://example.org:443", true, "/x"))),
@@ -67,6 +69,8 @@ fn what_cannot_be_sent_is_told_before_anything_is_rendered() {
         (Engine::Handlebars, "X-A: 1\nX-B: €"),
         (Engine::Handlebars, "Content-Length: 5\nTransfer-Encoding: chunked\nConnection: close"),
         (Engine::Jinja, "{# User-Agent: me #}X-A: 1"),
+        (Engine::Handlebars, "{{#if data.x}}\nContent-Type: text/plain\n{{/if}}"),
+        (Engine::Handlebars, "{{default data.x \"content-type\"}}: text/plain"),
         (Engine::Jinja, "{% set x = {\n  'host': 1,\n  'a b': 2} %}X-A: {{ x.host }}"),
     ] {
         let mut webhook = webhook(engine);
