@@ -109,7 +109,16 @@ impl DefinitionError {
             (_, place) => ("previous_secrets", format!("/{}", place - 1)),
         };
         let place = Place { member: Some(member), pointer, ..webhook };
-        DefinitionError::new(place, Kind::Secret, error.to_string())
+        let remedy = match error.problem {
+            SecretProblem::Missing => {
+                Some("name one with `secret`, `secret_env` or `secret_file`".to_owned())
+            }
+            SecretProblem::Prefix
+            | SecretProblem::Base64
+            | SecretProblem::Length { .. }
+            | SecretProblem::NotSupportedYet => None,
+        };
+        DefinitionError { remedy, ..DefinitionError::new(place, Kind::Secret, error.to_string()) }
     }
 
     pub(crate) fn condition(rule: Place, error: RuleError) -> Self {
