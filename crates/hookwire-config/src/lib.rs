@@ -1,1 +1,41 @@
 //! Files and environment become settings and definitions, checked once; every mistake is told with its place.
+//!
+//! [`load`] reads one file, or a folder of them, in TOML or JSON; environment variables and flags override settings. It
+//! gives a [`Config`] or everything that is wrong with it, which [`Diagnostics::render`] shows with the lines of the
+//! files.
+//!
+//! Invariants:
+//! - Nothing is ignored: an unknown member is an error, and so is one that is known and cannot be used yet
+//!   ([`NOT_YET`]).
+//! - What exists is checked: [`Settings`] and definitions that contradict themselves or each other do not come out of
+//!   here.
+//! - Secrets never show in a message or in `Debug`.
+//!
+//! Absences: this crate reads no global environment (it is given a function), watches no files, and starts nothing.
+
+mod define;
+mod json_tree;
+mod load;
+mod mask;
+mod not_yet;
+mod problem;
+mod read;
+mod report;
+mod settings;
+mod syntax;
+mod toml_tree;
+mod tree;
+mod units;
+
+pub use load::{Config, load, load_sound};
+pub use not_yet::{NOT_YET, NotYet};
+pub use report::{DiagnosticView, Diagnostics, LoadError, Style};
+pub use settings::{
+    EgressMode, EgressSettings, HistorySettings, Overrides, SETTINGS, ServerSettings, SettingInfo,
+    SettingKind, Settings, StoreSettings, StoreUrl, WorkerSettings,
+};
+
+/// The README's example is run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

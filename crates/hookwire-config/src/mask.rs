@@ -1,0 +1,112 @@
+//! Secrets in the lines of a file that are shown: each of their bytes becomes a `*`.
+//!
+//! Invariants:
+//! - Offsets and lines stay as they are, so that every span still names its place.
+//! - A file that could not be parsed is masked by the look of its lines, rather too much than too little.
+
+use crate::problem::Source;
+use crate::tree::{Content, Node, Span, Table};
+
+/// Members whose values are secrets.
+const SECRETS: [&str; 3] = ["secret", "previous_secrets", "signing_key"];
+
+/// The files with their secrets masked. `roots` are the trees of those that have one.
+pub(crate) fn masked(sources: &[Source], roots: &[Node]) -> Vec<Source> {
+    let mut spans = Vec::new();
+    roots.iter().for_each(|root| find(root, &mut spans));
+    let parsed: Vec<usize> = roots.iter().map(|root| root.span.file).collect();
+    let mask = |(file, source): (usize, &Source)| {
+        let mut text = source.text.clone().into_bytes();
+        if parsed.contains(&file) {
+            for span in spans.iter().filter(|span| span.file == file) {
+                mask_value(&mut text[span.start..span.end]);
+            }
+        } else {
+            mask_by_look(&source.text, &mut text);
+        }
+        mask_credentials(&source.text, &mut text);
+        // Whole values were replaced, so no character was cut in half.
+        Source { path: source.path.clone(), text: String::from_utf8_lossy(&text).into_owned() }
+    };
+    sources.iter().enumerate().map(mask).collect()
+}
+
+/// The places of secrets in a tree.
+fn find(node: &Node, spans: &mut Vec<Span>) {
+    match &node.content {
+        Content::Table(Table(members)) => {
+            for (key, value) in members {
+                if SECRETS.contains(&key.name.as_str()) {
+                    secrets_of(value, spans);
+                } else {
+                    find(value, spans);
+                }
+            }
+        }
+        Content::List(items) => items.iter().for_each(|item| find(item, spans)),
+        Content::Null | Content::Bool(_) | Content::Number(_) | Content::Text(_) | Content::NotJson(_) => {}
+    }
+}
+
+/// The value of a secret member: itself, or the values of a list.
+fn secrets_of(node: &Node, spans: &mut Vec<Span>) {
+    match &node.content {
+        Content::List(items) => items.iter().for_each(|item| secrets_of(item, spans)),
+        Content::Table(_) => find(node, spans),
+        Content::Null => {}
+        Content::Bool(_) | Content::Number(_) | Content::Text(_) | Content::NotJson(_) => {
+            spans.push(node.span);
+        }
+    }
+}
+
+fn mask_value(value: &mut [u8]) {
+    for byte in value {
+        if !matches!(*byte, b'"' | b'\'' | b'\n' | b'\r') {
+            *byte = b'*';
+        }
+    }
+}
+
+/// Masks what follows the name of a secret member: the rest of its line, or of a list or a long string.
+fn mask_by_look(text: &str, out: &mut [u8]) {
+    for name in SECRETS {
+        for (at, _) in text.match_indices(name) {
+            let rest = text[at + name.len()..].trim_start_matches(['"', '\'', ' ', '\t']);
+            let Some(value) = rest.strip_prefix(['=', ':']) else { continue };
+            let value = value.trim_start_matches([' ', '\t']);
+            let closing = match value {
+                list if list.starts_with('[') => "]",
+                long if long.starts_with("\"\"\"") => "\"\"\"",
+                long if long.starts_with("'''") => "'''",
+                _ => "\n",
+            };
+            let opening = if closing == "\n" { 0 } else { closing.len() };
+            let length = value[opening..].find(closing).map_or(value.len(), |end| opening + end);
+            // The value and what follows it are the end of the text.
+            let start = text.len() - value.len();
+            mask_value(&mut out[start..start + length]);
+        }
+    }
+}
+
+/// Masks user and password of URLs, and headers that hold credentials unless a template makes them.
+fn mask_credentials(text: &str, out: &mut [u8]) {
+    for (at, _) in text.match_indices("://") {
+        let start = at + 3;
+        let end = text[start..].find(['"', '\'', '\n', '/', ' ']).map_or(text.len(), |end| start + end);
+        if let Some(user) = text[start..end].rfind('@') {
+            mask_value(&mut out[start..start + user]);
+        }
+    }
+    let lower = text.to_ascii_lowercase();
+    for name in ["authorization:", "cookie:"] {
+        for (at, _) in lower.match_indices(name) {
+            let start = at + name.len();
+            let end = text[start..].find('\n').map_or(text.len(), |end| start + end);
+            if !text[start..end].contains('{') {
+                mask_value(&mut out[start..end]);
+            }
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Problems as people read them: with the line of the file, what is wrong there, and what to do.
+//!
+//! Invariants:
+//! - What is shown has neither colours nor widths of its own; whoever prints it says which it wants.
+//! - The lines that are shown have their secrets masked.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use miette::{
+    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, Severity, SourceCode,
+    SourceSpan,
+};
+
+use crate::define::reason;
+use crate::mask::masked;
+use crate::problem::{Problem, Source};
+use crate::tree::Node;
+
+/// Why a configuration could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A file or folder that was named cannot be read.
+    #[error("{} cannot be read: {}", path.display(), reason(source))]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// What stands in the files, the environment or the flags is wrong.
+    #[error("{0}")]
+    Invalid(Diagnostics),
+}
+
+/// Everything that is wrong with a configuration, or worth a warning.
+#[derive(Debug, Clone, Default)]
+pub struct Diagnostics {
+    problems: Vec<Problem>,
+    sources: Vec<Source>,
+}
+
+/// One of them, for a program.
+#[derive(Debug, Clone, Copy)]
+pub struct DiagnosticView<'a> {
+    /// Such as `webhooks["slack"].timeout`; a variable or a flag where it comes from there.
+    pub path: &'a str,
+    /// What is wrong.
+    pub message: &'a str,
+    /// What to do about it.
+    pub remedy: Option<&'a str>,
+    /// The file.
+    pub file: Option<&'a Path>,
+    /// The line in it, from 1.
+    pub line: Option<usize>,
+    /// The column, in characters from 1.
+    pub column: Option<usize>,
+}
+
+/// How [`Diagnostics::render`] draws.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Style {
+    /// Colours, for a terminal.
+    pub color: bool,
+    /// Columns.
+    pub width: usize,
+}
+
+impl Default for Style {
+    /// Without colours, 110 columns.
+    fn default() -> Self {
+        Style { color: false, width: 110 }
+    }
+}
+
+impl Diagnostics {
+    /// Puts them in the order of the files; what comes from elsewhere goes first. `roots` are the trees of those files
+    /// that have one, for masking the secrets in the lines that are shown.
+    pub(crate) fn new(mut problems: Vec<Problem>, sources: &[Source], roots: &[Node]) -> Self {
+        problems.sort_by_key(|problem| problem.labels.first().map(|label| label.span));
+        let sources = if problems.is_empty() { Vec::new() } else { masked(sources, roots) };
+        Diagnostics { problems, sources }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.problems.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = DiagnosticView<'_>> {
+        self.problems.iter().map(|problem| {
+            let label = problem.labels.first();
+            let source = label.map(|label| &self.sources[label.span.file]);
+            let place = label.zip(source).map(|(label, source)| place(&source.text, label.span.start));
+            DiagnosticView {
+                path: &problem.path,
+                message: &problem.message,
+                remedy: problem.remedy.as_deref(),
+                file: source.map(|source| &*source.path),
+                line: place.map(|(line, _)| line),
+                column: place.map(|(_, column)| column),
+            }
+        })
+    }
+
+    /// All of them with the lines of their files, for a terminal.
+    pub fn render(&self, style: Style) -> String {
+        let theme = if style.color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+        let handler = GraphicalReportHandler::new_themed(theme)
+            .with_width(style.width)
+            .with_links(false)
+            .with_context_lines(1)
+            .without_syntax_highlighting();
+        let mut out = String::new();
+        for problem in &self.problems {
+            let shown = Shown::new(problem, &self.sources);
+            // Writing to a string fails only if the diagnostic names a place beyond its file, which a span never does;
+            // then the plain line still says what is wrong.
+            if handler.render_report(&mut out, &shown).is_err() {
+                out.push_str(&problem.text());
+                out.push('\n');
+            }
+        }
+        out
+    }
+}
+
+/// A line for each, as compilers write it: `file:line:column: path: message; remedy`.
+impl fmt::Display for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, view) in self.iter().enumerate() {
+            if at > 0 {
+                f.write_str("\n")?;
+            }
+            if let (Some(file), Some(line), Some(column)) = (view.file, view.line, view.column) {
+                write!(f, "{}:{line}:{column}: ", file.display())?;
+            }
+            if !view.path.is_empty() {
+                write!(f, "{}: ", view.path)?;
+            }
+            f.write_str(view.message)?;
+            if let Some(remedy) = view.remedy {
+                write!(f, "; {remedy}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn place(text: &str, at: usize) -> (usize, usize) {
+    let before = text.get(..at).unwrap_or(text);
+    let start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    (before.matches('\n').count() + 1, before[start..].chars().count() + 1)
+}
+
+/// A problem as miette draws it.
+#[derive(Debug)]
+struct Shown {
+    message: String,
+    remedy: Option<String>,
+    source: Option<NamedSource<String>>,
+    labels: Vec<LabeledSpan>,
+    /// What it is at odds with in another file: miette draws one file at a time.
+    related: Vec<Shown>,
+    /// Whether it is the other half of a problem.
+    aside: bool,
+}
+
+impl Shown {
+    fn new(problem: &Problem, sources: &[Source]) -> Shown {
+        let file = problem.labels.first().map(|label| label.span.file);
+        let (here, elsewhere): (Vec<_>, Vec<_>) =
+            problem.labels.iter().partition(|label| Some(label.span.file) == file);
+        let span = |span: crate::tree::Span| SourceSpan::from(span.start..span.end);
+        let label =
+            |label: &&crate::problem::Label| LabeledSpan::new_with_span(label.text.clone(), span(label.span));
+        let source = |file: usize| {
+            let Source { path, text } = &sources[file];
+            NamedSource::new(path.display().to_string(), text.clone())
+        };
+        let related = elsewhere.iter().map(|other| Shown {
+            message: other.text.clone().unwrap_or_default(),
+            remedy: None,
+            source: Some(source(other.span.file)),
+            labels: vec![LabeledSpan::new_with_span(None, span(other.span))],
+            related: Vec::new(),
+            aside: true,
+        });
+        Shown {
+            message: problem.text(),
+            remedy: problem.remedy.clone(),
+            source: file.map(source),
+            labels: here.iter().map(label).collect(),
+            related: related.collect(),
+            aside: false,
+        }
+    }
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Shown {}
+
+impl Diagnostic for Shown {
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.remedy.as_ref().map(|remedy| Box::new(remedy) as Box<dyn fmt::Display>)
+    }
+
+    fn severity(&self) -> Option<Severity> {
+        self.aside.then_some(Severity::Advice)
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.source.as_ref().map(|source| source as &dyn SourceCode)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        (!self.labels.is_empty())
+            .then(|| Box::new(self.labels.iter().cloned()) as Box<dyn Iterator<Item = _>>)
+    }
+
+    fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn Diagnostic> + 'a>> {
+        let related = self.related.iter().map(|related| related as &dyn Diagnostic);
+        (!self.related.is_empty()).then(|| Box::new(related) as Box<dyn Iterator<Item = _>>)
+    }
+}

@@ -1,0 +1,789 @@
+//! Settings: how hookwire itself runs, as opposed to what it sends.
+//!
+//! Each setting is one row of [`SETTINGS`]: its name, default, flag and meaning stand there and nowhere else. A value
+//! comes from a flag, else from the environment, else from the file, else from the row.
+//!
+//! Invariants:
+//! - Settings that contradict each other do not exist: [`Settings`] is made only of a whole that was checked.
+//! - A token never shows in `Debug` or in a message.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hookwire_model::Secret;
+
+use crate::define::secret_from_file;
+use crate::not_yet::{not_yet, not_yet_text};
+use crate::problem::{Loading, Problem, nearest};
+use crate::read::join;
+use crate::tree::{Content, Key, Node, Span};
+use crate::units;
+
+/// One setting, for documentation and for reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SettingInfo {
+    /// Its path in the file, such as `store.url`.
+    pub path: &'static str,
+    /// What kind of value it takes.
+    pub kind: SettingKind,
+    /// Its default as it would be written; empty where there is none, and the description says what that means.
+    pub default: &'static str,
+    /// The flag that sets it, if there is one.
+    pub flag: Option<&'static str>,
+    /// What it does, in a sentence or two.
+    pub description: &'static str,
+}
+
+/// What kind of value a setting takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SettingKind {
+    /// The URL of a store.
+    StoreUrl,
+    /// An address and a port.
+    Listen,
+    /// A whole number, at least 1.
+    Count,
+    /// A duration with units, such as `1h30m`.
+    Duration,
+    /// A size with a unit, such as `8GiB`.
+    Size,
+    /// `true` or `false`.
+    Boolean,
+    /// `default` or `public-only`.
+    EgressMode,
+    /// A list; in the environment separated by commas.
+    List,
+    /// The name of an environment variable.
+    EnvName,
+    /// A file.
+    File,
+}
+
+impl SettingKind {
+    /// The kind in words, for documentation.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SettingKind::StoreUrl => "store URL",
+            SettingKind::Listen => "address and port",
+            SettingKind::Count => "number",
+            SettingKind::Duration => "duration",
+            SettingKind::Size => "size",
+            SettingKind::Boolean => "true or false",
+            SettingKind::EgressMode => "`default` or `public-only`",
+            SettingKind::List => "list of strings",
+            SettingKind::EnvName => "name of a variable",
+            SettingKind::File => "file",
+        }
+    }
+}
+
+impl SettingInfo {
+    /// The environment variable: `HOOKWIRE_` and the path, as `HOOKWIRE_STORE_URL`.
+    pub fn env(&self) -> String {
+        format!("HOOKWIRE_{}", self.path.to_uppercase().replace('.', "_"))
+    }
+
+    fn section(&self) -> &'static str {
+        self.path.split_once('.').map_or("", |(section, _)| section)
+    }
+
+    fn member(&self) -> &'static str {
+        self.path.split_once('.').map_or("", |(_, member)| member)
+    }
+}
+
+const fn row(
+    path: &'static str,
+    kind: SettingKind,
+    default: &'static str,
+    flag: Option<&'static str>,
+    description: &'static str,
+) -> SettingInfo {
+    SettingInfo { path, kind, default, flag, description }
+}
+
+/// Every setting, in the order of the documentation.
+pub const SETTINGS: &[SettingInfo] = &[
+    row(
+        "store.url",
+        SettingKind::StoreUrl,
+        "embedded:./hookwire-data",
+        Some("--store"),
+        "Where events and deliveries are kept: `embedded:` and a folder, or `memory:`, which forgets everything at the end of the process.",
+    ),
+    row(
+        "store.shards",
+        SettingKind::Count,
+        "1",
+        None,
+        "How many independent parts the store has. Embedded and memory stores have one.",
+    ),
+    row(
+        "store.dedup_window",
+        SettingKind::Duration,
+        "1h",
+        None,
+        "How long an event id is remembered: published again within this time, it is accepted and not repeated.",
+    ),
+    row(
+        "store.dedup_max_ids",
+        SettingKind::Count,
+        "5000000",
+        None,
+        "How many event ids are remembered per shard; `stats` shows the window that they really cover.",
+    ),
+    row(
+        "store.max_pending_bytes",
+        SettingKind::Size,
+        "8GiB",
+        None,
+        "How much may be waiting. Beyond it publishing is refused until there is room.",
+    ),
+    row(
+        "server.listen",
+        SettingKind::Listen,
+        "127.0.0.1:8080",
+        Some("--listen"),
+        "Where the API listens. An address that others can reach needs an admin token.",
+    ),
+    row(
+        "server.admin_token_env",
+        SettingKind::EnvName,
+        "",
+        None,
+        "The environment variable that holds the token for everything. Without a token there is none, and the API is open on loopback.",
+    ),
+    row(
+        "server.admin_token_file",
+        SettingKind::File,
+        "",
+        None,
+        "The file that holds the token for everything, in place of `server.admin_token_env`.",
+    ),
+    row(
+        "server.read_token_env",
+        SettingKind::EnvName,
+        "",
+        None,
+        "The environment variable that holds a token for reading only.",
+    ),
+    row(
+        "server.read_token_file",
+        SettingKind::File,
+        "",
+        None,
+        "The file that holds a token for reading only, in place of `server.read_token_env`.",
+    ),
+    row("server.max_event_bytes", SettingKind::Size, "1MiB", None, "The largest event that is accepted."),
+    row(
+        "worker.concurrency",
+        SettingKind::Count,
+        "256",
+        None,
+        "How many attempts may be in flight at once, over all endpoints.",
+    ),
+    row(
+        "worker.lease",
+        SettingKind::Duration,
+        "15s",
+        None,
+        "How long a worker that died keeps its work from others. It is renewed at a third; a webhook's timeout may be longer.",
+    ),
+    row(
+        "worker.grace",
+        SettingKind::Duration,
+        "",
+        None,
+        "How long attempts in flight may go on after SIGTERM. By default the longest timeout of all webhooks and a second.",
+    ),
+    row(
+        "egress.mode",
+        SettingKind::EgressMode,
+        "default",
+        None,
+        "Which addresses may be called: `public-only` refuses private ones and loopback, for definitions by people who are not trusted.",
+    ),
+    row(
+        "egress.allow",
+        SettingKind::List,
+        "",
+        None,
+        "What may be called all the same: addresses, networks (`10.0.0.0/8`), hosts, or `.example.org` for all hosts of a domain.",
+    ),
+    row(
+        "egress.deny",
+        SettingKind::List,
+        "",
+        None,
+        "What may never be called, in the same forms; it wins over `egress.allow`.",
+    ),
+    row(
+        "history.max_age",
+        SettingKind::Duration,
+        "7d",
+        None,
+        "How long finished deliveries and their attempts stay on record.",
+    ),
+    row(
+        "history.max_bytes",
+        SettingKind::Size,
+        "1GiB",
+        None,
+        "How much the record may take; the oldest go first.",
+    ),
+    row(
+        "history.bodies",
+        SettingKind::Boolean,
+        "false",
+        None,
+        "Whether the record keeps the bodies that were sent. They hold what the events hold.",
+    ),
+];
+
+/// How hookwire runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Where events and deliveries are kept.
+    pub store: StoreSettings,
+    /// The API.
+    pub server: ServerSettings,
+    /// The worker.
+    pub worker: WorkerSettings,
+    /// What may be called.
+    pub egress: EgressSettings,
+    /// The record of what was sent.
+    pub history: HistorySettings,
+}
+
+/// Where events and deliveries are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreSettings {
+    /// Which store.
+    pub url: StoreUrl,
+    /// How many shards; 1 for stores that have no more.
+    pub shards: u16,
+    /// How long an event id is remembered.
+    pub dedup_window: Duration,
+    /// How many event ids are remembered per shard.
+    pub dedup_max_ids: u64,
+    /// How much may be waiting, in bytes.
+    pub max_pending_bytes: u64,
+}
+
+/// Which store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreUrl {
+    /// In memory: gone at the end of the process.
+    Memory,
+    /// In one folder.
+    Embedded(PathBuf),
+}
+
+/// Shown as it is written.
+impl std::fmt::Display for StoreUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            StoreUrl::Memory => f.write_str("memory:"),
+            StoreUrl::Embedded(folder) => write!(f, "embedded:{}", folder.display()),
+        }
+    }
+}
+
+/// The API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerSettings {
+    /// Where it listens; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The token for everything.
+    pub admin_token: Option<Secret>,
+    /// The token for reading.
+    pub read_token: Option<Secret>,
+    /// The largest event that is accepted, in bytes.
+    pub max_event_bytes: u64,
+}
+
+/// The worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerSettings {
+    /// Attempts in flight at most; at least 1.
+    pub concurrency: u32,
+    /// How long a lease lasts; at least a second.
+    pub lease: Duration,
+    /// How long attempts in flight may go on after SIGTERM.
+    pub grace: Duration,
+}
+
+/// What may be called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EgressSettings {
+    /// What holds where no list says otherwise.
+    pub mode: EgressMode,
+    /// Addresses, networks, hosts and `.suffixes` that may be called all the same.
+    pub allow: Vec<String>,
+    /// Those that may never be called.
+    pub deny: Vec<String>,
+}
+
+/// What holds where no list says otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EgressMode {
+    /// Private addresses and loopback for hosts that stand literally in a definition.
+    Default,
+    /// Neither for any host.
+    PublicOnly,
+}
+
+/// The record of what was sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistorySettings {
+    /// How long it is kept.
+    pub max_age: Duration,
+    /// How much of it is kept, in bytes.
+    pub max_bytes: u64,
+    /// Whether it holds the bodies that were sent.
+    pub bodies: bool,
+}
+
+/// Values that flags have set.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides(Vec<(&'static str, String, String)>);
+
+impl Overrides {
+    /// None.
+    pub fn new() -> Self {
+        Overrides::default()
+    }
+
+    /// The setting at `path` was given as `value` by the flag of this name, such as `--store`.
+    ///
+    /// # Panics
+    /// If there is no such setting: that is a mistake in the program.
+    #[must_use]
+    pub fn with(mut self, path: &str, flag: &str, value: impl Into<String>) -> Self {
+        let row = SETTINGS.iter().find(|row| row.path == path);
+        let row = row.unwrap_or_else(|| panic!("there is no setting {path}"));
+        self.0.push((row.path, flag.to_owned(), value.into()));
+        self
+    }
+}
+
+/// A value, where it comes from, and what it is called in a message.
+struct Given<'t> {
+    path: String,
+    value: Raw<'t>,
+}
+
+enum Raw<'t> {
+    Node(&'t Node),
+    Text(String),
+}
+
+/// Members of the settings' tables, from all files.
+pub(crate) struct Tables<'t>(Vec<(String, &'t Key, &'t Node)>);
+
+impl<'t> Tables<'t> {
+    /// Takes the tables of all files together. A member that is there twice, or unknown, is told.
+    pub(crate) fn new(loading: &mut Loading<'_>, tables: &[(&'t str, &'t Node)]) -> Self {
+        let mut members: Vec<(String, &Key, &Node)> = Vec::new();
+        for (section, node) in tables {
+            let Content::Table(table) = &node.content else {
+                loading.wrong_type(section, node, "a table");
+                continue;
+            };
+            for (key, value) in &table.0 {
+                let path = join(section, &key.name);
+                if let Some((_, first, _)) = members.iter().find(|(have, _, _)| *have == path) {
+                    let problem = Problem::new(path, "set twice").label(key.span, "here");
+                    loading.add(problem.label(first.span, "and here").remedy("keep one of the two"));
+                    continue;
+                }
+                if let Some(entry) = not_yet(section, &key.name, value) {
+                    loading.add(Problem::new(path, entry.message()).at(value.span).remedy(entry.instead));
+                    continue;
+                }
+                if !SETTINGS.iter().any(|row| row.path == path) {
+                    loading.add(unknown(section, key));
+                    continue;
+                }
+                members.push((path, key, value));
+            }
+        }
+        Tables(members)
+    }
+}
+
+fn unknown(section: &str, key: &Key) -> Problem {
+    let path = join(section, &key.name);
+    let known = SETTINGS.iter().filter(|row| row.section() == section).map(SettingInfo::member);
+    let elsewhere = SETTINGS.iter().find(|row| row.member() == key.name);
+    let remedy = match (nearest(&key.name, known.clone()), elsewhere) {
+        (_, Some(row)) => format!("did you mean `{}`?", row.path),
+        (Some(meant), None) => format!("did you mean `{meant}`?"),
+        (None, None) => format!("here belong: {}", known.collect::<Vec<_>>().join(", ")),
+    };
+    Problem::new(path, "unknown setting").at(key.span).remedy(remedy)
+}
+
+/// The names of the tables that hold settings.
+pub(crate) fn sections() -> Vec<&'static str> {
+    let mut sections: Vec<&str> = SETTINGS.iter().map(SettingInfo::section).collect();
+    sections.dedup();
+    sections
+}
+
+/// Reads all settings. `timeout_max` is the longest timeout of all webhooks.
+///
+/// `None`: something is wrong, and stands among the problems.
+pub(crate) fn read(
+    loading: &mut Loading<'_>,
+    tables: &Tables<'_>,
+    overrides: &Overrides,
+    timeout_max: Duration,
+) -> Option<Settings> {
+    let before = loading.problems.len();
+    let mut reader = Reader { loading, tables, overrides };
+    let settings = Settings {
+        store: StoreSettings {
+            url: reader.store_url("store.url"),
+            shards: reader.count("store.shards"),
+            dedup_window: reader.duration("store.dedup_window"),
+            dedup_max_ids: reader.count("store.dedup_max_ids"),
+            max_pending_bytes: reader.size("store.max_pending_bytes"),
+        },
+        server: ServerSettings {
+            listen: reader.listen("server.listen"),
+            admin_token: reader.token("server.admin_token_env", "server.admin_token_file"),
+            read_token: reader.token("server.read_token_env", "server.read_token_file"),
+            max_event_bytes: reader.size("server.max_event_bytes"),
+        },
+        worker: WorkerSettings {
+            concurrency: reader.count("worker.concurrency"),
+            lease: reader.duration("worker.lease"),
+            grace: reader.grace("worker.grace", timeout_max),
+        },
+        egress: EgressSettings {
+            mode: reader.egress_mode("egress.mode"),
+            allow: reader.egress_list("egress.allow"),
+            deny: reader.egress_list("egress.deny"),
+        },
+        history: HistorySettings {
+            max_age: reader.duration("history.max_age"),
+            max_bytes: reader.size("history.max_bytes"),
+            bodies: reader.boolean("history.bodies"),
+        },
+    };
+    if reader.loading.problems.len() == before {
+        reader.contradictions(&settings);
+    }
+    (reader.loading.problems.len() == before).then_some(settings)
+}
+
+struct Reader<'a, 'b, 't> {
+    loading: &'a mut Loading<'b>,
+    tables: &'a Tables<'t>,
+    overrides: &'a Overrides,
+}
+
+impl<'t> Reader<'_, '_, 't> {
+    /// The value that wins. An empty environment variable counts as absent, since many tools cannot leave one out.
+    fn given(&self, path: &'static str) -> Option<Given<'t>> {
+        let row = info(path);
+        let flag = self.overrides.0.iter().rev().find(|(set, _, _)| *set == path);
+        if let Some((_, flag, text)) = flag {
+            return Some(Given { path: flag.clone(), value: Raw::Text(text.clone()) });
+        }
+        if let Some(text) = (self.loading.env)(&row.env()).filter(|text| !text.is_empty()) {
+            return Some(Given { path: row.env(), value: Raw::Text(text) });
+        }
+        let in_file = self.tables.0.iter().find(|(set, _, _)| set == path);
+        if let Some((_, _, node)) = in_file.filter(|(_, _, node)| !matches!(node.content, Content::Null)) {
+            return Some(Given { path: path.to_owned(), value: Raw::Node(node) });
+        }
+        let default = Given { path: path.to_owned(), value: Raw::Text(row.default.to_owned()) };
+        (!row.default.is_empty()).then_some(default)
+    }
+
+    fn problem(&mut self, given: &Given<'_>, message: impl Into<String>, remedy: &str) {
+        let mut problem = Problem::new(given.path.clone(), message).remedy(remedy);
+        if let Raw::Node(node) = given.value {
+            problem = problem.at(node.span);
+        }
+        self.loading.add(problem);
+    }
+
+    /// The text of a value, where one is needed.
+    fn text(&mut self, given: &Given<'t>, needs: &str) -> Option<String> {
+        match &given.value {
+            Raw::Text(text) => Some(text.clone()),
+            Raw::Node(Node { content: Content::Text(text), .. }) => Some(text.clone()),
+            Raw::Node(node) => {
+                self.loading.wrong_type(&given.path, node, needs);
+                None
+            }
+        }
+    }
+
+    /// Reads a text with units, or refuses it with the reason that goes on after it.
+    fn parsed<T>(
+        &mut self,
+        given: &Given<'t>,
+        needs: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let text = self.text(given, needs)?;
+        match parse(&text) {
+            Ok(value) => Some(value),
+            Err(reason) => {
+                let (reason, remedy) = reason.split_once("; ").unwrap_or((&reason, "choose a smaller one"));
+                let shown: String = text.chars().take(60).collect();
+                self.problem(given, format!("{shown:?} {reason}"), remedy);
+                None
+            }
+        }
+    }
+
+    fn duration(&mut self, path: &'static str) -> Duration {
+        let Some(given) = self.given(path) else { return Duration::ZERO };
+        let needs = "a duration such as \"10s\"";
+        self.parsed(&given, needs, units::duration).unwrap_or_default()
+    }
+
+    fn grace(&mut self, path: &'static str, timeout_max: Duration) -> Duration {
+        match self.given(path) {
+            Some(_) => self.duration(path),
+            None => timeout_max + Duration::from_secs(1),
+        }
+    }
+
+    fn size(&mut self, path: &'static str) -> u64 {
+        let Some(given) = self.given(path) else { return 0 };
+        self.parsed(&given, "a size such as \"1GiB\"", units::size).unwrap_or_default()
+    }
+
+    /// A number from 1 to the largest of its type. What is wrong reads as 1.
+    fn count<T: TryFrom<u64> + From<u8>>(&mut self, path: &'static str) -> T {
+        let needs = "a whole number, at least 1";
+        let Some(given) = self.given(path) else { return T::from(1) };
+        let text = match &given.value {
+            Raw::Node(Node { content: Content::Number(number), .. }) => number.to_string(),
+            Raw::Node(node) => {
+                self.loading.wrong_type(&given.path, node, needs);
+                return T::from(1);
+            }
+            Raw::Text(text) => text.replace('_', ""),
+        };
+        let count = text.parse::<u64>().ok().filter(|count| *count > 0);
+        match count.and_then(|count| T::try_from(count).ok()) {
+            Some(count) => count,
+            None => {
+                let shown: String = text.chars().take(60).collect();
+                let remedy = if count.is_some() { "choose a smaller one" } else { "write digits only" };
+                self.problem(&given, format!("needs {needs}, has {shown}"), remedy);
+                T::from(1)
+            }
+        }
+    }
+
+    fn boolean(&mut self, path: &'static str) -> bool {
+        let Some(given) = self.given(path) else { return false };
+        match &given.value {
+            Raw::Node(Node { content: Content::Bool(value), .. }) => *value,
+            Raw::Node(node) => {
+                self.loading.wrong_type(&given.path, node, "true or false");
+                false
+            }
+            Raw::Text(text) => match text.as_str() {
+                "true" | "1" => true,
+                "false" | "0" => false,
+                other => {
+                    let shown: String = other.chars().take(60).collect();
+                    self.problem(
+                        &given,
+                        format!("{shown:?} is neither true nor false"),
+                        "write true or false",
+                    );
+                    false
+                }
+            },
+        }
+    }
+
+    fn egress_mode(&mut self, path: &'static str) -> EgressMode {
+        let Some(given) = self.given(path) else { return EgressMode::Default };
+        let mode = self.parsed(&given, "\"default\" or \"public-only\"", |text| match text {
+            "default" => Ok(EgressMode::Default),
+            "public-only" => Ok(EgressMode::PublicOnly),
+            _ => Err("is not known here; use \"default\" or \"public-only\"".into()),
+        });
+        mode.unwrap_or(EgressMode::Default)
+    }
+
+    /// What may or may not be called, each entry checked for its shape.
+    fn egress_list(&mut self, path: &'static str) -> Vec<String> {
+        let Some(given) = self.given(path) else { return Vec::new() };
+        let entries: Vec<(String, String, Option<Span>)> = match &given.value {
+            Raw::Text(text) => {
+                let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+                entries.map(|entry| (given.path.clone(), entry.to_owned(), None)).collect()
+            }
+            Raw::Node(Node { content: Content::List(items), .. }) => {
+                let mut entries = Vec::new();
+                for (at, item) in items.iter().enumerate() {
+                    let path = format!("{path}[{at}]");
+                    let text = crate::read::text(self.loading, &path, item).map(str::to_owned);
+                    entries.extend(text.map(|text| (path, text, Some(item.span))));
+                }
+                entries
+            }
+            Raw::Node(node) => {
+                self.loading.wrong_type(&given.path, node, "a list of strings");
+                return Vec::new();
+            }
+        };
+        for (path, entry, span) in &entries {
+            if let Err(reason) = egress_entry(entry) {
+                let problem = Problem::new(path.clone(), format!("{entry:?} {reason}"));
+                let problem = span.iter().copied().fold(problem, Problem::at);
+                let forms = "use an address, a network such as \"10.0.0.0/8\", a host, or \".example.org\" for all hosts of a domain";
+                self.loading.add(problem.remedy(forms));
+            }
+        }
+        entries.into_iter().map(|(_, entry, _)| entry).collect()
+    }
+
+    fn listen(&mut self, path: &'static str) -> SocketAddr {
+        let nowhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+        let Some(given) = self.given(path) else { return nowhere };
+        let address = self.parsed(&given, "an address and a port, such as \"127.0.0.1:8080\"", |text| {
+            if let Some(port) = text.strip_prefix("localhost:").and_then(|port| port.parse().ok()) {
+                return Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port));
+            }
+            text.parse().map_err(|_| {
+                "is no address and port; write it like \"127.0.0.1:8080\", \"[::1]:8080\" or \"0.0.0.0:8080\"".into()
+            })
+        });
+        address.unwrap_or(nowhere)
+    }
+
+    fn store_url(&mut self, path: &'static str) -> StoreUrl {
+        let Some(given) = self.given(path) else { return StoreUrl::Memory };
+        let Some(text) = self.text(&given, "the URL of a store") else { return StoreUrl::Memory };
+        if let Some(entry) = not_yet_text("store", "url", &text) {
+            self.problem(&given, entry.message(), entry.instead);
+            return StoreUrl::Memory;
+        }
+        if text == "memory:" {
+            return StoreUrl::Memory;
+        }
+        match text.strip_prefix("embedded:").filter(|folder| !folder.is_empty()) {
+            Some(folder) => StoreUrl::Embedded(match given.value {
+                Raw::Node(node) => self.loading.resolve(node.span, folder),
+                Raw::Text(_) => folder.into(),
+            }),
+            None => {
+                // A URL may hold a password, so it is not shown.
+                let scheme = text.split_once(':').map_or("it has no scheme", |(scheme, _)| scheme);
+                let near = nearest(scheme, ["memory", "embedded"]);
+                let remedy = near.map_or_else(
+                    || "write \"embedded:\" and a folder, or \"memory:\"".to_owned(),
+                    |near| format!("did you mean \"{near}:\"?"),
+                );
+                self.problem(&given, format!("is no URL of a store ({scheme})"), &remedy);
+                StoreUrl::Memory
+            }
+        }
+    }
+
+    /// A token out of the environment or a file; the two exclude each other.
+    fn token(&mut self, env_path: &'static str, file_path: &'static str) -> Option<Secret> {
+        let (env, file) = (self.given(env_path), self.given(file_path));
+        match (env, file) {
+            (None, None) => None,
+            (Some(env), Some(file)) => {
+                let message = format!("there is also {}", env.path);
+                self.problem(&file, message, "keep one of the two");
+                None
+            }
+            (Some(given), None) => {
+                let name = self.text(&given, "the name of an environment variable")?;
+                let token = (self.loading.env)(&name).filter(|token| !token.trim().is_empty());
+                if token.is_none() {
+                    let message = format!("the environment variable {name} is not set");
+                    self.problem(&given, message, "set it where hookwire is started");
+                }
+                token.map(|token| Secret::new(token.trim()))
+            }
+            (None, Some(given)) => {
+                let file = self.text(&given, "a file")?;
+                let (span, file) = match given.value {
+                    Raw::Node(node) => (Some(node.span), self.loading.resolve(node.span, &file)),
+                    Raw::Text(_) => (None, file.into()),
+                };
+                secret_from_file(self.loading, &given.path, span, &file)
+                    .map(|token| Secret::new(token.expose().trim()))
+            }
+        }
+    }
+
+    /// Settings that are fine one by one and not together.
+    fn contradictions(&mut self, settings: &Settings) {
+        if !settings.server.listen.ip().is_loopback() && settings.server.admin_token.is_none() {
+            let message =
+                format!("{} can be reached by others, and there is no admin token", settings.server.listen);
+            let remedy = "set `server.admin_token_env` or `server.admin_token_file`, or listen on 127.0.0.1";
+            self.at_odds("server.listen", message, remedy);
+        }
+        if settings.store.shards > 1 {
+            let message =
+                format!("{} shards, and the store {} has one", settings.store.shards, settings.store.url);
+            self.at_odds("store.shards", message, "leave `store.shards` out");
+        }
+        if settings.worker.lease < Duration::from_secs(1) {
+            let message = "a lease under a second would run out while work is in flight";
+            self.at_odds("worker.lease", message.into(), "choose some seconds, such as \"15s\"");
+        }
+        if settings.store.max_pending_bytes < settings.server.max_event_bytes {
+            let message = "an event of the largest size would never fit into what may be waiting";
+            let remedy = "choose `store.max_pending_bytes` larger than `server.max_event_bytes`";
+            self.at_odds("store.max_pending_bytes", message.into(), remedy);
+        }
+        if let (Some(admin), Some(read)) = (&settings.server.admin_token, &settings.server.read_token)
+            && admin == read
+        {
+            let message = "the token for reading is the one for everything";
+            self.at_odds("server.read_token_env", message.into(), "make two tokens");
+        }
+    }
+
+    fn at_odds(&mut self, path: &'static str, message: String, remedy: &str) {
+        match self.given(path) {
+            Some(given) => self.problem(&given, message, remedy),
+            None => self.loading.add(Problem::new(path, message).remedy(remedy)),
+        }
+    }
+}
+
+fn info(path: &'static str) -> &'static SettingInfo {
+    SETTINGS.iter().find(|row| row.path == path).expect("every setting that is read has its row")
+}
+
+/// Whether a text has the shape of an entry of the allow or deny list.
+fn egress_entry(text: &str) -> Result<(), &'static str> {
+    if text.parse::<IpAddr>().is_ok() {
+        return Ok(());
+    }
+    let network =
+        text.split_once('/').and_then(|(address, length)| Some((address.parse::<IpAddr>().ok()?, length)));
+    if let Some((address, length)) = network {
+        let longest = if address.is_ipv4() { 32 } else { 128 };
+        let fits = length.parse::<u8>().is_ok_and(|length| length <= longest);
+        return if fits { Ok(()) } else { Err("is no network") };
+    }
+    let name = text.strip_prefix('.').unwrap_or(text);
+    if name.is_empty() || name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+        return Err("is no address or host");
+    }
+    let fits = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
+    if fits { Ok(()) } else { Err("is no host name (no scheme, port or wildcard belongs here)") }
+}
