@@ -90,8 +90,8 @@ impl Error {
         // The innermost error of ours, or else of minijinja, says what happened; the outermost place is where.
         let mut range = error.range();
         let mut line = error.line();
-        let mut kind = engine_kind(error.kind());
-        let mut message = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+        let mut kind = engine_kind(&error);
+        let mut message = engine_message(&error);
         let mut next = std::error::Error::source(&error);
         while let Some(cause) = next {
             if let Some(Cause(own)) = cause.downcast_ref::<Cause>() {
@@ -99,14 +99,10 @@ impl Error {
             } else if let Some(inner) = cause.downcast_ref::<minijinja::Error>() {
                 range = inner.range().or(range);
                 line = inner.line().or(line);
-                kind = engine_kind(inner.kind());
-                message = inner.detail().map_or_else(|| inner.kind().to_string(), str::to_owned);
+                kind = engine_kind(inner);
+                message = engine_message(inner);
             }
             next = cause.source();
-        }
-        if kind == ErrorKind::Limit && message == "engine ran out of fuel" {
-            message =
-                "the template takes too many steps or too much memory; make it or its data smaller".into();
         }
         match (range, line) {
             (Some(range), _) => Error::at(kind, message, source, range),
@@ -141,16 +137,41 @@ impl fmt::Display for Cause {
 
 impl std::error::Error for Cause {}
 
-fn engine_kind(kind: minijinja::ErrorKind) -> ErrorKind {
+/// The engine reports this limit as an invalid operation like any other.
+const RECURSION: &str = "recursion limit exceeded";
+
+fn engine_kind(error: &minijinja::Error) -> ErrorKind {
     use minijinja::ErrorKind as Engine;
-    match kind {
+    match error.kind() {
         Engine::SyntaxError | Engine::BadEscape | Engine::InvalidDelimiter => ErrorKind::Syntax,
         Engine::UnknownFilter | Engine::UnknownTest => ErrorKind::Unknown,
         Engine::UndefinedError | Engine::UnknownFunction => ErrorKind::Undefined,
         Engine::OutOfFuel => ErrorKind::Limit,
+        _ if error.detail() == Some(RECURSION) => ErrorKind::Limit,
         _ => ErrorKind::Runtime,
     }
 }
+
+fn engine_message(error: &minijinja::Error) -> String {
+    use minijinja::ErrorKind as Engine;
+    match (error.kind(), error.detail()) {
+        (Engine::OutOfFuel, _) => OUT_OF_FUEL.into(),
+        (Engine::UndefinedError, None) => UNDEFINED_USED.into(),
+        (Engine::InvalidOperation, Some(RECURSION)) => {
+            "macros or recursive loops call each other too deep; end the recursion with an `if`".into()
+        }
+        (_, Some(detail)) => detail.to_owned(),
+        (kind, None) => kind.to_string(),
+    }
+}
+
+/// Said wherever the fuel of a rendering ends.
+pub(crate) const OUT_OF_FUEL: &str =
+    "the template takes too many steps or too much memory; make it or its data smaller";
+
+/// Said wherever an unknown value is used.
+pub(crate) const UNDEFINED_USED: &str =
+    "a name or member that does not exist is used; guard it with `|default(..)` or `is defined`";
 
 fn floor_boundary(source: &str, mut at: usize) -> usize {
     at = at.min(source.len());

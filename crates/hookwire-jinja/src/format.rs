@@ -9,8 +9,11 @@ use minijinja::{Error, Value};
 use crate::methods::text::{Side, pad};
 use crate::operators::item;
 use crate::print::{float_repr, repr_of, str_of};
-use crate::run::{Run, failed, undefined_used, unsupported, wrong_type};
+use crate::run::{Run, failed, limit, undefined_used, unsupported, wrong_type};
 use crate::value::{Map, Py, classify, type_name};
+
+/// No float has more digits than 1,100, and the standard library panics beyond 65,535.
+const PRECISION_MAX: usize = 10_000;
 
 /// `format % right`.
 pub(crate) fn percent(run: &Run, format: &str, right: &Value) -> Result<String, Error> {
@@ -542,6 +545,9 @@ fn float_body(run: &Run, float: f64, spec: &Spec) -> Result<(bool, &'static str,
     let negative = float.is_sign_negative() && !float.is_nan();
     let magnitude = float.abs();
     let precision = spec.precision.unwrap_or(6);
+    if precision > PRECISION_MAX {
+        return Err(limit(format!("a format may ask for {PRECISION_MAX} digits at most")));
+    }
     run.pay(precision.saturating_add(400))?;
     let upper = matches!(spec.kind, Some('E' | 'F' | 'G'));
     let body = if !float.is_finite() {

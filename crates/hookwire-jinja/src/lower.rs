@@ -170,6 +170,12 @@ impl Lowering {
         self.within(Scope::Inner, |lowering| lowering.body(body))
     }
 
+    /// A body that is a scope in Jinja2 and none in the engine.
+    fn scoped<'a>(&mut self, body: &[Stmt<'a>], span: Span) -> Result<Vec<Stmt<'a>>> {
+        let body = self.inner(body)?;
+        Ok(vec![Stmt::WithBlock(Spanned::new(ast::WithBlock { assignments: Vec::new(), body }, span))])
+    }
+
     fn stmt<'a>(&mut self, stmt: &Stmt<'a>) -> Result<Stmt<'a>> {
         Ok(match stmt {
             Stmt::Template(node) => return unsupported(node.span(), "a template inside a template"),
@@ -223,14 +229,17 @@ impl Lowering {
                     ast::SetBlock {
                         target: self.target(&node.target)?,
                         filter: self.optional(node.filter.as_ref())?,
-                        body: self.inner(&node.body)?,
+                        body: self.scoped(&node.body, node.span())?,
                     },
                     node.span(),
                 ))
             }
             Stmt::AutoEscape(node) => match &node.enabled {
                 Expr::Const(enabled) if !enabled.value.is_true() => Stmt::AutoEscape(Spanned::new(
-                    ast::AutoEscape { enabled: self.expr(&node.enabled)?, body: self.inner(&node.body)? },
+                    ast::AutoEscape {
+                        enabled: self.expr(&node.enabled)?,
+                        body: self.scoped(&node.body, node.span())?,
+                    },
                     node.span(),
                 )),
                 _ => {
@@ -244,7 +253,7 @@ impl Lowering {
                 ast::FilterBlock {
                     filter: self.expr(&node.filter)?,
                     filter_span: node.filter_span,
-                    body: self.inner(&node.body)?,
+                    body: self.scoped(&node.body, node.span())?,
                 },
                 node.span(),
             )),
@@ -645,7 +654,10 @@ impl Lowering {
             BinOpKind::Pow => op::POW,
             BinOpKind::Concat => op::CONCAT,
         };
-        Ok(apply(name, node.span(), left, [CallArg::Pos(right)]))
+        // The parser lets a comparison begin at the token before it.
+        let (start, end) = (node.left.span(), node.span());
+        let span = Span { end_line: end.end_line, end_col: end.end_col, end_offset: end.end_offset, ..start };
+        Ok(apply(name, span, left, [CallArg::Pos(right)]))
     }
 
     /// `a < b < c` is `a < b and b < c` with `b` evaluated once; evaluating it twice is the same unless it calls

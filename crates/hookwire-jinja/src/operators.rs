@@ -79,15 +79,10 @@ pub(crate) fn arithmetic(
         };
     }
     match (op, &a, &b) {
-        (Arithmetic::Rem, Py::Str(format), _) => {
-            let formatted = percent(&call.run, format, right)?;
-            if left.is_safe() {
-                return Err(unsupported(
-                    "`%` on safe text escapes its arguments; use `~` or format before `|safe`",
-                ));
-            }
-            Ok(Value::from(formatted))
+        (Arithmetic::Rem, Py::Str(_), _) if left.is_safe() => {
+            Err(unsupported("`%` on safe text escapes its arguments; use `~` or format before `|safe`"))
         }
+        (Arithmetic::Rem, Py::Str(format), _) => percent(&call.run, format, right).map(Value::from),
         (_, Py::Undefined, _) | (_, _, Py::Undefined) => Err(undefined_used()),
         (_, Py::BigInt(_), _) | (_, _, Py::BigInt(_)) => Err(too_large()),
         (Arithmetic::Add, Py::Str(_), Py::Str(_)) => add_text(call, left, right),

@@ -26,7 +26,7 @@ pub enum Undefined {
 /// Limits of one template; reaching one is an error of kind [`Limit`](crate::ErrorKind::Limit).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Steps of one rendering. An instruction costs one, and 64 bytes of text or 4 items of a list made on the way
+    /// Steps of one rendering. An instruction costs one, and 64 bytes of text or 2 items of a list made or visited on the way
     /// cost one; so this bounds time and memory.
     pub fuel: u64,
     /// Bytes of the rendered text.
@@ -35,8 +35,8 @@ pub struct Limits {
     pub source_bytes: usize,
     /// Depth of calls at rendering: a macro call counts four, a loop or block one. At most 500.
     pub recursion: usize,
-    /// Depth of nesting in the source: brackets, unary operators and blocks within each other. Checked before the
-    /// source is parsed. Operators in a row (`a ~ b ~ c`, `x.y.z`) may be four times as many. At most 120.
+    /// Depth of nesting in the source: brackets, unary operators and blocks within each other, and half of the
+    /// operators in a row (`a ~ b ~ c`, `x.y.z`). Checked before the source is parsed. At most 64.
     pub nesting: usize,
 }
 
@@ -49,14 +49,14 @@ impl Default for Limits {
             output_bytes: 4 << 20,
             source_bytes: 256 << 10,
             recursion: 200,
-            nesting: 100,
+            nesting: Limits::NESTING_MAX,
         }
     }
 }
 
 impl Limits {
-    /// Deeper nesting than this could overflow a thread's stack of 2 MiB in a debug build.
-    pub(crate) const NESTING_MAX: usize = 120;
+    /// Compiling takes some 12 KiB of stack for each of these in a debug build, and must do with 1 MiB.
+    pub(crate) const NESTING_MAX: usize = 64;
     /// The same for calls.
     pub(crate) const RECURSION_MAX: usize = 500;
 }

@@ -8,13 +8,13 @@ use std::cell::Cell;
 
 use minijinja::{Error, ErrorKind as EngineKind, State, UndefinedBehavior, Value};
 
-use crate::error::{Cause, ErrorKind};
+use crate::error::{Cause, ErrorKind, OUT_OF_FUEL, UNDEFINED_USED};
 
 /// Bytes that one unit of fuel pays for; the engine uses the same ratio.
 const BYTES_PER_FUEL: u64 = 64;
 
 /// The cost of one item visited or stored, in bytes.
-pub(crate) const ITEM: usize = 16;
+pub(crate) const ITEM: usize = 32;
 
 /// The budget of one call, and whether unknown names are errors.
 #[derive(Debug)]
@@ -54,9 +54,7 @@ impl Run {
         let left = self.left.get();
         if bytes > left {
             self.left.set(0);
-            return Err(limit(
-                "the template takes too many steps or too much memory; make it or its data smaller",
-            ));
+            return Err(limit(OUT_OF_FUEL));
         }
         self.left.set(left - bytes);
         self.used.set(self.used.get() + bytes);
@@ -107,10 +105,7 @@ pub(crate) fn unknown(message: impl Into<String>) -> Error {
 
 /// An unknown name or member was used.
 pub(crate) fn undefined_used() -> Error {
-    Error::new(
-        EngineKind::UndefinedError,
-        "a name or member that does not exist is used; guard it with `|default(..)` or `is defined`",
-    )
+    Error::new(EngineKind::UndefinedError, UNDEFINED_USED)
 }
 
 /// `value` has a type that `what` can't work with.

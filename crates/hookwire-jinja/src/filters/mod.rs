@@ -166,7 +166,7 @@ pub(super) fn fold_case(value: Value, case_sensitive: bool) -> Value {
 fn attr(call: &mut Call<'_, '_, '_>) -> Result<Value, Error> {
     let [value, name] = call.bind("attr", ["obj", "name"], 2)?;
     let (value, name) = (value.unwrap_or_default(), name.unwrap_or_default());
-    let Some(name) = as_text(&call.run, &name)? else {
+    let Py::Str(name) = classify(&name) else {
         return Err(failed("the name for `attr` must be text"));
     };
     match classify(&value) {

@@ -58,8 +58,8 @@ pub(super) fn reverse(call: &mut Call<'_, '_, '_>) -> Result<Value, Error> {
     let mut items = iterate(&call.run, &value)?;
     items.reverse();
     match classify(&value) {
-        // These can't be reversed in place, so Jinja2 makes a list of them.
-        Py::Generator(_) | Py::Undefined => value::list(&call.run, items),
+        // Python can't iterate over one backwards, so Jinja2 makes a list of it.
+        Py::Generator(_) => value::list(&call.run, items),
         _ => generator(call, items),
     }
 }

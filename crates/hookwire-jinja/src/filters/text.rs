@@ -252,11 +252,11 @@ pub(super) fn wordwrap(call: &mut Call<'_, '_, '_>) -> Result<Value, Error> {
             ));
         }
         run.pay(line.len().saturating_mul(4))?;
-        wrapped.push(wrap_line(line, width, break_long).join(wrapstring));
+        let lines = wrap_line(line, width, break_long);
+        run.pay((lines.len() + 1).saturating_mul(wrapstring.len()))?;
+        wrapped.push(lines.join(wrapstring));
     }
-    let joined = wrapped.join(wrapstring);
-    run.pay(joined.len())?;
-    Ok(text(joined, value.is_safe()))
+    Ok(text(wrapped.join(wrapstring), value.is_safe()))
 }
 
 fn wrap_line(line: &str, width: usize, break_long: bool) -> Vec<String> {
@@ -318,6 +318,7 @@ pub(super) fn pprint(call: &mut Call<'_, '_, '_>) -> Result<Value, Error> {
 
 /// The value with the members of all its dicts in the order of their keys.
 fn sorted(call: &mut Call<'_, '_, '_>, value: &Value) -> Result<Value, Error> {
+    call.run.pay_items(1)?;
     match classify(value) {
         Py::Dict(map) => {
             let mut members = map.items();

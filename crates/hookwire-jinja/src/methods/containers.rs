@@ -22,7 +22,8 @@ pub(super) fn list(call: &mut Call<'_, '_, '_>, list: &List, name: &str) -> Resu
             let [item] = bind(name, ["object"], 1, args)?;
             let item = item.unwrap_or_default();
             run.pay_items(1)?;
-            list.change(&[item.clone()], |items| items.push(item))?;
+            let added = [item];
+            list.change(&added, |items| items.extend_from_slice(&added))?;
         }
         "extend" => {
             let [more] = bind(name, ["iterable"], 1, args)?;
@@ -34,10 +35,12 @@ pub(super) fn list(call: &mut Call<'_, '_, '_>, list: &List, name: &str) -> Resu
             let item = item.unwrap_or_default();
             let index = index_of(&index.unwrap_or_default())?;
             run.pay_items(list.len() + 1)?;
-            list.change(&[item.clone()], |items| {
+            let added = [item];
+            list.change(&added, |items| {
                 let len = items.len() as i128;
                 let at = (if index < 0 { index + len } else { index }).clamp(0, len);
-                items.insert(usize::try_from(at).unwrap_or(0), item);
+                let at = usize::try_from(at).unwrap_or(0);
+                items.splice(at..at, added.iter().cloned());
             })?;
         }
         "pop" => {

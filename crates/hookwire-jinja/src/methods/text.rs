@@ -312,8 +312,26 @@ fn to_title(c: char) -> Vec<char> {
         '\u{1c7}'..='\u{1c9}' => '\u{1c8}',
         '\u{1ca}'..='\u{1cc}' => '\u{1cb}',
         '\u{1f1}'..='\u{1f3}' => '\u{1f2}',
-        'ß' => return vec!['S', 's'],
-        c => return c.to_uppercase().collect(),
+        '\u{1f80}'..='\u{1f87}' | '\u{1f90}'..='\u{1f97}' | '\u{1fa0}'..='\u{1fa7}' => {
+            char::from_u32(u32::from(c) + 8).unwrap_or(c)
+        }
+        '\u{1fb3}' | '\u{1fc3}' | '\u{1ff3}' => char::from_u32(u32::from(c) + 9).unwrap_or(c),
+        c if is_titlecase(c) => c,
+        c => {
+            let mut upper: Vec<char> = c.to_uppercase().collect();
+            let letters = upper.len();
+            match upper.last_mut() {
+                // A small iota below the letter stays below it.
+                Some(last @ '\u{399}') if letters > 1 => *last = '\u{345}',
+                // Of a ligature only the first letter is large: `ﬁ` becomes `Fi`.
+                _ if c != 'ŉ' && letters > 1 => {
+                    let rest: String = upper.drain(1..).collect();
+                    upper.extend(rest.to_lowercase().chars());
+                }
+                _ => {}
+            }
+            return upper;
+        }
     };
     vec![title]
 }

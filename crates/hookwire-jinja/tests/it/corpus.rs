@@ -4,10 +4,10 @@
 //! - A line matches if the text is the same, or if Jinja2 ends in an error and so do we.
 //! - No line renders other bytes: what does not match is in [`MISSES`] with its reason and the error it gives today.
 
-use std::sync::Arc;
-
-use hookwire_jinja::{ErrorKind, Limits, Options, Template, Undefined, json_dumps, root, view};
+use hookwire_jinja::{ErrorKind, json_dumps};
 use serde_json::Value as Json;
+
+use crate::{LENIENT, render};
 
 /// Lines that Jinja2 renders and we refuse: the id, the kind of our error, and a part of its message.
 const MISSES: &[(&str, ErrorKind, &str)] = &[
@@ -29,13 +29,6 @@ fn lines() -> Vec<Json> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/netbox/templates.jsonl");
     let text = std::fs::read_to_string(path).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-fn render(template: &str, context: &Json) -> Result<String, hookwire_jinja::Error> {
-    let options = Options { undefined: Undefined::Lenient, limits: Limits::default() };
-    let members = context.as_object().unwrap().iter();
-    let context = root(members.map(|(name, value)| (name.as_str(), view(Arc::new(value.clone())))));
-    Template::compile(template, &options)?.render(&context)
 }
 
 /// NetBox's splitting of rendered headers, as far as the templates are concerned.
@@ -65,7 +58,7 @@ fn judge(line: &Json) -> Verdict {
         let body = json_dumps(&line["context"]);
         return if line["rendered"] == body.as_str() { Verdict::Match } else { Verdict::Different(body) };
     };
-    match render(template, &line["context"]) {
+    match render(template, &line["context"], &LENIENT) {
         Err(_) if !line["error"].is_null() => Verdict::Match,
         Err(error) => Verdict::Refused(error),
         Ok(text) if line["function"] == "headers" && headers(&text) == line["rendered"] => Verdict::Match,
