@@ -285,7 +285,7 @@ impl CompiledTest {
                 Against::Pattern(Pattern::new(pattern).map_err(|error| CompileError {
                     pointer: format!("{pointer}/value"),
                     message: format!("{:?} is no pattern: {error}", excerpt(pattern)),
-                    remedy: "write it as Python's re does".into(),
+                    remedy: error.remedy.into(),
                 })?)
             }
             (Operator::Cidr, Operand::Value(value)) => {

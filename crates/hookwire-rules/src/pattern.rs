@@ -13,11 +13,12 @@ mod translate;
 /// catastrophic one reaches the limit in some tens of milliseconds.
 pub const REGEX_STEPS_MAX: usize = 100_000;
 
-/// The longest text, in bytes, that a pattern which steps back is tried on: each step may look at all of it.
-pub const REGEX_TEXT_MAX: usize = 32 * 1024;
+/// The longest text, in bytes, that a pattern which steps back is tried on: each step may look at all of it, and the
+/// worst pattern then takes some tenths of a second.
+pub const REGEX_TEXT_MAX: usize = 8 * 1024;
 
 /// The largest compiled automaton, in bytes.
-const AUTOMATON_BYTES_MAX: usize = 2 << 20;
+const AUTOMATON_BYTES_MAX: usize = 8 << 20;
 
 /// Why a text was refused as a pattern, in Python's words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,11 +28,22 @@ pub(crate) struct PatternError {
     pub(crate) message: String,
     /// Where in the pattern, in characters from 0.
     pub(crate) position: usize,
+    /// What to do about it.
+    pub(crate) remedy: &'static str,
 }
 
 impl PatternError {
     fn new(message: impl Into<String>, position: usize) -> Self {
-        PatternError { message: message.into(), position }
+        PatternError { message: message.into(), position, remedy: "write it as Python's re does" }
+    }
+
+    /// Python would take it, but it costs more than a rule may.
+    fn too_large(message: impl Into<String>, position: usize) -> Self {
+        PatternError {
+            message: message.into(),
+            position,
+            remedy: "use fewer or smaller repetitions and groups",
+        }
     }
 }
 
@@ -64,14 +76,14 @@ impl Pattern {
                 .delegate_dfa_size_limit(AUTOMATON_BYTES_MAX)
                 .build()
                 .map(Engine::Backtracking)
-                .map_err(|error| PatternError::new(format!("not supported: {error}"), 0))?
+                .map_err(|error| PatternError::too_large(format!("not supported: {error}"), 0))?
         } else {
             regex::RegexBuilder::new(&translation.text)
                 .size_limit(AUTOMATON_BYTES_MAX)
                 .dfa_size_limit(AUTOMATON_BYTES_MAX)
                 .build()
                 .map(Engine::Automaton)
-                .map_err(|_| PatternError::new("too large when compiled", 0))?
+                .map_err(|_| PatternError::too_large("too large when compiled", 0))?
         };
         Ok(Pattern { source: pattern.into(), engine })
     }

@@ -99,11 +99,30 @@ impl Category {
     }
 }
 
+impl Node {
+    /// Whether it takes no characters, wherever it matches: repeating it makes no difference.
+    pub(super) fn is_assertion(&self) -> bool {
+        match self {
+            Node::Start
+            | Node::LineStart
+            | Node::End
+            | Node::EndOfText
+            | Node::LineEnd
+            | Node::Boundary { .. }
+            | Node::Look { .. } => true,
+            Node::Sequence(nodes) | Node::Either(nodes) => nodes.iter().all(Node::is_assertion),
+            Node::Group { node, .. } | Node::Plain(node) | Node::Atomic(node) => node.is_assertion(),
+            Node::Conditional { yes, no, .. } => yes.is_assertion() && no.is_assertion(),
+            Node::Class(_) | Node::Any { .. } | Node::Repeat { .. } | Node::Backreference { .. } => false,
+        }
+    }
+}
+
 /// Reads a pattern.
 pub(super) fn parse(pattern: &str) -> Result<Node, PatternError> {
     let chars: Vec<char> = pattern.chars().collect();
     if chars.len() > LEN_MAX {
-        return Err(PatternError::new(format!("longer than {LEN_MAX} characters"), LEN_MAX));
+        return Err(PatternError::too_large(format!("longer than {LEN_MAX} characters"), LEN_MAX));
     }
     // `(?x)` is found when what it changes has perhaps been read already: Python begins again, and so do we.
     let node = match Reader::new(&chars, false).whole() {
@@ -212,7 +231,8 @@ impl<'p> Reader<'p> {
     /// Alternatives, up to the end or a closing parenthesis.
     fn either(&mut self, around: Around) -> Read<Node> {
         if around.depth > NESTING_MAX {
-            return error(format!("groups nested more than {NESTING_MAX} deep"), self.at);
+            let message = format!("groups nested more than {NESTING_MAX} deep");
+            return Err(PatternError::too_large(message, self.at).into());
         }
         let mut branches = vec![self.sequence(around, around.depth == 0)?];
         while self.take('|') {
@@ -323,7 +343,10 @@ impl<'p> Reader<'p> {
         let count = |digits: &str| -> Read<u32> {
             match digits.parse::<u32>() {
                 Ok(count) if count <= REPEAT_MAX => Ok(count),
-                _ => error(format!("repeated more than {REPEAT_MAX} times"), start),
+                _ => {
+                    Err(PatternError::too_large(format!("repeated more than {REPEAT_MAX} times"), start)
+                        .into())
+                }
             }
         };
         let min = if low.is_empty() { 0 } else { count(&low)? };
@@ -397,8 +420,11 @@ impl<'p> Reader<'p> {
             Some('<') => {
                 let at = self.at;
                 let name = self.name('>', "group name")?;
-                if self.groups.iter().any(|group| group.name.as_ref() == Some(&name)) {
-                    return error(format!("redefinition of group name '{name}'"), at);
+                if let Some(index) = self.groups.iter().position(|group| group.name.as_ref() == Some(&name)) {
+                    let (number, earlier) = (self.groups.len() + 1, index + 1);
+                    let message =
+                        format!("redefinition of group name '{name}' as group {number}; was group {earlier}");
+                    return error(message, at);
                 }
                 self.capture(Some(name), start, around)
             }
@@ -474,7 +500,8 @@ impl<'p> Reader<'p> {
                 None => return error(format!("bad character in group name '{name}'"), at),
             }
         };
-        if around.behind.is_some() && number <= self.groups.len() {
+        if around.behind.is_some() {
+            // Elsewhere the group may be open, or come later.
             self.check_reference(number, at, around)?;
         }
         self.conditions.push((number, at));
@@ -589,7 +616,7 @@ impl<'p> Reader<'p> {
     }
 
     fn check_reference(&self, number: usize, at: usize, around: Around) -> Read<()> {
-        if self.groups[number - 1].width.is_none() {
+        if self.groups.get(number - 1).is_none_or(|group| group.width.is_none()) {
             return error("cannot refer to an open group", at);
         }
         if around.behind.is_some_and(|before| number > before) {
@@ -742,7 +769,10 @@ impl<'p> Reader<'p> {
                 let width = self.width(node);
                 Width {
                     min: width.min.saturating_mul(u64::from(*min)),
-                    max: max.map_or(u64::MAX, |max| width.max.saturating_mul(u64::from(max))),
+                    max: match max {
+                        None if width.max > 0 => u64::MAX,
+                        max => width.max.saturating_mul(u64::from(max.unwrap_or_default())),
+                    },
                 }
             }
             Node::Group { node, .. } | Node::Plain(node) | Node::Atomic(node) => self.width(node),

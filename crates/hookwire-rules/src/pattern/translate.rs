@@ -22,51 +22,62 @@ pub(super) struct Translation {
 }
 
 pub(super) fn translate(node: &Node) -> Translation {
-    let mut references = Vec::new();
-    collect_references(node, &mut references);
-    references.sort_unstable();
-    references.dedup();
+    let mut asked = Asked::default();
+    asked.collect(node);
     // What a group at the end takes makes a difference to references only.
-    let tail = references.is_empty();
-    let mut writer = Writer { out: String::from("\\A(?:"), steps_back: false, references };
+    let tail = asked.is_empty();
+    let mut writer = Writer { out: String::from("\\A(?:"), steps_back: false, asked, opened: vec![] };
     writer.node(node, tail);
     writer.out.push(')');
-    Translation { text: writer.out, steps_back: writer.steps_back }
+    Translation { text: writer.numbered(), steps_back: writer.steps_back }
 }
 
-/// The numbers of the groups that something refers to: only they have to be captured.
-fn collect_references(node: &Node, into: &mut Vec<usize>) {
-    match node {
-        Node::Backreference { number, .. } => into.push(*number),
-        Node::Conditional { number, yes, no } => {
-            into.push(*number);
-            collect_references(yes, into);
-            collect_references(no, into);
+/// The numbers of the groups that something else in the pattern asks for.
+#[derive(Default)]
+struct Asked {
+    /// For what they took.
+    text: Vec<usize>,
+    /// For whether they took part.
+    presence: Vec<usize>,
+}
+
+impl Asked {
+    fn is_empty(&self) -> bool {
+        self.text.is_empty() && self.presence.is_empty()
+    }
+
+    fn collect(&mut self, node: &Node) {
+        match node {
+            Node::Backreference { number, .. } => self.text.push(*number),
+            Node::Conditional { number, yes, no } => {
+                self.presence.push(*number);
+                self.collect(yes);
+                self.collect(no);
+            }
+            Node::Sequence(nodes) | Node::Either(nodes) => nodes.iter().for_each(|node| self.collect(node)),
+            Node::Repeat { node, .. }
+            | Node::Group { node, .. }
+            | Node::Plain(node)
+            | Node::Atomic(node)
+            | Node::Look { node, .. } => self.collect(node),
+            Node::Class(_)
+            | Node::Any { .. }
+            | Node::Start
+            | Node::LineStart
+            | Node::End
+            | Node::EndOfText
+            | Node::LineEnd
+            | Node::Boundary { .. } => {}
         }
-        Node::Sequence(nodes) | Node::Either(nodes) => {
-            nodes.iter().for_each(|node| collect_references(node, into));
-        }
-        Node::Repeat { node, .. }
-        | Node::Group { node, .. }
-        | Node::Plain(node)
-        | Node::Atomic(node)
-        | Node::Look { node, .. } => collect_references(node, into),
-        Node::Class(_)
-        | Node::Any { .. }
-        | Node::Start
-        | Node::LineStart
-        | Node::End
-        | Node::EndOfText
-        | Node::LineEnd
-        | Node::Boundary { .. } => {}
     }
 }
 
 struct Writer {
     out: String,
     steps_back: bool,
-    /// The groups to capture, in order; they are numbered anew.
-    references: Vec<usize>,
+    asked: Asked,
+    /// The groups that were opened, in order: the engine numbers them so.
+    opened: Vec<String>,
 }
 
 impl Writer {
@@ -99,10 +110,7 @@ impl Writer {
                 self.out.push(')');
             }
             Node::Repeat { node, min, max, mode } => self.repeat(node, *min, *max, *mode),
-            Node::Group { number, node } => match self.references.contains(number) {
-                true => self.wrapped("(", node, false),
-                false => self.wrapped("(?:", node, tail),
-            },
+            Node::Group { number, node } => self.group(*number, node, tail),
             Node::Plain(node) => self.wrapped("(?:", node, tail),
             Node::Atomic(node) => {
                 self.steps_back = true;
@@ -120,27 +128,50 @@ impl Writer {
             }
             Node::Backreference { number, ignore_case } => {
                 let flag = if *ignore_case { "i" } else { "" };
-                let number = self.renumbered(*number);
-                self.backtracking(&format!("(?{flag}:\\{number})"));
+                self.backtracking(&format!("(?{flag}:\\<g{number}>)"));
             }
             Node::Conditional { number, yes, no } => {
-                let number = self.renumbered(*number);
-                self.backtracking(&format!("(?({number})"));
+                self.backtracking(&format!("(?:\\<p{number}>"));
                 self.wrapped("(?:", yes, false);
-                self.out.push('|');
+                let _ = write!(self.out, "|(?!\\<p{number}>)");
                 self.wrapped("(?:", no, false);
                 self.out.push(')');
             }
         }
     }
 
+    /// A group is captured only if something asks for what it took.
+    ///
+    /// Whether it took part is asked of an empty group behind it, which a reference finds if it is set: the engine's own
+    /// conditionals do not go back to what was tried before them.
+    fn group(&mut self, number: usize, node: &Node, tail: bool) {
+        let present = self.asked.presence.contains(&number);
+        if present {
+            self.out.push_str("(?:");
+        }
+        match self.asked.text.contains(&number) {
+            true => {
+                self.opened.push(format!("<g{number}>"));
+                self.wrapped("(", node, false);
+            }
+            false => self.wrapped("(?:", node, tail),
+        }
+        if present {
+            self.opened.push(format!("<p{number}>"));
+            self.out.push_str("())");
+        }
+    }
+
+    /// What was written, with numbers in place of `<g1>` and `<p1>`: a group may be asked for before it is opened.
+    fn numbered(&self) -> String {
+        self.opened.iter().zip(1..).fold(self.out.clone(), |text, (name, number): (_, usize)| {
+            text.replace(name.as_str(), &number.to_string())
+        })
+    }
+
     fn backtracking(&mut self, text: &str) {
         self.steps_back = true;
         self.out.push_str(text);
-    }
-
-    fn renumbered(&self, number: usize) -> usize {
-        1 + self.references.iter().position(|other| *other == number).expect("every reference was collected")
     }
 
     fn wrapped(&mut self, open: &str, node: &Node, tail: bool) {
@@ -150,6 +181,9 @@ impl Writer {
     }
 
     fn repeat(&mut self, node: &Node, min: u32, max: Option<u32>, mode: Mode) {
+        if node.is_assertion() {
+            return self.repeat_assertion(node, min, max, mode);
+        }
         if mode == Mode::Possessive {
             self.backtracking("(?>");
         }
@@ -168,6 +202,28 @@ impl Writer {
             Mode::Greedy => {}
             Mode::Lazy => self.out.push('?'),
             Mode::Possessive => self.out.push(')'),
+        }
+    }
+
+    /// What takes no characters need not be repeated, and the engines do not repeat it: once or not at all.
+    fn repeat_assertion(&mut self, node: &Node, min: u32, max: Option<u32>, mode: Mode) {
+        if max == Some(0) {
+            return;
+        }
+        match (min, mode) {
+            (0, Mode::Greedy) => {
+                // It holds where it can, which sets the groups in it; else nothing is asked.
+                self.out.push_str("(?:");
+                self.node(node, false);
+                self.out.push_str("|)");
+            }
+            (0, Mode::Lazy) => self.wrapped("(?:|", node, false),
+            (0, Mode::Possessive) => {
+                self.backtracking("(?>");
+                self.node(node, false);
+                self.out.push_str("|)");
+            }
+            _ => self.wrapped("(?:", node, false),
         }
     }
 
