@@ -62,7 +62,8 @@ words! {
         Unsupported = "unsupported",
         /// A value has the wrong type for what is done with it.
         Runtime = "runtime",
-        /// The rendered body is not JSON although the content type says so; line and column are those of the body.
+        /// The rendered body is not JSON although the content type says so; line and column are those of the
+        /// body.
         NotJson = "not_json",
         /// The rendered URL can't be called.
         InvalidUrl = "invalid_url",

@@ -1,4 +1,5 @@
-//! Rendered header lines become names and values, as NetBox splits them, and are checked against what HTTP allows.
+//! Rendered header lines become names and values, as NetBox splits them, and are checked against what HTTP
+//! allows.
 //!
 //! Invariants
 //! - A name is a token (RFC 9110 section 5.1); a value is Latin-1 without controls other than the tab.
@@ -64,8 +65,8 @@ pub(crate) fn check_value_adds_no_line(value: &str) -> Result<(), Fault> {
 
 /// Splits rendered lines into headers, in order.
 ///
-/// A later line of the same name replaces spelling and value of the earlier one, at its place. A line without a colon is
-/// an error if `strict`, else it is skipped, as NetBox does.
+/// A later line of the same name replaces spelling and value of the earlier one, at its place. A line without
+/// a colon is an error if `strict`, else it is skipped, as NetBox does.
 ///
 /// # Errors
 /// For the first line that can't be sent.

@@ -1,7 +1,7 @@
 //! JSON as text: where in it a place lies, how a value is written there, and whether a text is JSON at all.
 //!
-//! Invariant: for any value, [`push_string_content`] between quotes and [`push_value`] outside them are valid JSON that
-//! reads back as that value.
+//! Invariant: for any value, [`push_string_content`] between quotes and [`push_value`] outside them are valid
+//! JSON that reads back as that value.
 
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
@@ -11,7 +11,8 @@ use crate::text::{excerpt, floor_boundary};
 
 /// Tells whether the end of a JSON text, read in pieces, lies inside a string literal.
 ///
-/// It follows quotes and backslashes only, so that it works on any text; whether the whole is JSON is checked at the end.
+/// It follows quotes and backslashes only, so that it works on any text; whether the whole is JSON is checked
+/// at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Lexer {
     #[default]
@@ -85,7 +86,8 @@ pub(crate) fn push_string(out: &mut String, text: &str) {
 
 /// Appends a value as compact JSON; numbers keep their text.
 ///
-/// The depth of a document is bounded where it is read (`hookwire_model::JSON_DEPTH_MAX`), so the recursion is too.
+/// The depth of a document is bounded where it is read (`hookwire_model::JSON_DEPTH_MAX`), so the recursion
+/// is too.
 pub(crate) fn push_value(out: &mut String, value: &Value) {
     match value {
         Value::Null => out.push_str("null"),
@@ -124,7 +126,8 @@ pub(crate) fn push_object(out: &mut String, members: &Map<String, Value>) {
     out.push('}');
 }
 
-/// Whether a media type means JSON: `application/json`, `text/json`, or anything with the suffix `+json` (RFC 6839).
+/// Whether a media type means JSON: `application/json`, `text/json`, or anything with the suffix `+json` (RFC
+/// 6839).
 pub(crate) fn is_json(content_type: &str) -> bool {
     let media_type = essence(content_type);
     media_type == "application/json" || media_type == "text/json" || media_type.ends_with("+json")

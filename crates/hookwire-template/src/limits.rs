@@ -8,13 +8,13 @@
 pub struct Limits {
     /// Bytes of the rendered text.
     pub output_bytes: usize,
-    /// Steps of one rendering. Each piece of a template that is visited costs one, and so do 64 bytes of text or 4 items
-    /// looked at on the way; so this bounds time and memory.
+    /// Steps of one rendering. Each piece of a template that is visited costs one, and so do 64 bytes of text
+    /// or 4 items looked at on the way; so this bounds time and memory.
     pub steps: u64,
     /// Depth of calls at rendering (Jinja: macros). Handlebars has no calls, so its depth is `nesting`.
     pub recursion: usize,
-    /// Depth of nesting in the source: blocks, brackets and chained `else` within each other. Checked before the source is
-    /// parsed, because the parsers are recursive. At most [`NESTING_MAX`](Self::NESTING_MAX).
+    /// Depth of nesting in the source: blocks, brackets and chained `else` within each other. Checked before
+    /// the source is parsed, because the parsers are recursive. At most [`NESTING_MAX`](Self::NESTING_MAX).
     pub nesting: usize,
     /// Bytes of the template's source.
     pub source_bytes: usize,
@@ -35,8 +35,8 @@ impl Default for Limits {
             recursion: 200,
             // Nobody reads a template that is nested deeper.
             nesting: 48,
-            // The parsers count lines from the start for every tag, so a source costs the square of its size; this one
-            // still compiles within a second.
+            // The parsers count lines from the start for every tag, so a source costs the square of its size;
+            // this one still compiles within a second.
             source_bytes: 128 << 10,
         }
     }

@@ -1,12 +1,13 @@
 //! Where a value goes, and how it is written there: escaping follows the place.
 //!
 //! Invariants
-//! - With escaping on, a value that is printed stays one value: it can't end a JSON string, add a form field, leave a URL's
-//!   path segment or add a header line.
+//! - With escaping on, a value that is printed stays one value: it can't end a JSON string, add a form field,
+//!   leave a URL's path segment or add a header line.
 //! - The text never grows past its limit.
 //!
-//! In JSON there are two places, inside and outside of string literals. The text before a value decides, so a lexer
-//! follows the literal text; a value, once escaped, can't change the place it stands in, so the lexer skips it.
+//! In JSON there are two places, inside and outside of string literals. The text before a value decides, so a
+//! lexer follows the literal text; a value, once escaped, can't change the place it stands in, so the lexer
+//! skips it.
 
 use crate::error::{Fault, TemplateErrorKind};
 use crate::headers;

@@ -1,13 +1,15 @@
-//! A rendered URL becomes authority and request target, as NetBox's HTTP client (Python's `requests`) prepares it.
+//! A rendered URL becomes authority and request target, as NetBox's HTTP client (Python's `requests`)
+//! prepares it.
 //!
-//! The rules are those of `requests.models.prepare_url` on top of `urllib3.util.url`: white space before the URL is dropped,
-//! scheme and host are lower-cased, a host that is not ASCII goes through IDNA, dot segments are removed, escapes of
-//! unreserved characters are decoded, every other character that has no place in its component is percent-encoded, one stray
-//! `%` in a component re-quotes all of that component, the fragment is not sent, `user:password@` becomes Basic.
+//! The rules are those of `requests.models.prepare_url` on top of `urllib3.util.url`: white space before the
+//! URL is dropped, scheme and host are lower-cased, a host that is not ASCII goes through IDNA, dot segments
+//! are removed, escapes of unreserved characters are decoded, every other character that has no place in its
+//! component is percent-encoded, one stray `%` in a component re-quotes all of that component, the fragment
+//! is not sent, `user:password@` becomes Basic.
 //!
 //! Invariants
-//! - Whatever comes out has scheme `http` or `https`, a host without blanks, controls or delimiters, and a target that
-//!   begins with `/` and holds visible ASCII only.
+//! - Whatever comes out has scheme `http` or `https`, a host without blanks, controls or delimiters, and a
+//!   target that begins with `/` and holds visible ASCII only.
 //! - Every message names the rendered URL.
 
 use base64::Engine as _;
@@ -178,7 +180,8 @@ fn normalize_host(host: &str) -> Result<String, String> {
     }
 }
 
-/// `Basic ...` for `user:password`, percent-decoded; `None` without a password; `Err` with what Latin-1 lacks.
+/// `Basic ...` for `user:password`, percent-decoded; `None` without a password; `Err` with what Latin-1
+/// lacks.
 fn basic(user_info: &str) -> Result<Option<String>, char> {
     let Some((user, password)) = user_info.split_once(':') else { return Ok(None) };
     let mut plain = latin1(&percent_decode(user))?;

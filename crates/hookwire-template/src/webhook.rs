@@ -1,9 +1,10 @@
 //! The three templates of a webhook, compiled once, rendered for each attempt.
 //!
 //! Invariants
-//! - What compiles has a sound shape: reserved header names, headers without a colon and URLs that can't be called are
-//!   refused when they stand literally in the template.
-//! - Rendering is a function of webhook and context: no clock, no chance, no files, no network, no environment.
+//! - What compiles has a sound shape: reserved header names, headers without a colon and URLs that can't be
+//!   called are refused when they stand literally in the template.
+//! - Rendering is a function of webhook and context: no clock, no chance, no files, no network, no
+//!   environment.
 
 use std::ops::Range;
 
@@ -42,11 +43,11 @@ pub struct Rendered {
     pub literal_host: bool,
     /// Path and query as they go into the request line; begins with `/`.
     pub target: String,
-    /// The value of `Authorization` that `user:password@` in the URL gives; it takes the place of an additional header of
-    /// that name.
+    /// The value of `Authorization` that `user:password@` in the URL gives; it takes the place of an
+    /// additional header of that name.
     pub authorization: Option<String>,
-    /// The additional headers, in order; values are Latin-1. `Content-Type` is among them only if a template set it, and
-    /// replaces the webhook's `content_type` then.
+    /// The additional headers, in order; values are Latin-1. `Content-Type` is among them only if a template
+    /// set it, and replaces the webhook's `content_type` then.
     pub headers: Vec<(String, Bytes)>,
     /// The body.
     pub body: Bytes,

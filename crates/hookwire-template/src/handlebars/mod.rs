@@ -1,11 +1,11 @@
 //! Handlebars: the crate `handlebars` reads a template, and what it read is checked and rendered here.
 //!
-//! Rendering is ours because escaping needs values rather than text, strictness must fall on printing and not on asking,
-//! every step and byte must be counted, and a context must not be copied for each rendering. A test holds it to what the
-//! crate itself renders.
+//! Rendering is ours because escaping needs values rather than text, strictness must fall on printing and not
+//! on asking, every step and byte must be counted, and a context must not be copied for each rendering. A
+//! test holds it to what the crate itself renders.
 //!
-//! Absences: partials, inline partials and decorators (refused), `log` (there is nothing to log to), helpers made by the
-//! template's author.
+//! Absences: partials, inline partials and decorators (refused), `log` (there is nothing to log to), helpers
+//! made by the template's author.
 
 mod lower;
 mod program;

@@ -1,7 +1,8 @@
 //! Walks a Handlebars program over a context.
 //!
 //! Invariants
-//! - Each node visited, each turn of a loop and each 64 bytes looked at cost a step; without steps left it ends.
+//! - Each node visited, each turn of a loop and each 64 bytes looked at cost a step; without steps left it
+//!   ends.
 //! - Values are borrowed from context and program; only `concat` and its like make new text.
 
 use std::borrow::Cow;

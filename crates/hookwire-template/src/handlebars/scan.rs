@@ -1,7 +1,7 @@
 //! Finds the tags of a Handlebars source before it is parsed.
 //!
-//! The parser is recursive and aborts the process when its stack ends, so depth is measured here first. A tag that this scan
-//! could read otherwise than the parser does is refused.
+//! The parser is recursive and aborts the process when its stack ends, so depth is measured here first. A tag
+//! that this scan could read otherwise than the parser does is refused.
 //!
 //! Invariant: if [`scan`] accepts a source, the parser's depth on it is at most the limit.
 
@@ -20,7 +20,8 @@ const TAGS_MAX: usize = 4_000;
 pub(crate) fn scan(source: &str, nesting_max: usize) -> Result<Vec<Range<usize>>, Fault> {
     let bytes = source.as_bytes();
     let mut tags = Vec::new();
-    // For each open block where it begins, and the chained `else` in it, because each of them nests one deeper.
+    // For each open block where it begins, and the chained `else` in it, because each of them nests one
+    // deeper.
     let mut open: Vec<(usize, usize)> = Vec::new();
     let mut depth = 0;
     let mut at = 0;
@@ -156,7 +157,8 @@ fn read_tag(source: &str, start: usize) -> Result<Tag, Fault> {
         match byte {
             b'"' | b'\'' => {
                 if brackets.contains(&b']') {
-                    // `["a]` may be the name of a member or the beginning of a list, and the parser tries both.
+                    // `["a]` may be the name of a member or the beginning of a list, and the parser tries
+                    // both.
                     return Err(Fault::new(
                         TemplateErrorKind::Unsupported,
                         "quotes stand inside `[` and `]`",

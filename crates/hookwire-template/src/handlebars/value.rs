@@ -97,7 +97,8 @@ impl<'a> Val<'a> {
         }
     }
 
-    /// The order of two numbers, strings or truth values; a string that holds a number compares with a number.
+    /// The order of two numbers, strings or truth values; a string that holds a number compares with a
+    /// number.
     pub(super) fn compare(&self, other: &Val<'_>) -> Option<Ordering> {
         match (self, other) {
             (Val::Text(a), Val::Text(b)) => Some(a.cmp(b)),

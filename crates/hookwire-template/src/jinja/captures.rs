@@ -1,5 +1,6 @@
-//! In JSON, text that a template captures (a `set` block, a macro's result) still holds the marks of its values. Printing
-//! it is fine; looking into it would see the marks, so that is refused rather than rendered wrong in silence.
+//! In JSON, text that a template captures (a `set` block, a macro's result) still holds the marks of its
+//! values. Printing it is fine; looking into it would see the marks, so that is refused rather than rendered
+//! wrong in silence.
 
 use std::ops::Range;
 

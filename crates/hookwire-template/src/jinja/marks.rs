@@ -1,11 +1,14 @@
-//! Marks around printed values, so that they can be put into their place in JSON once the whole text is there.
+//! Marks around printed values, so that they can be put into their place in JSON once the whole text is
+//! there.
 //!
-//! Three noncharacters that occur neither in the template nor in the context frame each value: `begin`, a digit for what
-//! follows, the value, `end`. They carry text rather than JSON, so that a filter over a block (`upper`) works on text.
+//! Three noncharacters that occur neither in the template nor in the context frame each value: `begin`, a
+//! digit for what follows, the value, `end`. They carry text rather than JSON, so that a filter over a block
+//! (`upper`) works on text.
 //!
 //! Invariants
 //! - A text without marks passes unchanged.
-//! - A value that holds a mark, because the template made one, is written whole: marks inside a value are escaped.
+//! - A value that holds a mark, because the template made one, is written whole: marks inside a value are
+//!   escaped.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -46,7 +49,8 @@ impl Marks {
             });
             members.chain([source])
         };
-        // Nearly always no text holds the first two bytes that all candidates share, nor an escape that may spell one.
+        // Nearly always no text holds the first two bytes that all candidates share, nor an escape that may
+        // spell one.
         let may_hold = |text: &str| {
             memchr::memchr_iter(0xef, text.as_bytes()).any(|at| text.as_bytes().get(at + 1) == Some(&0xb7))
                 || memchr::memchr_iter(b'\\', text.as_bytes()).any(|at| {
@@ -63,8 +67,8 @@ impl Marks {
             let escape = format!("\\u{:04x}", u32::from(*c));
             held.iter().all(|text| !text.contains(*c) && !text.to_ascii_lowercase().contains(&escape))
         };
-        // Data that holds nearly all of them is met by escaping marks inside values; only `|safe` could then confuse
-        // one of its own with ours, and what comes of that is a value in its place.
+        // Data that holds nearly all of them is met by escaping marks inside values; only `|safe` could then
+        // confuse one of its own with ours, and what comes of that is a value in its place.
         let mut unused = CANDIDATES.filter(is_unused).chain(CANDIDATES.rev().take(3));
         let mut next = || unused.next().expect("three candidates are always left");
         Marks { begin: next(), end: next(), escape: next() }

@@ -1,9 +1,10 @@
-//! Jinja2, by way of `hookwire-jinja`: the context as its values, and escaping by place on its printed values.
+//! Jinja2, by way of `hookwire-jinja`: the context as its values, and escaping by place on its printed
+//! values.
 //!
 //! Invariants
 //! - A context is looked at through a view; only the documents that a template names are parsed.
-//! - In JSON each printed value is marked in the text and put into its place in one pass at the end, because macros and
-//!   blocks print before it is known where their text will stand.
+//! - In JSON each printed value is marked in the text and put into its place in one pass at the end, because
+//!   macros and blocks print before it is known where their text will stand.
 
 mod captures;
 mod marks;

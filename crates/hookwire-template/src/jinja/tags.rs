@@ -1,6 +1,7 @@
 //! Finds the tags of a Jinja source, to tell what stands literally in it.
 //!
-//! A source that the parser would read otherwise is refused by the parser, or only loses the checks that need no rendering.
+//! A source that the parser would read otherwise is refused by the parser, or only loses the checks that need
+//! no rendering.
 
 use std::ops::Range;
 

@@ -1,7 +1,8 @@
 //! The files in `corpus/`: a context, a template, and what it renders to.
 //!
-//! A file has lines `name: value` about the webhook, then the sections `context`, `template` and `result`. The names of
-//! files whose result is an error begin with `err_`. With `UPDATE_CORPUS=1` in the environment the results are written.
+//! A file has lines `name: value` about the webhook, then the sections `context`, `template` and `result`.
+//! The names of files whose result is an error begin with `err_`. With `UPDATE_CORPUS=1` in the environment
+//! the results are written.
 
 use std::collections::BTreeMap;
 use std::path::Path;

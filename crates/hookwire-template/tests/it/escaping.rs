@@ -214,7 +214,8 @@ fn strict_and_lenient() {
     insta::assert_snapshot!(shown.join("\n"));
 }
 
-/// Any text, with what is special in JSON, in URLs, in headers and to our own marks more often than chance would have it.
+/// Any text, with what is special in JSON, in URLs, in headers and to our own marks more often than chance
+/// would have it.
 fn text() -> impl Strategy<Value = String> {
     let special = proptest::sample::select(
         "\"\\/{}[]:,\n\r\t\u{0}\u{8}\u{1f}\u{7f}\u{85}\u{2028}\u{fdd0}\u{fdd1}\u{fdd2}\u{fdd5}%&=+# .;@?'`<>é漢🚀0123"
