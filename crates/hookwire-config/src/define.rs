@@ -77,8 +77,8 @@ const RULE_ALIASES: &[Alias] = &[
     ("events", "event_types"),
 ];
 
-/// Reads a webhook that stands at this position of all of them. Beside one that is refused comes what could be read of it,
-/// as far as its templates can be checked all the same.
+/// Reads a webhook that stands at this position of all of them. Beside one that is refused comes what could
+/// be read of it, as far as its templates can be checked all the same.
 pub(crate) fn webhook(
     loading: &mut Loading<'_>,
     position: usize,
@@ -444,7 +444,8 @@ fn retry(loading: &mut Loading<'_>, members: &Members<'_>) -> Option<RetryPolicy
     })
 }
 
-/// Defaults of a growing delay: from 5 s, doubling, to a day, which spreads ten attempts over some 43 minutes.
+/// Defaults of a growing delay: from 5 s, doubling, to a day, which spreads ten attempts over some 43
+/// minutes.
 fn growing_delay(loading: &mut Loading<'_>, members: &Members<'_>) -> Option<Schedule> {
     let seconds = std::time::Duration::from_secs;
     let initial = members.duration(loading, "initial").unwrap_or(seconds(5));

@@ -1,17 +1,18 @@
 //! Files and environment become settings and definitions, checked once; every mistake is told with its place.
 //!
-//! [`load`] reads one file, or a folder of them, in TOML or JSON; environment variables and flags override settings. It
-//! gives a [`Config`] or everything that is wrong with it, which [`Diagnostics::render`] shows with the lines of the
-//! files.
+//! [`load`] reads one file, or a folder of them, in TOML or JSON; environment variables and flags override
+//! settings. It gives a [`Config`] or everything that is wrong with it, which [`Diagnostics::render`] shows
+//! with the lines of the files.
 //!
 //! Invariants:
 //! - Nothing is ignored: an unknown member is an error, and so is one that is known and cannot be used yet
 //!   ([`NOT_YET`]).
-//! - What exists is checked: [`Settings`] and definitions that contradict themselves or each other do not come out of
-//!   here.
+//! - What exists is checked: [`Settings`] and definitions that contradict themselves or each other do not
+//!   come out of here.
 //! - Secrets never show in a message or in `Debug`.
 //!
-//! Absences: this crate reads no global environment (it is given a function), watches no files, and starts nothing.
+//! Absences: this crate reads no global environment (it is given a function), watches no files, and starts
+//! nothing.
 
 mod define;
 mod json_tree;

@@ -2,8 +2,8 @@
 //!
 //! Invariants:
 //! - All problems are found in one go, as far as one does not hide another.
-//! - Nothing is read but the files that were named, those that they name, and the variables that they and the settings
-//!   name.
+//! - Nothing is read but the files that were named, those that they name, and the variables that they and the
+//!   settings name.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -29,8 +29,8 @@ pub struct Config {
     pub warnings: Diagnostics,
 }
 
-/// Loads a configuration: files and folders, the environment by way of `env`, and what flags have set. Without paths
-/// there are no definitions, and the settings are those of environment, flags and defaults.
+/// Loads a configuration: files and folders, the environment by way of `env`, and what flags have set.
+/// Without paths there are no definitions, and the settings are those of environment, flags and defaults.
 ///
 /// # Errors
 /// [`LoadError`] if a path cannot be read, or with everything that is wrong.
@@ -46,8 +46,8 @@ pub fn load(
     }
 }
 
-/// Loads what is sound of a configuration, for previews and explanations: definitions with a problem keep their places
-/// and show it. The problems come along.
+/// Loads what is sound of a configuration, for previews and explanations: definitions with a problem keep
+/// their places and show it. The problems come along.
 ///
 /// # Errors
 /// [`LoadError`] if a path cannot be read, a file is not of its format, or the settings are wrong.

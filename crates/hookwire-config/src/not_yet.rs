@@ -1,7 +1,7 @@
 //! What the configuration's format has, and hookwire cannot do yet.
 //!
-//! Invariant: this is the one list. What stands in it is refused by name, never ignored; when something is built, its
-//! line goes.
+//! Invariant: this is the one list. What stands in it is refused by name, never ignored; when something is
+//! built, its line goes.
 
 use crate::tree::{Content, Node};
 

@@ -1,6 +1,7 @@
 //! Reading members of a table: kinds, words, units, each mistake told with its path.
 //!
-//! Invariant: a member that is wrong is told once and reads as absent, so that reading goes on and finds the rest.
+//! Invariant: a member that is wrong is told once and reads as absent, so that reading goes on and finds the
+//! rest.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -51,8 +52,8 @@ impl<'t> Members<'t> {
         Some(Members { path, list, table })
     }
 
-    /// A member that is there and not null. One that is known and cannot be used yet is told here, and so never
-    /// ignored.
+    /// A member that is there and not null. One that is known and cannot be used yet is told here, and so
+    /// never ignored.
     pub(crate) fn node(&self, loading: &mut Loading<'_>, name: &str) -> Option<&'t Node> {
         let node = self.table.get(name).filter(|node| !matches!(node.content, Content::Null))?;
         if let Some(entry) = not_yet(self.list, name, node) {

@@ -76,8 +76,8 @@ impl Default for Style {
 }
 
 impl Diagnostics {
-    /// Puts them in the order of the files; what comes from elsewhere goes first. `roots` are the trees of those files
-    /// that have one, for masking the secrets in the lines that are shown.
+    /// Puts them in the order of the files; what comes from elsewhere goes first. `roots` are the trees of
+    /// those files that have one, for masking the secrets in the lines that are shown.
     pub(crate) fn new(mut problems: Vec<Problem>, sources: &[Source], roots: &[Node]) -> Self {
         problems.sort_by_key(|problem| problem.labels.first().map(|label| label.span));
         let sources = if problems.is_empty() { Vec::new() } else { masked(sources, roots) };
@@ -122,8 +122,8 @@ impl Diagnostics {
         let mut out = String::new();
         for problem in &self.problems {
             let shown = Shown::new(problem, &self.sources);
-            // Writing to a string fails only if the diagnostic names a place beyond its file, which a span never does;
-            // then the plain line still says what is wrong.
+            // Writing to a string fails only if the diagnostic names a place beyond its file, which a span
+            // never does; then the plain line still says what is wrong.
             if handler.render_report(&mut out, &shown).is_err() {
                 out.push_str(&problem.text());
                 out.push('\n');

@@ -1,7 +1,7 @@
 //! Settings: how hookwire itself runs, as opposed to what it sends.
 //!
-//! Each setting is one row of [`SETTINGS`]: its name, default, flag and meaning stand there and nowhere else. A value
-//! comes from a flag, else from the environment, else from the file, else from the row.
+//! Each setting is one row of [`SETTINGS`]: its name, default, flag and meaning stand there and nowhere else.
+//! A value comes from a flag, else from the environment, else from the file, else from the row.
 //!
 //! Invariants:
 //! - Settings that contradict each other do not exist: [`Settings`] is made only of a whole that was checked.
@@ -27,7 +27,8 @@ pub struct SettingInfo {
     pub path: &'static str,
     /// What kind of value it takes.
     pub kind: SettingKind,
-    /// Its default as it would be written; empty where there is none, and the description says what that means.
+    /// Its default as it would be written; empty where there is none, and the description says what that
+    /// means.
     pub default: &'static str,
     /// The flag that sets it, if there is one.
     pub flag: Option<&'static str>,
@@ -110,7 +111,8 @@ pub const SETTINGS: &[SettingInfo] = &[
         SettingKind::StoreUrl,
         "embedded:./hookwire-data",
         Some("--store"),
-        "Where events and deliveries are kept: `embedded:` and a folder, or `memory:`, which forgets everything at the end of the process.",
+        "Where events and deliveries are kept: `embedded:` and a folder, or `memory:`, which forgets \
+         everything at the end of the process.",
     ),
     row(
         "store.shards",
@@ -124,7 +126,8 @@ pub const SETTINGS: &[SettingInfo] = &[
         SettingKind::Duration,
         "1h",
         None,
-        "How long an event id is remembered: published again within this time, it is accepted and not repeated.",
+        "How long an event id is remembered: published again within this time, it is accepted and not \
+         repeated.",
     ),
     row(
         "store.dedup_max_ids",
@@ -152,7 +155,8 @@ pub const SETTINGS: &[SettingInfo] = &[
         SettingKind::EnvName,
         "",
         None,
-        "The environment variable that holds the token for everything. Without a token there is none, and the API is open on loopback.",
+        "The environment variable that holds the token for everything. Without a token there is none, and \
+         the API is open on loopback.",
     ),
     row(
         "server.admin_token_file",
@@ -188,28 +192,32 @@ pub const SETTINGS: &[SettingInfo] = &[
         SettingKind::Duration,
         "15s",
         None,
-        "How long a worker that died keeps its work from others. It is renewed at a third; a webhook's timeout may be longer.",
+        "How long a worker that died keeps its work from others. It is renewed at a third; a webhook's \
+         timeout may be longer.",
     ),
     row(
         "worker.grace",
         SettingKind::Duration,
         "",
         None,
-        "How long attempts in flight may go on after SIGTERM. By default the longest timeout of all webhooks and a second.",
+        "How long attempts in flight may go on after SIGTERM. By default the longest timeout of all \
+         webhooks and a second.",
     ),
     row(
         "egress.mode",
         SettingKind::EgressMode,
         "default",
         None,
-        "Which addresses may be called: `public-only` refuses private ones and loopback, for definitions by people who are not trusted.",
+        "Which addresses may be called: `public-only` refuses private ones and loopback, for definitions \
+         by people who are not trusted.",
     ),
     row(
         "egress.allow",
         SettingKind::List,
         "",
         None,
-        "What may be called all the same: addresses, networks (`10.0.0.0/8`), hosts, or `.example.org` for all hosts of a domain.",
+        "What may be called all the same: addresses, networks (`10.0.0.0/8`), hosts, or `.example.org` \
+         for all hosts of a domain.",
     ),
     row(
         "egress.deny",
@@ -486,7 +494,8 @@ struct Reader<'a, 'b, 't> {
 }
 
 impl<'t> Reader<'_, '_, 't> {
-    /// The value that wins. An empty environment variable counts as absent, since many tools cannot leave one out.
+    /// The value that wins. An empty environment variable counts as absent, since many tools cannot leave one
+    /// out.
     fn given(&self, path: &'static str) -> Option<Given<'t>> {
         let row = info(path);
         let flag = self.overrides.0.iter().rev().find(|(set, _, _)| *set == path);
@@ -645,7 +654,8 @@ impl<'t> Reader<'_, '_, 't> {
             if let Err(reason) = egress_entry(entry) {
                 let problem = Problem::new(path.clone(), format!("{entry:?} {reason}"));
                 let problem = span.iter().copied().fold(problem, Problem::at);
-                let forms = "use an address, a network such as \"10.0.0.0/8\", a host, or \".example.org\" for all hosts of a domain";
+                let forms = "use an address, a network such as \"10.0.0.0/8\", a host, \
+                             or \".example.org\" for all hosts of a domain";
                 self.loading.add(problem.remedy(forms));
             }
         }

@@ -1,4 +1,5 @@
-//! What both formats share: a syntax error, and the way from a string's content back to its place in the file.
+//! What both formats share: a syntax error, and the way from a string's content back to its place in the
+//! file.
 
 use crate::tree::Span;
 
@@ -11,8 +12,8 @@ pub(crate) struct SyntaxError {
 
 /// Where each character of a string's content stands in its file.
 ///
-/// A template error names a line and a column of the content; people look at the file, where the string has quotes,
-/// escapes and an indented continuation.
+/// A template error names a line and a column of the content; people look at the file, where the string has
+/// quotes, escapes and an indented continuation.
 #[derive(Debug, Clone)]
 pub(crate) struct TextMap {
     file: usize,
@@ -24,7 +25,8 @@ pub(crate) struct TextMap {
 }
 
 impl TextMap {
-    /// The map of a string literal of TOML or JSON, quotes included, that stands at `span` of a file with this text.
+    /// The map of a string literal of TOML or JSON, quotes included, that stands at `span` of a file with
+    /// this text.
     pub(crate) fn new(text: &str, span: Span) -> TextMap {
         let literal = text.get(span.start..span.end).unwrap_or_default();
         let mut map = TextMap { file: span.file, places: Vec::new(), lines: vec![0], content: String::new() };
@@ -39,8 +41,8 @@ impl TextMap {
         Span { file: self.file, start, end: self.in_file(end).max(start) }
     }
 
-    /// The place of a line and a column of the content, both from 1; the column counts characters. Beyond the end it is
-    /// the end.
+    /// The place of a line and a column of the content, both from 1; the column counts characters. Beyond the
+    /// end it is the end.
     pub(crate) fn place(&self, line: usize, column: usize) -> Span {
         let Some(start) = self.lines.get(line.saturating_sub(1)).copied() else {
             return self.span(self.content.len(), self.content.len());

@@ -72,8 +72,8 @@ impl Kind {
     }
 }
 
-/// A definition that was refused before it came here, such as one whose file has a member of the wrong type. It keeps
-/// its place among the others, so that a preview can show what is wrong with it.
+/// A definition that was refused before it came here, such as one whose file has a member of the wrong type.
+/// It keeps its place among the others, so that a preview can show what is wrong with it.
 #[derive(Debug, Clone)]
 pub struct Refused {
     /// Its name, as far as it could be read.

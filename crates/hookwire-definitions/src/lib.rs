@@ -1,7 +1,7 @@
 //! Rules and webhooks, compiled into one immutable snapshot; errors by path.
 //!
-//! [`Definitions`] is what a worker needs: the rules as an index, the webhooks with their templates and signers. It is
-//! made once, shared, and replaced as a whole when the definitions change.
+//! [`Definitions`] is what a worker needs: the rules as an index, the webhooks with their templates and
+//! signers. It is made once, shared, and replaced as a whole when the definitions change.
 //!
 //! Invariants:
 //! - [`Definitions::compile`] gives a snapshot or every problem there is; nothing half applies.

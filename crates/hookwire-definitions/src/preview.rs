@@ -19,7 +19,8 @@ use crate::{DefinitionError, Definitions, PrepareError};
 /// What stands in the place of a masked value.
 const MASK: &str = "***";
 
-/// What would become of an event under one rule and webhook. The serde form is what `preview --format json` prints.
+/// What would become of an event under one rule and webhook. The serde form is what `preview --format json`
+/// prints.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Preview {
     /// The rule.
@@ -85,8 +86,8 @@ pub struct PreviewFilter {
 }
 
 impl Definitions {
-    /// What would be sent for an event at `now`, as first attempts: an element for each rule and webhook, in the order of
-    /// the definitions. The delivery ids are those of an event with sequence number 0.
+    /// What would be sent for an event at `now`, as first attempts: an element for each rule and webhook, in
+    /// the order of the definitions. The delivery ids are those of an event with sequence number 0.
     pub fn preview(&self, event: &Arc<Event>, filter: &PreviewFilter, now: Timestamp) -> Vec<Preview> {
         let wanted = |name: &str, filter: &Option<String>| filter.as_deref().is_none_or(|only| only == name);
         let mut previews = Vec::new();

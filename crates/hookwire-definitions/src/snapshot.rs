@@ -14,7 +14,8 @@ use rustc_hash::FxHashMap;
 use crate::error::Kind;
 use crate::{CompiledWebhook, DefinitionError, Place, Refused};
 
-/// All definitions, compiled. Without any it is `Definitions::default()`, under which no event becomes anything.
+/// All definitions, compiled. Without any it is `Definitions::default()`, under which no event becomes
+/// anything.
 #[derive(Debug)]
 pub struct Definitions {
     pub(crate) rules: CompiledRules,
@@ -80,8 +81,8 @@ impl Definitions {
         if errors.is_empty() { Ok(definitions) } else { Err(errors) }
     }
 
-    /// Compiles those that are sound, and tells what is wrong with the others: for previews and explanations. Nothing
-    /// should be delivered by a snapshot with errors.
+    /// Compiles those that are sound, and tells what is wrong with the others: for previews and explanations.
+    /// Nothing should be delivered by a snapshot with errors.
     ///
     /// The errors are those found here; those of definitions that were refused before are known already.
     pub fn compile_sound(
@@ -184,8 +185,8 @@ impl Definitions {
         self.fan_out(event).routes
     }
 
-    /// The way of a delivery that was made before, with the definitions in force now. `None` if there is no such webhook
-    /// any more. A rule that is gone leaves the delivery without its `action_data`.
+    /// The way of a delivery that was made before, with the definitions in force now. `None` if there is no
+    /// such webhook any more. A rule that is gone leaves the delivery without its `action_data`.
     pub fn route(&self, event: &Arc<Event>, rule: &RuleName, webhook: &WebhookName) -> Option<Route> {
         let webhook = Arc::clone(self.webhook(webhook)?);
         let context = match self.rules_by_name.get(rule) {

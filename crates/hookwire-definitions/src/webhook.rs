@@ -93,7 +93,8 @@ impl CompiledWebhook {
         &self.templates
     }
 
-    /// Makes the request of an attempt: renders, adds the headers that every request carries, and signs at `now`.
+    /// Makes the request of an attempt: renders, adds the headers that every request carries, and signs at
+    /// `now`.
     ///
     /// # Errors
     /// [`PrepareError`] if a template cannot be rendered, or renders to what cannot be sent.
@@ -115,8 +116,8 @@ impl CompiledWebhook {
         headers.push(("webhook-id".into(), Bytes::from(id)));
         headers.push(("webhook-attempt".into(), Bytes::from(attempt.to_string())));
         for (name, value) in additional {
-            // Only the content type may be there already: the others are refused when a template is compiled or
-            // rendered.
+            // Only the content type may be there already: the others are refused when a template is compiled
+            // or rendered.
             set(&mut headers, name, value);
         }
         if let Some(authorization) = authorization {

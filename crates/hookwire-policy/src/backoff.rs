@@ -34,13 +34,14 @@ pub fn longest_backoff(schedule: &Schedule) -> Duration {
     }
 }
 
-/// A wait made `1 - jitter` to `1 + jitter` times as long, by a chance from 0 to 1, so that deliveries which failed
-/// together do not come back together.
+/// A wait made `1 - jitter` to `1 + jitter` times as long, by a chance from 0 to 1, so that deliveries which
+/// failed together do not come back together.
 pub fn with_jitter(wait: Duration, jitter: f64, chance: f64) -> Duration {
     scaled(wait, 1.0 + held(jitter) * (2.0 * held(chance) - 1.0))
 }
 
-/// A wait made 1 to `1 + jitter` times as long: never shorter, since whoever asked for it meant it as the least.
+/// A wait made 1 to `1 + jitter` times as long: never shorter, since whoever asked for it meant it as the
+/// least.
 pub(crate) fn with_jitter_after(wait: Duration, jitter: f64, chance: f64) -> Duration {
     scaled(wait, 1.0 + held(jitter) * held(chance))
 }

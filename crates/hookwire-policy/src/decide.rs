@@ -1,4 +1,5 @@
-//! The only place that decides about retry: what an attempt's outcome means for its delivery and for its endpoint.
+//! The only place that decides about retry: what an attempt's outcome means for its delivery and for its
+//! endpoint.
 //!
 //! | outcome | delivery | endpoint |
 //! | --- | --- | --- |
@@ -11,9 +12,11 @@
 //! | cannot be rendered, is no valid request, refused by the egress policy | dead letter | nothing |
 //!
 //! Invariants:
-//! - A retry never comes sooner than the schedule, less its jitter, says, and never sooner than a `Retry-After` up to the
-//!   longest backoff: a receiver that always asks to be called again in a second cannot use up the attempts of days.
-//! - Attempts that were cut off count, but a delivery none of whose attempts has a known outcome gets another.
+//! - A retry never comes sooner than the schedule, less its jitter, says, and never sooner than a
+//!   `Retry-After` up to the longest backoff: a receiver that always asks to be called again in a second
+//!   cannot use up the attempts of days.
+//! - Attempts that were cut off count, but a delivery none of whose attempts has a known outcome gets
+//!   another.
 
 use std::time::Duration;
 
@@ -27,8 +30,8 @@ use crate::retry_after::retry_after;
 pub struct Attempted<'a> {
     /// How it ended.
     pub outcome: &'a Outcome,
-    /// Whether URL, headers and body could be rendered. Where they could, and yet nothing was sent because of them, it is
-    /// what came out of the templates that is wrong.
+    /// Whether URL, headers and body could be rendered. Where they could, and yet nothing was sent because
+    /// of them, it is what came out of the templates that is wrong.
     pub rendered: bool,
     /// How many attempts were made: this one and interrupted ones among them. From 1.
     pub attempts: u32,
@@ -108,8 +111,9 @@ pub fn decide(attempted: &Attempted<'_>) -> Verdict {
     Verdict { decision, endpoint }
 }
 
-/// Whether a delivery that is due may be attempted: its attempts or its age may be used up by a lease that was lost, or
-/// while no worker ran. `attempts` are those made so far, `interrupted` those of them that were cut off.
+/// Whether a delivery that is due may be attempted: its attempts or its age may be used up by a lease that
+/// was lost, or while no worker ran. `attempts` are those made so far, `interrupted` those of them that were
+/// cut off.
 pub fn before_attempt(
     attempts: u32,
     interrupted: u32,
@@ -170,7 +174,8 @@ fn judge(attempted: &Attempted<'_>) -> (Cause, EndpointEffect) {
             }
             ErrorKind::Egress => (Cause::Hopeless(DeadReason::EgressRefused), EndpointEffect::None),
             ErrorKind::Internal => (Cause::Hopeless(DeadReason::Panic), EndpointEffect::None),
-            // Something on this side was missing, such as a file with certificates: it may be there next time.
+            // Something on this side was missing, such as a file with certificates: it may be there next
+            // time.
             ErrorKind::Dns
             | ErrorKind::Connect
             | ErrorKind::Tls
@@ -194,8 +199,8 @@ fn answered(status: u16, asked: Option<Duration>) -> (Cause, EndpointEffect) {
         502 | 504 => (failed(asked), EndpointEffect::SlowDown { wait: None, failing: true }),
         425 => (failed(asked), EndpointEffect::Alive),
         408 | 500..=599 => (failed(asked), EndpointEffect::Failure),
-        // The receiver may be redeployed, a secret be mended: the schedule goes on. 1xx never is a final answer, and
-        // above 599 there is nothing that HTTP defines.
+        // The receiver may be redeployed, a secret be mended: the schedule goes on. 1xx never is a final
+        // answer, and above 599 there is nothing that HTTP defines.
         0..=199 | 300..=499 | 600..=u16::MAX => (failed(None), EndpointEffect::Alive),
     }
 }
@@ -467,7 +472,8 @@ mod tests {
     proptest! {
         #[test]
         fn a_retry_is_within_its_bounds(
-            status in 100u16..700, attempts in 1u32..30, jitter in 0.0f64..=1.0, retry_after in proptest::option::of("[0-9]{1,7}"),
+            status in 100u16..700, attempts in 1u32..30, jitter in 0.0f64..=1.0,
+            retry_after in proptest::option::of("[0-9]{1,7}"),
             max_age in proptest::option::of(0u64..1_000_000), age in 0u64..1_000_000,
         ) {
             let policy = RetryPolicy { max_age: max_age.map(Duration::from_secs), ..RetryPolicy::default() };

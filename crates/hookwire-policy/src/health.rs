@@ -1,17 +1,21 @@
 //! An endpoint's health as a state machine: its breaker, its rate and its room.
 //!
-//! The state is small and serialisable, because workers share it through the store by compare-and-set: one reads it,
-//! applies what it saw, and writes it back.
+//! The state is small and serialisable, because workers share it through the store by compare-and-set: one
+//! reads it, applies what it saw, and writes it back.
 //!
-//! - **Closed**: deliveries go out. Ten failures in a row open it: fewer happen when one receiver is restarted.
+//! - **Closed**: deliveries go out. Ten failures in a row open it: fewer happen when one receiver is
+//!   restarted.
 //! - **Open**: nothing goes out until the gap has passed. Then one probe does.
-//! - **Half open**: the probe is on its way. An answer closes the breaker, a failure opens it for twice the gap.
+//! - **Half open**: the probe is on its way. An answer closes the breaker, a failure opens it for twice the
+//!   gap.
 //!
-//! After it closed, and after the endpoint asked for fewer requests, a rate holds: it doubles within a second as long as
-//! it is used and goes well, is cut where the endpoint slows down, remembers where that was, and creeps up to it.
+//! After it closed, and after the endpoint asked for fewer requests, a rate holds: it doubles within a second
+//! as long as it is used and goes well, is cut where the endpoint slows down, remembers where that was, and
+//! creeps up to it.
 //!
 //! Invariants:
-//! - Open, it lets at most one attempt through per gap, and at least one per longest gap: no endpoint is given up.
+//! - Open, it lets at most one attempt through per gap, and at least one per longest gap: no endpoint is
+//!   given up.
 //! - The gap is always between [`GAP_MIN`] and [`GAP_MAX`], a rate between [`RATE_MIN`] and [`RATE_FREE`].
 //! - Time going backwards (workers' clocks differ) changes neither.
 
@@ -30,13 +34,14 @@ pub const GAP_MIN: Duration = Duration::from_secs(1);
 pub const GAP_MAX: Duration = Duration::from_secs(5 * 60);
 /// The rate after the breaker closed, in attempts per second.
 pub const RATE_START: f64 = 5.0;
-/// The lowest rate, in attempts per second: one in ten seconds, so that it is found out when things get better.
+/// The lowest rate, in attempts per second: one in ten seconds, so that it is found out when things get
+/// better.
 pub const RATE_MIN: f64 = 0.1;
 /// A rate that is no limit any more, in attempts per second: more than a worker sends.
 pub const RATE_FREE: f64 = 100_000.0;
 
-/// How long a probe may take before another is made: the worker that made it may have died. Twice the longest timeout
-/// that is usual.
+/// How long a probe may take before another is made: the worker that made it may have died. Twice the longest
+/// timeout that is usual.
 const PROBE_LEASE: Duration = Duration::from_secs(60);
 /// Cuts within this time count as one: they tell of requests that were on their way together.
 const CUT_PAUSE: Duration = Duration::from_secs(1);
@@ -115,7 +120,8 @@ pub struct Grant {
 }
 
 impl Health {
-    /// Whether the endpoint may be called now. [`Admittance::Probe`] is given once and turns the breaker half open.
+    /// Whether the endpoint may be called now. [`Admittance::Probe`] is given once and turns the breaker half
+    /// open.
     pub fn admit(&mut self, now: Timestamp) -> Admittance {
         if self.paused {
             return Admittance::Wait { until: Timestamp::MAX, reason: WaitingReason::Paused };
@@ -212,8 +218,8 @@ impl Health {
         self.paused = true;
     }
 
-    /// Ends a pause. What was known about the endpoint before is forgotten but for its rate, which begins anew: the
-    /// backlog of the pause must not fall upon it at once.
+    /// Ends a pause. What was known about the endpoint before is forgotten but for its rate, which begins
+    /// anew: the backlog of the pause must not fall upon it at once.
     pub fn resume(&mut self, now: Timestamp) {
         *self = Health { rate: Some(Rate::start(now)), ..Health::default() };
     }
@@ -276,8 +282,8 @@ impl Health {
         if rate.cut_at.is_some_and(|cut_at| now.saturating_since(cut_at) < CUT_PAUSE) {
             return;
         }
-        // Near a ceiling that is known the endpoint was only just full; else it may have been called twice as often as
-        // it can bear.
+        // Near a ceiling that is known the endpoint was only just full; else it may have been called twice as
+        // often as it can bear.
         let near = rate.ceiling.is_some_and(|ceiling| (0.8..1.25).contains(&(rate.per_second / ceiling)));
         rate.ceiling = Some(rate.per_second);
         rate.per_second = (rate.per_second * if near { 0.95 } else { 0.5 }).max(RATE_MIN);
@@ -453,8 +459,9 @@ mod tests {
         assert_eq!(health.take(5, at(10_000)).attempts, 1);
     }
 
-    /// A receiver that bears 200 requests a second and answers 429 beyond, after an outage: the rate finds that limit and
-    /// stays at it. Time goes in steps of 10 ms; requests beyond the receiver's tokens are refused.
+    /// A receiver that bears 200 requests a second and answers 429 beyond, after an outage: the rate finds
+    /// that limit and stays at it. Time goes in steps of 10 ms; requests beyond the receiver's tokens are
+    /// refused.
     #[test]
     fn the_backlog_of_an_outage_is_drained_close_to_what_the_receiver_bears() {
         let mut health = opened();
@@ -521,8 +528,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens, in whatever order of time: bounds hold, the state survives the store, and an endpoint that
-        /// nobody paused can be called again before long.
+        /// Whatever happens, in whatever order of time: bounds hold, the state survives the store, and an
+        /// endpoint that nobody paused can be called again before long.
         #[test]
         fn no_endpoint_is_given_up(
             steps in proptest::collection::vec((any_effect(), -5_000i64..100_000, any::<bool>(), 0u32..50), 0..80),
@@ -578,8 +585,11 @@ mod tests {
         }
 
         #[test]
-        fn a_rate_holds_over_any_time(rate in 0.1f64..1_000.0, asks in proptest::collection::vec((0i64..2_000, 0u32..500), 1..50)) {
-            let mut health = Health { rate: Some(Rate { per_second: rate, ..Rate::start(at(0)) }), ..Health::default() };
+        fn a_rate_holds_over_any_time(
+            rate in 0.1f64..1_000.0, asks in proptest::collection::vec((0i64..2_000, 0u32..500), 1..50),
+        ) {
+            let rate_now = Some(Rate { per_second: rate, ..Rate::start(at(0)) });
+            let mut health = Health { rate: rate_now, ..Health::default() };
             let (mut now, mut taken) = (0, 0u32);
             for (millis, wanted) in asks {
                 now += millis;

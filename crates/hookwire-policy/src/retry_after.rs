@@ -1,7 +1,7 @@
 //! `Retry-After` (RFC 9110 section 10.2.3): how long the receiver asks to be left alone.
 //!
-//! Invariant: all three forms of a date that RFC 9110 section 5.6.7 names are read; anything else is no answer, and the
-//! schedule goes on as if the header were not there.
+//! Invariant: all three forms of a date that RFC 9110 section 5.6.7 names are read; anything else is no
+//! answer, and the schedule goes on as if the header were not there.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use hookwire_model::Timestamp;
 use jiff::civil::{Date, Time};
 use jiff::tz::Offset;
 
-/// How long from `now` a `Retry-After` asks to wait: seconds, or an HTTP date. A date that has passed is a wait of zero;
-/// `None` is what is neither.
+/// How long from `now` a `Retry-After` asks to wait: seconds, or an HTTP date. A date that has passed is a
+/// wait of zero; `None` is what is neither.
 pub fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     let value = value.trim_matches([' ', '\t']);
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -20,7 +20,8 @@ pub fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     Some(http_date(value, now)?.saturating_since(now))
 }
 
-/// RFC 9110 section 5.6.7: the preferred form, and the two that senders no longer make but receivers must read.
+/// RFC 9110 section 5.6.7: the preferred form, and the two that senders no longer make but receivers must
+/// read.
 fn http_date(text: &str, now: Timestamp) -> Option<Timestamp> {
     if let Some((weekday, rest)) = text.split_once(", ") {
         let (date, time) = rest.strip_suffix(" GMT")?.rsplit_once(' ')?;
@@ -78,7 +79,8 @@ fn instant(year: i16, month: &str, day: &str, time: &str) -> Option<Timestamp> {
     Some(Timestamp::from_secs(instant.as_second()))
 }
 
-/// Two digits of a year name the latest such year that is not more than 50 years ahead (RFC 9110 section 5.6.7).
+/// Two digits of a year name the latest such year that is not more than 50 years ahead (RFC 9110 section
+/// 5.6.7).
 fn century(year: i16, now: Timestamp, instant: impl Fn(i16) -> Option<Timestamp>) -> Option<Timestamp> {
     const FIFTY_YEARS: Duration = Duration::from_secs(50 * 31_556_952);
     let latest = now.saturating_add(FIFTY_YEARS);

@@ -5,7 +5,8 @@
 //! - Comparing takes the same time wherever two signatures differ.
 //! - No message, diagnosis or `Debug` shows a secret or the signature that would have been right.
 //!
-//! Sources: NetBox's `X-Hook-Signature`; Standard Webhooks 1.0, "Signature scheme" and "Verifying webhook authenticity".
+//! Sources: NetBox's `X-Hook-Signature`; Standard Webhooks 1.0, "Signature scheme" and "Verifying webhook
+//! authenticity".
 
 use std::fmt;
 use std::time::Duration;
@@ -17,8 +18,8 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use hookwire_model::{Secret, SignatureScheme, Timestamp};
 use sha2::{Sha256, Sha512};
 
-/// How far a signature's timestamp may be from the receiver's clock, either way. Standard Webhooks leaves it to the
-/// receiver; five minutes is what its libraries allow.
+/// How far a signature's timestamp may be from the receiver's clock, either way. Standard Webhooks leaves it
+/// to the receiver; five minutes is what its libraries allow.
 pub const TOLERANCE: Duration = Duration::from_secs(5 * 60);
 
 /// Shortest and longest key of Standard Webhooks, in bytes ("Signature scheme": between 24 and 64 bytes).
@@ -28,7 +29,8 @@ const NETBOX_HEADER: &str = "X-Hook-Signature";
 
 /// Signs requests with the secrets of one webhook.
 ///
-/// The keyed state of each hash is made once and copied for each request, which halves the cost of signing a short body.
+/// The keyed state of each hash is made once and copied for each request, which halves the cost of signing a
+/// short body.
 #[derive(Clone)]
 pub struct Signer {
     netbox: Option<Hmac<Sha512>>,
@@ -38,12 +40,12 @@ pub struct Signer {
 impl Signer {
     /// Makes ready to sign by these schemes with these secrets, newest first.
     ///
-    /// NetBox's scheme signs with the newest secret alone, and does not sign without one, or where it is empty: that is
-    /// what NetBox does. Standard Webhooks signs with each secret.
+    /// NetBox's scheme signs with the newest secret alone, and does not sign without one, or where it is
+    /// empty: that is what NetBox does. Standard Webhooks signs with each secret.
     ///
     /// # Errors
-    /// [`SecretError`] if Standard Webhooks is asked for without a secret, or with one that it does not allow; or if a
-    /// scheme is not supported yet.
+    /// [`SecretError`] if Standard Webhooks is asked for without a secret, or with one that it does not
+    /// allow; or if a scheme is not supported yet.
     pub fn new(schemes: &[SignatureScheme], secrets: &[Secret]) -> Result<Signer, SecretError> {
         let mut signer = Signer { netbox: None, standard: Vec::new() };
         for scheme in schemes {
@@ -185,13 +187,19 @@ pub enum Diagnosis {
         hint: Option<MismatchHint>,
     },
     /// The signature is right, and too long ago: somebody may have kept the request and sent it again.
-    #[error("it is right, but webhook-timestamp is {} s behind this clock; {} s are allowed", .by.as_secs(), TOLERANCE.as_secs())]
+    #[error(
+        "it is right, but webhook-timestamp is {} s behind this clock; {} s are allowed",
+        .by.as_secs(), TOLERANCE.as_secs()
+    )]
     TooOld {
         /// By how much the timestamp is behind the clock.
         by: Duration,
     },
     /// The signature is right, and comes from the future: one of the two clocks is wrong.
-    #[error("it is right, but webhook-timestamp is {} s ahead of this clock; {} s are allowed", .by.as_secs(), TOLERANCE.as_secs())]
+    #[error(
+        "it is right, but webhook-timestamp is {} s ahead of this clock; {} s are allowed",
+        .by.as_secs(), TOLERANCE.as_secs()
+    )]
     TooNew {
         /// By how much the timestamp is ahead of the clock.
         by: Duration,
@@ -242,9 +250,9 @@ pub fn verify_netbox(secrets: &[Secret], signature: Option<&[u8]>, body: &[u8]) 
     Err(Diagnosis::Mismatch { hint })
 }
 
-/// Checks `webhook-signature` of Standard Webhooks (v1) under any of the secrets: one good signature of many is enough,
-/// since a sender that rotates its secret signs with both. Secrets that do not fit the scheme are passed over, as long as
-/// one does.
+/// Checks `webhook-signature` of Standard Webhooks (v1) under any of the secrets: one good signature of many
+/// is enough, since a sender that rotates its secret signs with both. Secrets that do not fit the scheme are
+/// passed over, as long as one does.
 ///
 /// The timestamp is looked at last, so that a clock that is wrong does not hide a secret that is wrong.
 ///
