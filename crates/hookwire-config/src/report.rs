@@ -18,6 +18,10 @@ use crate::mask::masked;
 use crate::problem::{Problem, Source};
 use crate::tree::Node;
 
+/// How many problems are shown: nobody reads more, and one wrong habit in a file of a hundred thousand rules makes as
+/// many.
+const SHOWN_MAX: usize = 50;
+
 /// Why a configuration could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -120,7 +124,7 @@ impl Diagnostics {
             .with_context_lines(1)
             .without_syntax_highlighting();
         let mut out = String::new();
-        for problem in &self.problems {
+        for problem in self.problems.iter().take(SHOWN_MAX) {
             let shown = Shown::new(problem, &self.sources);
             // Writing to a string fails only if the diagnostic names a place beyond its file, which a span
             // never does; then the plain line still says what is wrong.
@@ -129,14 +133,23 @@ impl Diagnostics {
                 out.push('\n');
             }
         }
+        if let Some(more) = self.more() {
+            out.push_str(&format!("  {more}\n"));
+        }
         out
+    }
+
+    /// What to say of those that are not shown.
+    fn more(&self) -> Option<String> {
+        let more = self.problems.len().checked_sub(SHOWN_MAX).filter(|more| *more > 0)?;
+        Some(format!("... and {more} more; mend these first"))
     }
 }
 
 /// A line for each, as compilers write it: `file:line:column: path: message; remedy`.
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, view) in self.iter().enumerate() {
+        for (at, view) in self.iter().take(SHOWN_MAX).enumerate() {
             if at > 0 {
                 f.write_str("\n")?;
             }
@@ -151,7 +164,7 @@ impl fmt::Display for Diagnostics {
                 write!(f, "; {remedy}")?;
             }
         }
-        Ok(())
+        self.more().map_or(Ok(()), |more| write!(f, "\n{more}"))
     }
 }
 

@@ -744,6 +744,17 @@ fn a_diagnostic_as_one_line_and_as_data() {
 }
 
 #[test]
+fn the_first_fifty_problems_are_shown_and_the_rest_counted() {
+    let text = "[[webhooks]]\n".repeat(60);
+    let diagnostics = Case::toml(&text).diagnostics();
+    assert_eq!(diagnostics.len(), 120, "each lacks its name and its url");
+    for text in [diagnostics.to_string(), diagnostics.render(Style::default())] {
+        assert_eq!(text.matches("is missing").count(), 50);
+        assert!(text.trim_end().ends_with("... and 70 more; mend these first"), "{text}");
+    }
+}
+
+#[test]
 fn no_secret_shows_in_a_message() {
     let text = r#"
         [[webhooks]]
