@@ -8,6 +8,7 @@
 //! - A token never shows in `Debug` or in a message.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -314,8 +315,8 @@ pub struct ServerSettings {
 /// The worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerSettings {
-    /// Attempts in flight at most; at least 1.
-    pub concurrency: u32,
+    /// Attempts in flight at most.
+    pub concurrency: NonZeroU32,
     /// How long a lease lasts; at least a second.
     pub lease: Duration,
     /// How long attempts in flight may go on after SIGTERM.
@@ -466,7 +467,7 @@ pub(crate) fn read(
             max_event_bytes: reader.size("server.max_event_bytes"),
         },
         worker: WorkerSettings {
-            concurrency: reader.count("worker.concurrency"),
+            concurrency: NonZeroU32::new(reader.count("worker.concurrency")).unwrap_or(NonZeroU32::MIN),
             lease: reader.duration("worker.lease"),
             grace: reader.grace("worker.grace", timeout_max),
         },
