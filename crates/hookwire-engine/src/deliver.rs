@@ -1,0 +1,198 @@
+//! One delivery, one attempt: render, sign, send, decide.
+//!
+//! Invariants:
+//! - A [`Room`](crate::rooms::Room) is held while a request may be on the wire, and no longer.
+//! - Whatever happens, the result says what is to be stored; nothing here writes anything.
+//! - A panic in a template or a decision ends this delivery as a dead letter, and nothing else.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use hookwire_definitions::{CompiledWebhook, Route};
+use hookwire_dispatch::Dispatch;
+use hookwire_model::{
+    Attempt, AttemptError, DeadReason, DeliveryId, EndpointId, ErrorKind, Outcome, OutcomeKind, Timestamp,
+    Timings, WaitingReason,
+};
+use hookwire_policy::{Attempted, Decision, Due};
+use hookwire_queue::Fate;
+
+use crate::{Clock, Shared, Snapshot};
+
+/// How soon a delivery is looked at again whose webhook is disabled or gone: it costs a lease and a settle each time,
+/// and a definition that comes back should not be kept waiting for long.
+const UNAVAILABLE_RECHECK: Duration = Duration::from_secs(30);
+
+/// What is known of a delivery before its attempt.
+#[derive(Debug, Clone)]
+pub(crate) struct Past {
+    pub(crate) id: DeliveryId,
+    /// Attempts made so far, interrupted ones among them.
+    pub(crate) attempts: u32,
+    /// How many of them were interrupted.
+    pub(crate) interrupted: u32,
+    /// How many no longer count towards giving up.
+    pub(crate) forgiven: u32,
+    /// From when its age counts.
+    pub(crate) since: Timestamp,
+}
+
+/// What is to be stored of a delivery.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) endpoint: Option<EndpointId>,
+    pub(crate) attempts: Vec<Attempt>,
+    pub(crate) fate: Fate,
+}
+
+impl Finished {
+    /// It waits, and no attempt was made.
+    pub(crate) fn waits(endpoint: Option<EndpointId>, due_in: Duration, reason: WaitingReason) -> Self {
+        Finished { endpoint, attempts: Vec::new(), fate: Fate::Waiting { due_in, reason } }
+    }
+
+    /// It ends as a dead letter without a further attempt.
+    fn dead(reason: DeadReason) -> Self {
+        Finished { endpoint: None, attempts: Vec::new(), fate: Fate::Dead { reason, error: None } }
+    }
+
+    /// It ends as a dead letter without an attempt, because the worker broke an assumption of its own.
+    pub(crate) fn panicked(endpoint: Option<EndpointId>, message: String) -> Self {
+        let error = Some(AttemptError { kind: ErrorKind::Internal, message });
+        Finished { endpoint, attempts: Vec::new(), fate: Fate::Dead { reason: DeadReason::Panic, error } }
+    }
+}
+
+/// A delivery whose webhook the definitions in force do not have.
+pub(crate) fn webhook_removed(endpoint: Option<EndpointId>) -> Finished {
+    Finished::waits(endpoint, UNAVAILABLE_RECHECK, WaitingReason::WebhookRemoved)
+}
+
+/// Makes one attempt, if there is room for it, and decides what comes next. A panic on the way is the delivery's end.
+///
+/// Cancel safety: dropping it cuts the attempt off, which is then unknown to the record.
+pub(crate) async fn deliver_guarded<D: Dispatch, C: Clock>(
+    shared: &Arc<Shared<D, C>>,
+    snapshot: &Snapshot,
+    route: &Route,
+    past: Past,
+) -> Finished {
+    let id = past.id;
+    AssertUnwindSafe(deliver(shared, snapshot, route, past)).catch_unwind().await.unwrap_or_else(|panic| {
+        let message = panic_message(&*panic);
+        tracing::error!(delivery = %id, message, "a delivery ends as a dead letter");
+        Finished::panicked(None, message)
+    })
+}
+
+async fn deliver<D: Dispatch, C: Clock>(
+    shared: &Arc<Shared<D, C>>,
+    snapshot: &Snapshot,
+    route: &Route,
+    past: Past,
+) -> Finished {
+    let Route { webhook, context, .. } = route;
+    if !webhook.webhook().enabled {
+        return Finished::waits(None, UNAVAILABLE_RECHECK, WaitingReason::WebhookDisabled);
+    }
+    let number = past.attempts + 1;
+    let started_at = shared.clock.now();
+    let counted = past.attempts.saturating_sub(past.forgiven);
+    let retry = &webhook.webhook().retry;
+    match hookwire_policy::before_attempt(counted, past.interrupted, past.since, started_at, retry) {
+        Due::Attempt => {}
+        Due::DeadLetter(reason) => return Finished::dead(reason),
+    }
+    let request = match webhook.prepare(context, past.id, number, started_at) {
+        Ok(request) => request,
+        Err(error) => {
+            let outcome = Outcome::Unsent(error.attempt_error());
+            let attempt = unsent(number, started_at, error.attempt_error());
+            return conclude(shared, webhook, &past, None, attempt, &outcome, error.rendered());
+        }
+    };
+    let endpoint = EndpointId::derive(&webhook.webhook().name, &request.authority);
+    let Some(room) = shared.rooms.try_enter(endpoint, webhook.webhook().concurrency.get()) else {
+        return Finished::waits(Some(endpoint), Duration::ZERO, WaitingReason::Room);
+    };
+    let report = shared.dispatcher.attempt(&request, snapshot.options(&webhook.webhook().name)).await;
+    drop(room);
+    let outcome = report.outcome.clone();
+    let record = hookwire_dispatch::record(&request, shared.settings.keep_bodies);
+    let attempt = report.into_attempt(number, started_at, Some(record));
+    conclude(shared, webhook, &past, Some(endpoint), attempt, &outcome, true)
+}
+
+/// Decides, and says so in the log.
+fn conclude<D: Dispatch, C: Clock>(
+    shared: &Shared<D, C>,
+    webhook: &CompiledWebhook,
+    past: &Past,
+    endpoint: Option<EndpointId>,
+    attempt: Attempt,
+    outcome: &Outcome,
+    rendered: bool,
+) -> Finished {
+    let attempted = Attempted {
+        outcome,
+        rendered,
+        attempts: attempt.number.saturating_sub(past.forgiven),
+        accepted_at: past.since,
+        now: shared.clock.now(),
+        policy: &webhook.webhook().retry,
+        jitter: shared.chance.draw(),
+    };
+    let decision = hookwire_policy::decide(&attempted).decision;
+    let fate = match decision {
+        Decision::Done => Fate::Delivered,
+        Decision::RetryAfter(due_in) => Fate::Waiting { due_in, reason: WaitingReason::Retry },
+        Decision::DeadLetter(reason) => Fate::Dead { reason, error: None },
+    };
+    tracing::info!(
+        delivery = %past.id,
+        webhook = %webhook.webhook().name,
+        attempt = attempt.number,
+        outcome = attempt.outcome.as_str(),
+        status = attempt.status,
+        error = attempt.error.as_ref().map(|error| error.message.as_str()),
+        duration_ms = attempt.duration.as_micros() as f64 / 1000.0,
+        decision = fate_word(&fate),
+        "attempt",
+    );
+    Finished { endpoint, attempts: vec![attempt], fate }
+}
+
+fn fate_word(fate: &Fate) -> &'static str {
+    match fate {
+        Fate::Delivered => "done",
+        Fate::Dead { reason, .. } => reason.as_str(),
+        Fate::Waiting { .. } => "retry",
+        Fate::Running { .. } => "running",
+    }
+}
+
+/// The record of an attempt of which nothing went out.
+fn unsent(number: u32, started_at: Timestamp, error: AttemptError) -> Attempt {
+    Attempt {
+        number,
+        started_at,
+        duration: Duration::ZERO,
+        outcome: OutcomeKind::Unsent,
+        status: None,
+        error: Some(error),
+        address: None,
+        hops: Vec::new(),
+        timings: Timings::default(),
+        request: None,
+        response: None,
+    }
+}
+
+/// What a panic said.
+pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let said = panic.downcast_ref::<&str>().map(|said| (*said).to_owned());
+    let said = said.or_else(|| panic.downcast_ref::<String>().cloned());
+    format!("panicked: {}", said.unwrap_or_else(|| "no message".to_owned()))
+}

@@ -1,0 +1,251 @@
+//! One event: which deliveries it becomes, and what became of them.
+//!
+//! The task that handles an event and the lane that settles it share a [`Progress`]. While the event is not settled, the
+//! task writes results there, and the lane takes all of them at once: the fast path costs no message. After 250 ms the
+//! lane **cuts** the event off: what is finished is settled with it, what is not is stored as running, and the task
+//! sends those results one by one.
+//!
+//! Invariant: each delivery's result is taken exactly once, either with its event or as one that came late.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hookwire_definitions::{Definitions, Route};
+use hookwire_dispatch::Dispatch;
+use hookwire_model::{
+    AttemptError, DeadReason, DeliveryId, ErrorKind, Event, EventId, RuleName, Sequence, Shard, Timestamp,
+    WaitingReason, WebhookName,
+};
+use hookwire_queue::{EventFate, Fate, NewDelivery};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::deliver::{Finished, Past, deliver_guarded, panic_message};
+use crate::{Clock, Shared};
+
+/// How many leases an event may lose before it is taken for one that takes its worker down.
+const LOSSES_MAX: u32 = 5;
+
+/// An event on its way through the worker.
+pub(crate) struct Work {
+    pub(crate) id: EventId,
+    pub(crate) sequence: Sequence,
+    pub(crate) payload: Bytes,
+    pub(crate) accepted_at: Timestamp,
+    pub(crate) losses: u32,
+    /// Deliveries of a suspect that are on record already.
+    pub(crate) recorded: Vec<DeliveryId>,
+}
+
+/// A delivery that came to its end after its event was cut off.
+pub(crate) struct Late {
+    pub(crate) id: DeliveryId,
+    pub(crate) finished: Finished,
+}
+
+/// What task and lane share of an event.
+#[derive(Default)]
+pub(crate) struct Progress(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    fanned_out: Option<FannedOut>,
+    dead: Option<(DeliveryId, DeadReason, AttemptError)>,
+    cut: bool,
+}
+
+struct FannedOut {
+    event: Arc<str>,
+    object_type: Arc<str>,
+    slots: Vec<Slot>,
+}
+
+struct Slot {
+    id: DeliveryId,
+    rule: RuleName,
+    webhook: WebhookName,
+    finished: Option<Finished>,
+}
+
+impl Progress {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        // Each section below leaves the state whole, so a panic elsewhere cannot have left it half-way.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a result down, or hands it back if the event was cut off meanwhile.
+    fn finish(&self, place: usize, finished: Finished) -> Option<Finished> {
+        let mut state = self.lock();
+        if state.cut {
+            return Some(finished);
+        }
+        if let Some(fanned_out) = &mut state.fanned_out {
+            fanned_out.slots[place].finished = Some(finished);
+        }
+        None
+    }
+
+    /// Ends the sharing: what the event is settled with. Deliveries without a result become running, leased for
+    /// `lease`, or wait if that is `None`. The second member tells the running ones.
+    ///
+    /// `None`: it was not fanned out yet, and the sharing goes on.
+    pub(crate) fn cut(&self, lease: Option<Duration>) -> Option<(EventFate, Vec<DeliveryId>)> {
+        let mut state = self.lock();
+        if let Some((id, reason, error)) = state.dead.take() {
+            state.cut = true;
+            return Some((EventFate::Dead { id, reason, error: Some(error) }, Vec::new()));
+        }
+        let FannedOut { event, object_type, slots } = state.fanned_out.take()?;
+        state.cut = true;
+        drop(state);
+        let mut running = Vec::new();
+        let deliveries = slots.into_iter().map(|slot| {
+            let finished = slot.finished.unwrap_or_else(|| match lease {
+                Some(lease) => {
+                    running.push(slot.id);
+                    Finished { endpoint: None, attempts: Vec::new(), fate: Fate::Running { lease } }
+                }
+                None => Finished::waits(None, Duration::ZERO, WaitingReason::Worker),
+            });
+            NewDelivery {
+                id: slot.id,
+                rule: slot.rule,
+                webhook: slot.webhook,
+                endpoint: finished.endpoint,
+                order: None,
+                attempts: finished.attempts,
+                fate: finished.fate,
+            }
+        });
+        let deliveries = deliveries.collect();
+        Some((EventFate::FannedOut { event, object_type, deliveries }, running))
+    }
+
+    /// Marks an event dead whose task panicked outside all guards.
+    pub(crate) fn panicked(&self, shard: Shard, work: (&EventId, Sequence), message: String) {
+        let id = DeliveryId::of_event(shard, work.1, work.0);
+        let error = AttemptError { kind: ErrorKind::Internal, message };
+        let mut state = self.lock();
+        state.fanned_out = None;
+        state.dead = Some((id, DeadReason::Panic, error));
+    }
+}
+
+/// A delivery to be made now.
+struct Planned {
+    id: DeliveryId,
+    route: Route,
+}
+
+/// Fans an event out and makes the first attempts. Returns when every delivery has a result.
+///
+/// Cancel safety: what has no result in `progress` yet is cut off.
+pub(crate) async fn handle_event<D: Dispatch, C: Clock>(
+    shared: Arc<Shared<D, C>>,
+    shard: Shard,
+    work: Work,
+    progress: Arc<Progress>,
+    late: mpsc::Sender<Late>,
+) {
+    if work.losses >= LOSSES_MAX {
+        let message = format!(
+            "{} workers that held this event died or lost it; look for a crash in their logs before redriving it",
+            work.losses
+        );
+        return progress.lock().dead = Some((
+            DeliveryId::of_event(shard, work.sequence, &work.id),
+            DeadReason::PoisonEvent,
+            AttemptError { kind: ErrorKind::Internal, message },
+        ));
+    }
+    let snapshot = shared.snapshot.load_full();
+    let planned = catch_unwind(AssertUnwindSafe(|| plan(snapshot.definitions(), shard, &work, &progress)));
+    let mut planned = match planned {
+        Ok(Ok(planned)) => planned,
+        Ok(Err((reason, error))) => {
+            let id = DeliveryId::of_event(shard, work.sequence, &work.id);
+            return progress.lock().dead = Some((id, reason, error));
+        }
+        Err(panic) => return progress.panicked(shard, (&work.id, work.sequence), panic_message(&*panic)),
+    };
+    if work.losses > 0 {
+        // A suspect: it is rendered here, where it harms only this worker, and stored before anything is sent.
+        for (place, delivery) in planned.iter().enumerate() {
+            let rendered = catch_unwind(AssertUnwindSafe(|| {
+                delivery
+                    .route
+                    .webhook
+                    .prepare(&delivery.route.context, delivery.id, 1, shared.clock.now())
+                    .is_ok()
+            }));
+            drop(rendered);
+            let waits = Finished::waits(None, Duration::ZERO, WaitingReason::Worker);
+            drop(progress.finish(place, waits));
+        }
+        return;
+    }
+    let past = |id| Past { id, attempts: 0, interrupted: 0, forgiven: 0, since: work.accepted_at };
+    if planned.len() == 1 {
+        let Planned { id, route } = planned.remove(0);
+        let finished = deliver_guarded(&shared, &snapshot, &route, past(id)).await;
+        return report(&progress, &late, 0, id, finished).await;
+    }
+    // The deliveries of one event run side by side: a slow one must not hold up its sisters.
+    let mut tasks = JoinSet::new();
+    for (place, Planned { id, route }) in planned.into_iter().enumerate() {
+        let (shared, snapshot) = (Arc::clone(&shared), Arc::clone(&snapshot));
+        let (progress, late, past) = (Arc::clone(&progress), late.clone(), past(id));
+        tasks.spawn(async move {
+            let finished = deliver_guarded(&shared, &snapshot, &route, past).await;
+            report(&progress, &late, place, id, finished).await;
+        });
+    }
+    while tasks.join_next().await.is_some() {}
+}
+
+/// Puts a result where the lane finds it.
+async fn report(
+    progress: &Progress,
+    late: &mpsc::Sender<Late>,
+    place: usize,
+    id: DeliveryId,
+    finished: Finished,
+) {
+    if let Some(finished) = progress.finish(place, finished) {
+        // The lane lives as long as its tasks; if it is gone, so is the reason to report.
+        let _ = late.send(Late { id, finished }).await;
+    }
+}
+
+/// Which deliveries the event becomes; they stand in `progress` when this returns.
+fn plan(
+    definitions: &Definitions,
+    shard: Shard,
+    work: &Work,
+    progress: &Progress,
+) -> Result<Vec<Planned>, (DeadReason, AttemptError)> {
+    let event = Event::from_payload(&work.payload).map_err(|error| {
+        let message = format!("the event cannot be read: {error}");
+        (DeadReason::UnreadableEvent, AttemptError { kind: ErrorKind::Internal, message })
+    })?;
+    let event = Arc::new(event);
+    let mut planned = Vec::new();
+    let mut slots = Vec::new();
+    for route in definitions.routes(&event) {
+        let (rule, webhook) = (&route.rule, &route.webhook.webhook().name);
+        let id = DeliveryId::derive(shard, work.sequence, &work.id, rule, webhook);
+        if work.recorded.contains(&id) {
+            continue;
+        }
+        slots.push(Slot { id, rule: rule.clone(), webhook: webhook.clone(), finished: None });
+        planned.push(Planned { id, route });
+    }
+    progress.lock().fanned_out = Some(FannedOut {
+        event: Arc::clone(&event.event),
+        object_type: event.object_type.as_str().into(),
+        slots,
+    });
+    Ok(planned)
+}

@@ -1,0 +1,676 @@
+//! One lane: the loop that leases, starts, settles and renews the work of one shard.
+//!
+//! Invariants:
+//! - Work is leased only for places that are free, and one batch ahead.
+//! - At most one lease of events, one lease of deliveries, one settlement and one renewal are on their way to the store.
+//! - What is settled stays in the settlement until the store has answered: a lost reply repeats it as it is.
+//! - An event is settled when its deliveries have results, or [`CUT_AFTER`] after it was started, whichever comes first;
+//!   nothing waits for the slowest.
+//! - Maps are ordered: the loop does the same in the same order whenever it is given the same.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hookwire_dispatch::Dispatch;
+use hookwire_model::{DeliveryId, Event, EventId, Sequence, Shard, WaitingReason};
+use hookwire_queue::{
+    EventFate, Fate, Lease, LeaseDeliveries, LeaseEvents, LeasedDeliveries, LeasedDelivery, LeasedEvent,
+    Queue, QueueError, Rooms as RoomsLeft, Settled, SettledDelivery, SettledEvent, Settlement, Subject,
+};
+use tokio::sync::mpsc;
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::deliver::{Finished, Past, deliver_guarded, panic_message, webhook_removed};
+use crate::fan_out::{Late, Progress, Work, handle_event};
+use crate::{Clock, EngineError, Shared, Summary};
+
+/// How long an event may stay open for its slowest delivery before what is unfinished is stored: long enough that
+/// nearly every receiver has answered, short enough that a crash repeats little.
+const CUT_AFTER: Duration = Duration::from_millis(250);
+/// Larger batches gain nothing: a round trip is already shared by a hundred.
+const BATCH_MAX: usize = 100;
+/// How long the lane sleeps at most when there is nothing to do. The store wakes it earlier; this bounds what a wake-up
+/// that went missing can cost.
+const IDLE_MAX: Duration = Duration::from_secs(30);
+/// The first and the longest wait before a store that failed is asked again.
+const STORE_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+/// How long a stopping lane goes on trying to settle with a store that fails.
+const SETTLE_AT_STOP_MAX: Duration = Duration::from_secs(10);
+
+type Call<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What the loop reacts to.
+enum Happening {
+    Events(Result<Vec<LeasedEvent>, QueueError>),
+    Deliveries(Result<LeasedDeliveries, QueueError>),
+    Settled(Settlement, Result<Settled, QueueError>),
+    Renewed(Result<Vec<Subject>, QueueError>),
+    Woken(Result<(), QueueError>),
+    Done(Result<(Id, Done), JoinError>),
+    Late(Late),
+    /// Some time has come: which, the loop sees for itself.
+    Tick,
+    Shutdown,
+}
+
+/// What a task came to.
+enum Done {
+    Event(Sequence),
+    Delivery(DeliveryId, Finished),
+}
+
+/// An event that a task works on.
+struct Open {
+    id: EventId,
+    lease: Lease,
+    suspect: bool,
+    progress: Arc<Progress>,
+}
+
+/// A stored delivery that a task works on.
+struct Running {
+    /// `None` while the settlement that stores it is on its way.
+    lease: Option<Lease>,
+    /// The result, where it came before the lease.
+    finished: Option<Finished>,
+}
+
+pub(crate) struct Lane<Q, D, C> {
+    shared: Arc<Shared<D, C>>,
+    queue: Arc<Q>,
+    shard: Shard,
+    shutdown: CancellationToken,
+
+    tasks: JoinSet<Done>,
+    /// Which work a task does, for the case that it panics.
+    doing: BTreeMap<Id, Subject>,
+    late: (mpsc::Sender<Late>, mpsc::Receiver<Late>),
+
+    /// Leased and not started: at most one batch.
+    ready: VecDeque<LeasedEvent>,
+    open: BTreeMap<Sequence, Open>,
+    /// When each open event is cut off, in the order of starting; an entry may be stale.
+    cuts: VecDeque<(Instant, Sequence)>,
+    running: BTreeMap<DeliveryId, Running>,
+    /// What waits to be settled.
+    settlement: Settlement,
+
+    leasing_events: Option<Call<Result<Vec<LeasedEvent>, QueueError>>>,
+    leasing_deliveries: Option<Call<Result<LeasedDeliveries, QueueError>>>,
+    settling: Option<Call<(Settlement, Result<Settled, QueueError>)>>,
+    renewing: Option<Call<Result<Vec<Subject>, QueueError>>>,
+    waiting: Option<Call<Result<(), QueueError>>>,
+
+    /// Whether the last lease brought all there was.
+    events_dry: bool,
+    /// When to look for due deliveries.
+    look_for_deliveries_at: Option<Instant>,
+    /// Due deliveries were left where they are because their endpoints had no room.
+    deliveries_lack_room: bool,
+    renew_at: Instant,
+    /// The store failed: nothing is asked of it before this time; the next pause is the longer one.
+    store_pause: Option<(Instant, Duration)>,
+    /// When the shutdown began.
+    stopping: Option<Instant>,
+    /// The grace period is over, and the tasks were ended.
+    cut_off: bool,
+}
+
+impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
+    pub(crate) fn new(
+        shared: Arc<Shared<D, C>>,
+        queue: Arc<Q>,
+        shard: Shard,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let renew_at = Instant::now() + shared.settings.lease / 3;
+        Lane {
+            shared,
+            queue,
+            shard,
+            shutdown,
+            tasks: JoinSet::new(),
+            doing: BTreeMap::new(),
+            // A full channel makes tasks wait for the lane, which never waits for a task.
+            late: mpsc::channel(1024),
+            ready: VecDeque::new(),
+            open: BTreeMap::new(),
+            cuts: VecDeque::new(),
+            running: BTreeMap::new(),
+            settlement: Settlement::default(),
+            leasing_events: None,
+            leasing_deliveries: None,
+            settling: None,
+            renewing: None,
+            waiting: None,
+            events_dry: false,
+            look_for_deliveries_at: Some(Instant::now()),
+            deliveries_lack_room: false,
+            renew_at,
+            store_pause: None,
+            stopping: None,
+            cut_off: false,
+        }
+    }
+
+    /// Runs until the shutdown is asked for and done, or, with `until_idle`, until nothing is due.
+    ///
+    /// Cancel safety: dropping it is a crash of this worker; leases run out by themselves.
+    pub(crate) async fn run(mut self) -> Result<Summary, EngineError> {
+        loop {
+            self.start_ready();
+            if let Some(summary) = self.finished() {
+                return Ok(summary);
+            }
+            self.call_store();
+            let happening = self.next().await;
+            self.react(happening)?;
+        }
+    }
+
+    /// Starts what is leased, as long as there are places.
+    fn start_ready(&mut self) {
+        while self.stopping.is_none() && self.tasks.len() < self.shared.settings.concurrency {
+            let Some(leased) = self.ready.pop_front() else { return };
+            let progress = Arc::new(Progress::default());
+            let LeasedEvent { lease, id, sequence, payload, accepted_at, losses, recorded, .. } = leased;
+            let work = Work { id: id.clone(), sequence, payload, accepted_at, losses, recorded };
+            let handled = handle_event(
+                Arc::clone(&self.shared),
+                self.shard,
+                work,
+                Arc::clone(&progress),
+                self.late.0.clone(),
+            );
+            let task = self.tasks.spawn(async move {
+                handled.await;
+                Done::Event(sequence)
+            });
+            self.doing.insert(task.id(), Subject::Event(sequence));
+            self.open.insert(sequence, Open { id, lease, suspect: losses > 0, progress });
+            self.cuts.push_back((Instant::now() + CUT_AFTER, sequence));
+        }
+    }
+
+    /// Starts a delivery from the backlog.
+    fn start_delivery(&mut self, leased: LeasedDelivery) {
+        let LeasedDelivery { lease, id, payload, webhook, rule, endpoint, .. } = leased;
+        let past = Past {
+            id,
+            attempts: leased.attempts,
+            interrupted: leased.interrupted,
+            forgiven: leased.forgiven,
+            since: leased.since,
+        };
+        let shared = Arc::clone(&self.shared);
+        let task = self.tasks.spawn(async move {
+            let snapshot = shared.snapshot.load_full();
+            let route = Event::from_payload(&payload).ok();
+            let route =
+                route.and_then(|event| snapshot.definitions().route(&Arc::new(event), &rule, &webhook));
+            Done::Delivery(
+                id,
+                match route {
+                    Some(route) => deliver_guarded(&shared, &snapshot, &route, past).await,
+                    None => webhook_removed(endpoint),
+                },
+            )
+        });
+        self.doing.insert(task.id(), Subject::Delivery(id));
+        self.running.insert(id, Running { lease: Some(lease), finished: None });
+    }
+
+    /// Asks the store for whatever is wanted of it now.
+    fn call_store(&mut self) {
+        let now = Instant::now();
+        if self.store_pause.is_some_and(|(until, _)| until > now) {
+            return;
+        }
+        if self.settling.is_none() && !self.settlement.is_empty() {
+            let settlement = std::mem::take(&mut self.settlement);
+            self.settling = Some(self.settle(settlement));
+        }
+        let settings = &self.shared.settings;
+        if self.renewing.is_none() && self.renew_at <= now {
+            self.renew_at = now + settings.lease / 3;
+            let held = self.held();
+            if !held.is_empty() {
+                let (queue, shard, lease) = (Arc::clone(&self.queue), self.shard, settings.lease);
+                self.renewing = Some(Box::pin(async move {
+                    let held: Vec<&Lease> = held.iter().collect();
+                    queue.extend(shard, &held, lease).await
+                }));
+            }
+        }
+        if self.stopping.is_some() {
+            return;
+        }
+        let batch = BATCH_MAX.min(settings.concurrency);
+        if self.leasing_events.is_none() && !self.events_dry && self.ready.len() <= batch / 2 {
+            let request = LeaseEvents {
+                worker: settings.worker.clone(),
+                lease: settings.lease,
+                max: batch,
+                // One suspect at a time: should it take the worker down, it is known which it was.
+                suspects_max: usize::from(!self.holds_suspect()),
+            };
+            let (queue, shard) = (Arc::clone(&self.queue), self.shard);
+            self.leasing_events = Some(Box::pin(async move { queue.lease_events(shard, request).await }));
+        }
+        let free = self.places();
+        let look = self.look_for_deliveries_at.is_some_and(|at| at <= now);
+        if self.leasing_deliveries.is_none() && look && free > 0 {
+            let request = LeaseDeliveries {
+                worker: settings.worker.clone(),
+                lease: settings.lease,
+                max: free.min(BATCH_MAX),
+                rooms: RoomsLeft {
+                    default: self.shared.snapshot.load().definitions().concurrency_min(),
+                    exceptions: self.shared.rooms.left(),
+                },
+            };
+            let (queue, shard) = (Arc::clone(&self.queue), self.shard);
+            self.leasing_deliveries =
+                Some(Box::pin(async move { queue.lease_deliveries(shard, request).await }));
+        }
+        // What the store has is known only after looking; until then it would say "there is something" at once.
+        let looked = free > 0 && !look && self.leasing_deliveries.is_none();
+        if self.waiting.is_none() && self.events_dry && looked {
+            let (queue, shard) = (Arc::clone(&self.queue), self.shard);
+            self.waiting = Some(Box::pin(async move { queue.wait(shard, IDLE_MAX).await }));
+        }
+    }
+
+    /// How many deliveries more could be started now.
+    fn places(&self) -> usize {
+        self.shared.rooms.free().min(self.shared.settings.concurrency.saturating_sub(self.tasks.len()))
+    }
+
+    fn holds_suspect(&self) -> bool {
+        self.open.values().any(|open| open.suspect) || self.ready.iter().any(|leased| leased.losses > 0)
+    }
+
+    /// Names for all leases that are held, to renew them by; the leases themselves stay where they are.
+    fn held(&self) -> Vec<Lease> {
+        let ready = self.ready.iter().map(|leased| &leased.lease);
+        let open = self.open.values().map(|open| &open.lease);
+        let running = self.running.values().filter_map(|running| running.lease.as_ref());
+        let unsettled = self.settlement.events.iter().map(|settled| &settled.lease);
+        let unsettled = unsettled.chain(self.settlement.deliveries.iter().map(|settled| &settled.lease));
+        let held = ready.chain(open).chain(running).chain(unsettled);
+        held.map(|lease| Lease { subject: lease.subject, token: lease.token }).collect()
+    }
+
+    fn settle(&self, settlement: Settlement) -> Call<(Settlement, Result<Settled, QueueError>)> {
+        let (queue, shard) = (Arc::clone(&self.queue), self.shard);
+        Box::pin(async move {
+            let reply = queue.settle(shard, &settlement).await;
+            (settlement, reply)
+        })
+    }
+
+    /// Waits for the next thing to react to.
+    ///
+    /// The order of the branches is fixed, so that the same happenings are taken in the same order each time; and the
+    /// timer is the last, so that it is not even set while there is something to do.
+    async fn next(&mut self) -> Happening {
+        let deadline = self.deadline();
+        let stopping = self.stopping.is_some();
+        tokio::select! {
+            biased;
+            () = self.shutdown.cancelled(), if !stopping => Happening::Shutdown,
+            (settlement, reply) = call(&mut self.settling) => Happening::Settled(settlement, reply),
+            reply = call(&mut self.leasing_events) => Happening::Events(reply),
+            reply = call(&mut self.leasing_deliveries) => Happening::Deliveries(reply),
+            reply = call(&mut self.renewing) => Happening::Renewed(reply),
+            Some(late) = self.late.1.recv() => Happening::Late(late),
+            Some(done) = self.tasks.join_next_with_id() => Happening::Done(done),
+            reply = call(&mut self.waiting), if !stopping => Happening::Woken(reply),
+            () = tokio::time::sleep_until(deadline) => Happening::Tick,
+        }
+    }
+
+    /// When the loop has something to do even if nothing happens.
+    fn deadline(&self) -> Instant {
+        // Without a place, the end of an attempt is waited for, not a time.
+        let looks = self.stopping.is_none() && self.leasing_deliveries.is_none() && self.places() > 0;
+        let look = self.look_for_deliveries_at.filter(|_| looks);
+        let renew = self.renewing.is_none().then_some(self.renew_at);
+        let work = match self.store_pause {
+            // Nothing but cutting is done before the pause is over.
+            Some((until, _)) if until > Instant::now() => Some(until),
+            _ => look.into_iter().chain(renew).min(),
+        };
+        let cut = self.cuts.front().map(|(at, _)| *at);
+        let grace = self.stopping.map(|since| match self.cut_off {
+            false => since + self.shared.settings.grace,
+            true => since + self.shared.settings.grace + SETTLE_AT_STOP_MAX,
+        });
+        let far = Instant::now() + IDLE_MAX;
+        [work, cut, grace].into_iter().flatten().min().map_or(far, |at| at.min(far))
+    }
+
+    fn react(&mut self, happening: Happening) -> Result<(), EngineError> {
+        match happening {
+            Happening::Events(reply) => {
+                self.leasing_events = None;
+                if let Some(events) = self.store_answered(reply)? {
+                    self.events_dry = events.len() < BATCH_MAX.min(self.shared.settings.concurrency);
+                    self.ready.extend(events);
+                    if self.stopping.is_some() {
+                        self.release_ready();
+                    }
+                }
+            }
+            Happening::Deliveries(reply) => {
+                self.leasing_deliveries = None;
+                if let Some(leased) = self.store_answered(reply)? {
+                    self.deliveries_leased(leased);
+                }
+            }
+            Happening::Settled(settlement, reply) => {
+                self.settling = None;
+                match self.store_answered(reply)? {
+                    Some(settled) => self.settled(settlement, settled),
+                    None => {
+                        // The same again, and what has come since along with it.
+                        let since = std::mem::replace(&mut self.settlement, settlement);
+                        self.settlement.events.extend(since.events);
+                        self.settlement.deliveries.extend(since.deliveries);
+                    }
+                }
+            }
+            Happening::Renewed(reply) => {
+                self.renewing = None;
+                for subject in self.store_answered(reply)?.unwrap_or_default() {
+                    tracing::warn!(?subject, "a lease was lost: another worker goes on with this");
+                    self.ready.retain(|leased| leased.lease.subject != subject);
+                }
+            }
+            Happening::Woken(reply) => {
+                self.waiting = None;
+                if self.store_answered(reply)?.is_some() {
+                    self.events_dry = false;
+                    self.look_for_deliveries_at = Some(Instant::now());
+                }
+            }
+            Happening::Done(Ok((task, done))) => {
+                self.doing.remove(&task);
+                match done {
+                    Done::Event(sequence) => self.close(sequence),
+                    Done::Delivery(id, finished) => self.finish(id, finished),
+                }
+            }
+            Happening::Done(Err(error)) => self.task_failed(error),
+            Happening::Late(Late { id, finished }) => self.finish(id, finished),
+            Happening::Tick => self.tick(),
+            Happening::Shutdown => {
+                self.stopping = Some(Instant::now());
+                self.waiting = None;
+                self.release_ready();
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes an answer of the store. `None`: it failed in a way that may pass, and is left alone for a while.
+    fn store_answered<T>(&mut self, reply: Result<T, QueueError>) -> Result<Option<T>, EngineError> {
+        match reply {
+            Ok(value) => {
+                if self.store_pause.take().is_some() {
+                    tracing::info!("the store answers again");
+                }
+                Ok(Some(value))
+            }
+            Err(error) if error.is_transient() => {
+                let (first, longest) = STORE_BACKOFF;
+                let pause = match self.store_pause {
+                    Some((_, pause)) => (pause * 2).min(longest),
+                    None => {
+                        tracing::warn!(
+                            error = &error as &dyn std::error::Error,
+                            "the store fails; trying again until it answers"
+                        );
+                        first
+                    }
+                };
+                let jittered = pause.mul_f64(0.5 + self.shared.chance.draw() / 2.0);
+                self.store_pause = Some((Instant::now() + jittered, pause));
+                Ok(None)
+            }
+            Err(error) => Err(EngineError::Store(error)),
+        }
+    }
+
+    fn deliveries_leased(&mut self, leased: LeasedDeliveries) {
+        let now = Instant::now();
+        let LeasedDeliveries { deliveries, next_due } = leased;
+        let some = !deliveries.is_empty();
+        self.look_for_deliveries_at = match next_due {
+            // Due, but left behind although there were places: their endpoints have no room.
+            Some(Duration::ZERO) if !some => {
+                self.deliveries_lack_room = true;
+                None
+            }
+            Some(due) => Some(now + due),
+            None => None,
+        };
+        for delivery in deliveries {
+            if self.stopping.is_some() {
+                let finished = Finished::waits(delivery.endpoint, Duration::ZERO, WaitingReason::Worker);
+                self.settlement.deliveries.push(settled(delivery.lease, finished));
+            } else {
+                self.start_delivery(delivery);
+            }
+        }
+    }
+
+    /// What a settlement means for what goes on.
+    fn settled(&mut self, settlement: Settlement, reply: Settled) {
+        for subject in &reply.lost {
+            tracing::warn!(?subject, "settled too late: the lease had run out");
+        }
+        for (id, lease) in reply.leases {
+            let Some(running) = self.running.get_mut(&id) else { continue };
+            running.lease = Some(lease);
+            let finished = running.finished.take();
+            let finished = finished.or_else(|| {
+                self.cut_off.then(|| Finished::waits(None, Duration::ZERO, WaitingReason::Worker))
+            });
+            if let Some(finished) = finished {
+                self.finish(id, finished);
+            }
+        }
+        let now = Instant::now();
+        for event in settlement.events {
+            let EventFate::FannedOut { deliveries, .. } = event.fate else { continue };
+            for delivery in deliveries {
+                if let Fate::Running { .. } = delivery.fate {
+                    // Without a lease by now, it is somebody else's.
+                    if self.running.get(&delivery.id).is_some_and(|running| running.lease.is_none()) {
+                        self.running.remove(&delivery.id);
+                    }
+                }
+                self.expect_due(now, &delivery.fate);
+            }
+        }
+        for delivery in settlement.deliveries {
+            self.expect_due(now, &delivery.fate);
+        }
+    }
+
+    /// Looks for a delivery again when it is due.
+    fn expect_due(&mut self, now: Instant, fate: &Fate) {
+        match fate {
+            // It gets its turn when an attempt ends.
+            Fate::Waiting { reason: WaitingReason::Room, .. } => self.deliveries_lack_room = true,
+            Fate::Waiting { due_in, .. } => {
+                let due = now + *due_in;
+                self.look_for_deliveries_at = Some(self.look_for_deliveries_at.map_or(due, |at| at.min(due)));
+            }
+            Fate::Delivered | Fate::Dead { .. } | Fate::Running { .. } => {}
+        }
+        if self.deliveries_lack_room && self.tasks.is_empty() {
+            // No attempt is in flight whose end could be waited for.
+            self.room_came_free();
+        }
+    }
+
+    fn room_came_free(&mut self) {
+        if std::mem::take(&mut self.deliveries_lack_room) {
+            self.look_for_deliveries_at = Some(Instant::now());
+        }
+    }
+
+    /// The task of an event has come to its end: everything about it is known, unless it was cut off before.
+    fn close(&mut self, sequence: Sequence) {
+        self.room_came_free();
+        let Some(open) = self.open.remove(&sequence) else { return };
+        if let Some((fate, _)) = open.progress.cut(None) {
+            self.settlement.events.push(SettledEvent { lease: open.lease, fate });
+        }
+    }
+
+    /// A stored delivery has a result.
+    fn finish(&mut self, id: DeliveryId, finished: Finished) {
+        self.room_came_free();
+        let Some(mut running) = self.running.remove(&id) else { return };
+        match running.lease.take() {
+            Some(lease) => self.settlement.deliveries.push(settled(lease, finished)),
+            None => {
+                running.finished = Some(finished);
+                self.running.insert(id, running);
+            }
+        }
+    }
+
+    fn task_failed(&mut self, error: JoinError) {
+        let subject = self.doing.remove(&error.id());
+        if error.is_cancelled() {
+            return;
+        }
+        let message = panic_message(&*error.into_panic());
+        tracing::error!(?subject, message, "a task panicked; its work ends as a dead letter");
+        match subject {
+            Some(Subject::Event(sequence)) => {
+                if let Some(open) = self.open.get(&sequence) {
+                    open.progress.panicked(self.shard, (&open.id, sequence), message);
+                }
+                self.close(sequence);
+            }
+            Some(Subject::Delivery(id)) => self.finish(id, Finished::panicked(None, message)),
+            None => {}
+        }
+    }
+
+    /// Does what has become due.
+    fn tick(&mut self) {
+        let now = Instant::now();
+        while let Some((at, sequence)) = self.cuts.front().copied()
+            && at <= now
+        {
+            self.cuts.pop_front();
+            self.cut(now, sequence);
+        }
+        if let Some(since) = self.stopping
+            && !self.cut_off
+            && since + self.shared.settings.grace <= now
+        {
+            self.end_grace();
+        }
+    }
+
+    /// Settles an event with what is finished of it, and stores the rest as running.
+    fn cut(&mut self, now: Instant, sequence: Sequence) {
+        let Some(open) = self.open.get(&sequence) else { return };
+        match open.progress.cut(Some(self.shared.settings.lease)) {
+            Some((fate, running)) => {
+                let open = self.open.remove(&sequence).expect("it was found just now");
+                self.settlement.events.push(SettledEvent { lease: open.lease, fate });
+                for id in running {
+                    self.running.insert(id, Running { lease: None, finished: None });
+                }
+            }
+            // Its fan-out has not even ended; the time counts from there.
+            None => self.cuts.push_back((now + CUT_AFTER, sequence)),
+        }
+    }
+
+    /// Gives back what was not begun.
+    fn release_ready(&mut self) {
+        let ready = self.ready.drain(..);
+        let released = ready.map(|leased| SettledEvent { lease: leased.lease, fate: EventFate::Released });
+        self.settlement.events.extend(released);
+    }
+
+    /// The grace period is over: what is still in flight is ended, and goes back to the queue.
+    fn end_grace(&mut self) {
+        self.cut_off = true;
+        tracing::warn!(
+            in_flight = self.tasks.len(),
+            "the grace period is over; attempts in flight are cut off"
+        );
+        self.tasks.abort_all();
+        for (_, open) in std::mem::take(&mut self.open) {
+            let fate = open.progress.cut(None).map_or(EventFate::Released, |(fate, _)| fate);
+            self.settlement.events.push(SettledEvent { lease: open.lease, fate });
+        }
+        let held: Vec<_> =
+            self.running.iter().filter(|(_, running)| running.lease.is_some()).map(|(id, _)| *id).collect();
+        for id in held {
+            self.finish(id, Finished::waits(None, Duration::ZERO, WaitingReason::Worker));
+        }
+    }
+
+    /// Whether there is nothing left to do, and what came of it.
+    fn finished(&self) -> Option<Summary> {
+        let settled = self.settlement.is_empty() && self.settling.is_none();
+        let quiet = settled
+            && self.tasks.is_empty()
+            && self.late.1.is_empty()
+            && self.leasing_events.is_none()
+            && self.leasing_deliveries.is_none();
+        let summary =
+            Summary { waits_for_later: self.look_for_deliveries_at.is_some() || self.deliveries_lack_room };
+        match self.stopping {
+            Some(_) if quiet => Some(summary),
+            Some(since)
+                if self.cut_off
+                    && since + self.shared.settings.grace + SETTLE_AT_STOP_MAX <= Instant::now() =>
+            {
+                tracing::error!(
+                    "the store did not take the last results; what they are about will be repeated"
+                );
+                Some(summary)
+            }
+            Some(_) => None,
+            None => {
+                let nothing_due = self.look_for_deliveries_at.is_none_or(|at| at > Instant::now());
+                let idle = quiet
+                    && self.ready.is_empty()
+                    && self.events_dry
+                    && nothing_due
+                    && self.store_pause.is_none();
+                (self.shared.settings.until_idle && idle).then_some(summary)
+            }
+        }
+    }
+}
+
+fn settled(lease: Lease, finished: Finished) -> SettledDelivery {
+    let Finished { endpoint, attempts, fate } = finished;
+    SettledDelivery { lease, endpoint, attempts, fate }
+}
+
+/// The reply of a call that is on its way; pending for ever where none is.
+async fn call<T>(on_its_way: &mut Option<Call<T>>) -> T {
+    match on_its_way {
+        Some(call) => call.await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,133 @@
+//! The loops of hookwire: lease, fan out, deliver, settle; bounded everywhere.
+//!
+//! [`run`] drives one lane per shard of the queue. A lane leases events in batches, and each event becomes one task: it
+//! matches the event's rules, renders, signs and sends what they ask for, and decides what comes next. The lane settles
+//! whatever is finished in one call. What cannot be finished at once is stored, so that nothing slow stands in the fast
+//! path, and leased again when it is due and its endpoint has room.
+//!
+//! Invariants:
+//! - An event is never acknowledged while a delivery of it is neither finished nor stored: both are one settlement.
+//! - The engine is generic over queue, dispatcher and clock, and draws from one seeded random source; it runs on a
+//!   current-thread runtime too, and never iterates a map whose order is chance.
+//! - Dropping the future of [`run`] is a crash of the worker: nothing is tidied up on the way out.
+//!
+//! Absences: this crate names no backend, reads no files, and knows nothing of HTTP beyond a prepared request.
+
+mod clock;
+mod deliver;
+mod fan_out;
+mod lane;
+mod publish;
+mod rooms;
+mod snapshot;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use hookwire_dispatch::Dispatch;
+use hookwire_model::Shard;
+use hookwire_queue::{Queue, QueueError, WorkerId};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+pub use clock::{Chance, Clock, SystemClock};
+pub use publish::{Receipt, publish, shard_of};
+pub use snapshot::{Snapshot, SnapshotError};
+
+use lane::Lane;
+use rooms::Rooms;
+
+/// How a worker works.
+#[derive(Debug, Clone)]
+pub struct EngineSettings {
+    /// Who this worker is; unique for each start of a process.
+    pub worker: WorkerId,
+    /// Attempts in flight at most.
+    pub concurrency: usize,
+    /// How long a lease lasts; it is renewed at a third while work is in flight.
+    pub lease: Duration,
+    /// How long attempts in flight may go on after a shutdown was asked for.
+    pub grace: Duration,
+    /// End when nothing is due any more.
+    pub until_idle: bool,
+    /// Whether the record keeps the bodies that were sent.
+    pub keep_bodies: bool,
+}
+
+/// What an engine works with.
+pub struct Engine<Q, D, C> {
+    /// Where work comes from and results go.
+    pub queue: Arc<Q>,
+    /// Makes attempts.
+    pub dispatcher: Arc<D>,
+    /// Tells the time for records.
+    pub clock: C,
+    /// Draws the jitter.
+    pub chance: Chance,
+    /// The definitions in force; swap them to reload.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// How to work.
+    pub settings: EngineSettings,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Some deliveries wait for a later time.
+    pub waits_for_later: bool,
+}
+
+/// Why a run ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The store failed in a way that does not pass by itself.
+    #[error("the store failed")]
+    Store(#[source] QueueError),
+    /// The loop itself panicked: a fault in hookwire. Leases run out, and another worker goes on.
+    #[error("the worker's loop {0}")]
+    Panicked(String),
+}
+
+/// What the tasks of an engine share.
+pub(crate) struct Shared<D, C> {
+    pub(crate) dispatcher: Arc<D>,
+    pub(crate) clock: C,
+    pub(crate) chance: Chance,
+    pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
+    pub(crate) settings: EngineSettings,
+    pub(crate) rooms: Arc<Rooms>,
+}
+
+/// Runs until `shutdown` is cancelled and the work in flight has ended or the grace period is over; with `until_idle`
+/// until nothing is due.
+///
+/// Cancel safety: dropping the future is a crash of this worker. Nothing is lost; attempts in flight may be repeated.
+///
+/// # Errors
+/// [`EngineError`] if the store fails in a way that does not pass by itself. A store that is away for a while is waited
+/// for.
+pub async fn run<Q, D, C>(
+    engine: Engine<Q, D, C>,
+    shutdown: CancellationToken,
+) -> Result<Summary, EngineError>
+where
+    Q: Queue,
+    D: Dispatch,
+    C: Clock,
+{
+    let Engine { queue, dispatcher, clock, chance, snapshot, settings } = engine;
+    let rooms = Rooms::new(settings.concurrency);
+    let shared = Arc::new(Shared { dispatcher, clock, chance, snapshot, settings, rooms });
+    let mut lanes = JoinSet::new();
+    for shard in 0..queue.shards() {
+        lanes.spawn(Lane::new(Arc::clone(&shared), Arc::clone(&queue), Shard(shard), shutdown.clone()).run());
+    }
+    let mut summary = Summary::default();
+    while let Some(ended) = lanes.join_next().await {
+        let lane =
+            ended.map_err(|error| EngineError::Panicked(deliver::panic_message(&*error.into_panic())))??;
+        summary.waits_for_later |= lane.waits_for_later;
+    }
+    Ok(summary)
+}

@@ -1,0 +1,93 @@
+//! From parsed events into the queue: each into the shard its object belongs to.
+//!
+//! Invariant: events of one object go into one shard, in the order given.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use hookwire_model::{Event, EventId, Shard};
+use hookwire_queue::{NewEvent, Published, Queue, QueueError};
+
+/// What became of a published event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// Its idempotency key.
+    pub id: EventId,
+    /// Whether it was known already, so that nothing was stored.
+    pub duplicate: bool,
+}
+
+/// Puts events into the queue. When it returns, they are durable; the reply has one entry per event, in order.
+///
+/// With several shards, an error may leave the events of some shards published; publishing the same events again, by
+/// their ids, repeats nothing.
+///
+/// # Errors
+/// [`QueueError`] if the store cannot take them.
+///
+/// Cancel safety: events whose call was under way may or may not be published.
+pub async fn publish<Q: Queue>(queue: &Q, events: &[Event]) -> Result<Vec<Receipt>, QueueError> {
+    let mut by_shard: BTreeMap<Shard, (Vec<usize>, Vec<NewEvent>)> = BTreeMap::new();
+    for (place, event) in events.iter().enumerate() {
+        let (places, batch) = by_shard.entry(shard_of(event, queue.shards())).or_default();
+        places.push(place);
+        batch.push(NewEvent { id: event.id.clone(), payload: Bytes::from(event.to_payload()) });
+    }
+    let mut duplicates = vec![false; events.len()];
+    for (shard, (places, batch)) in by_shard {
+        let published = queue.publish(shard, batch).await?;
+        for (place, Published { duplicate, .. }) in places.into_iter().zip(published) {
+            duplicates[place] = duplicate;
+        }
+    }
+    let receipts = events.iter().zip(duplicates);
+    Ok(receipts.map(|(event, duplicate)| Receipt { id: event.id.clone(), duplicate }).collect())
+}
+
+/// The shard an event belongs to: that of its object, or, without an object, one that follows from its id.
+///
+/// FNV-1a, because it must give the same shard in every version and on every machine; it need not resist an attacker,
+/// who could at worst fill one shard with events of objects that are theirs to name anyway.
+pub fn shard_of(event: &Event, shards: u16) -> Shard {
+    if shards <= 1 {
+        return Shard(0);
+    }
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    let mut mix = |bytes: &[u8]| {
+        for byte in bytes {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    };
+    match &event.object_id {
+        Some(object_id) => {
+            mix(event.object_type.as_str().as_bytes());
+            mix(&[0]);
+            mix(object_id.as_bytes());
+        }
+        None => mix(event.id.as_str().as_bytes()),
+    }
+    Shard(u16::try_from(hash % u64::from(shards)).expect("the remainder is below a u16"))
+}
+
+#[cfg(test)]
+mod tests {
+    use hookwire_model::{EventDefaults, Timestamp};
+
+    use super::*;
+
+    fn event(id: &str, object: &str) -> Event {
+        let text = format!(r#"{{"id":"{id}","event":"created","object_type":"a.b","data":{{{object}}}}}"#);
+        let mut new_id = || unreachable!("the event brings its id");
+        Event::parse(&text, &mut EventDefaults { now: Timestamp::UNIX_EPOCH, new_id: &mut new_id }).unwrap()
+    }
+
+    #[test]
+    fn an_object_stays_in_its_shard() {
+        let of = |id: &str, object: &str| shard_of(&event(id, object), 16).0;
+        assert_eq!(of("1", r#""id":7"#), of("2", r#""id":7"#));
+        let spread: std::collections::BTreeSet<_> =
+            (0..64).map(|id| of("1", &format!(r#""id":{id}"#))).collect();
+        assert!(spread.len() > 12, "64 objects fell into {} of 16 shards", spread.len());
+        assert_ne!(of("1", ""), of("2", ""), "without an object, the id decides");
+    }
+}
