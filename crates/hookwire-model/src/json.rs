@@ -56,6 +56,11 @@ impl Json {
         })
     }
 
+    /// Whether the tree was made already, because somebody looked into the document.
+    pub fn has_tree(&self) -> bool {
+        self.tree.get().is_some()
+    }
+
     /// Whether the document is an object.
     pub fn is_object(&self) -> bool {
         self.text.starts_with('{')

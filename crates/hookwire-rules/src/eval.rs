@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::explain::{Tree, TreeOutcome};
 use crate::facts::{Facts, Found, Lost, Path, walk_snapshot};
 use crate::pattern::{GivenUp, Pattern, REGEX_STEPS_MAX, REGEX_TEXT_MAX};
-use crate::value::{self, Items, Unfit, View};
+use crate::value::{self, Items, Key, Unfit, View};
 
 /// What a condition says about an event.
 #[must_use]
@@ -151,18 +151,16 @@ impl CompiledCondition {
         (verdict, tree)
     }
 
-    /// If nothing can match but events where one attribute is one string: that path and string. It is the first test
-    /// to be evaluated, so if it cannot be evaluated, neither can the condition.
-    pub(crate) fn leading_equality(&self) -> Option<(&Path, &str)> {
+    /// If nothing can match but events where one attribute has one value: that path and value. It is the first test to
+    /// be evaluated, so if it cannot be evaluated, neither can the condition.
+    pub(crate) fn leading_equality(&self) -> Option<(&Path, Key<'_>)> {
         let mut rule = &self.rule;
         loop {
             match rule {
                 Rule::All(rules) => rule = rules.first()?,
                 Rule::Test(test) => match (test.operator, &test.against) {
-                    (Operator::Eq, Against::Value(Value::String(text)))
-                        if !test.negate && test.path.is_attr() =>
-                    {
-                        return Some((&test.path, text));
+                    (Operator::Eq, Against::Value(value)) if !test.negate && test.path.is_attr() => {
+                        return Some((&test.path, Key::of(value.into())?));
                     }
                     _ => return None,
                 },

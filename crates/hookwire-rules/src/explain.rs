@@ -177,7 +177,7 @@ impl Tree {
     }
 }
 
-/// A path of no letters, or with blanks at its ends, is shown in quotes.
+/// A path that is empty or has blanks in it is shown in quotes.
 fn display_path(path: &str) -> String {
     if path.is_empty() || path.contains(|c: char| c.is_whitespace() || c.is_control()) {
         format!("{path:?}")

@@ -23,3 +23,7 @@ pub use explain::{Explanation, Reason, Tree, TreeOutcome};
 pub use facts::Facts;
 pub use matching::{CompiledRules, Matches, RuleError, RuleIndex};
 pub use pattern::{REGEX_STEPS_MAX, REGEX_TEXT_MAX};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

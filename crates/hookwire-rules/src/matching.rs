@@ -1,12 +1,12 @@
 //! (event, rules) -> the rules that match, and why.
 //!
 //! Invariants:
-//! - The result is in the order of the rules, whatever the index looks like; no hash map is iterated.
+//! - The result is in the order of the rules, and never depends on the order of a hash map.
 //! - An event that no rule is about costs a few look-ups of its types, and no JSON tree.
 //! - The index leaves out only what could not match: matching with and without it gives the same.
 //!
-//! The index goes by object type, then event type, then, where many rules begin by comparing one attribute with a
-//! string, by that string. So a thousand rules for a thousand tenants cost one look-up.
+//! The index goes by object type, then event type, then, where several rules begin by asking whether one attribute has
+//! some value, by that value. So a thousand rules for a thousand tenants cost one look-up.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use rustc_hash::FxHashMap;
 use crate::eval::look_up;
 use crate::explain::{Explanation, Reason};
 use crate::facts::{Facts, Path};
-use crate::value::View;
+use crate::value::Key;
 use crate::{CompileError, CompiledCondition, ConditionErrorKind, EvaluationError, Verdict};
 
 /// The place of a rule among those that were compiled, from 0.
@@ -87,12 +87,39 @@ struct Bucket {
     groups: Vec<Group>,
 }
 
-/// Rules that begin by comparing the same attribute with a string.
+/// Rules that begin by asking whether the same attribute has some value.
 #[derive(Debug)]
 struct Group {
     path: Path,
     all: Vec<u32>,
     by_text: FxHashMap<Box<str>, Vec<u32>>,
+    by_integer: FxHashMap<i64, Vec<u32>>,
+    null: Vec<u32>,
+}
+
+impl Group {
+    fn new(path: Path) -> Self {
+        let (by_text, by_integer) = Default::default();
+        Group { path, all: Vec::new(), by_text, by_integer, null: Vec::new() }
+    }
+
+    fn add(&mut self, key: Key<'_>, index: u32) {
+        self.all.push(index);
+        match key {
+            Key::Null => &mut self.null,
+            Key::Integer(integer) => self.by_integer.entry(integer).or_default(),
+            Key::Text(text) => self.by_text.entry(text.into()).or_default(),
+        }
+        .push(index);
+    }
+
+    fn get(&self, key: Key<'_>) -> &[u32] {
+        match key {
+            Key::Null => &self.null,
+            Key::Integer(integer) => self.by_integer.get(&integer).map_or(&[], Vec::as_slice),
+            Key::Text(text) => self.by_text.get(text).map_or(&[], Vec::as_slice),
+        }
+    }
 }
 
 /// Fewer rules than this are looked at one by one: a look-up costs as much as some comparisons.
@@ -327,7 +354,7 @@ fn about(patterns: &[impl ToString], event: &str) -> String {
 }
 
 impl Bucket {
-    /// Moves rules that begin by comparing the same attribute with a string into groups.
+    /// Moves rules that begin by asking whether the same attribute has some value into groups.
     fn form_groups(&mut self, rules: &[CompiledRule]) {
         let leading = |index: u32| match &rules[index as usize].condition {
             Condition::Sound(condition) => condition.leading_equality(),
@@ -340,16 +367,15 @@ impl Bucket {
         let groups = &mut self.groups;
         let mut places: FxHashMap<&str, usize> = FxHashMap::default();
         self.scan.retain(|&index| {
-            let Some((path, text)) = leading(index).filter(|(path, _)| counts[&*path.text] >= GROUP_LEN_MIN)
+            let Some((path, key)) = leading(index).filter(|(path, _)| counts[&*path.text] >= GROUP_LEN_MIN)
             else {
                 return true;
             };
             let place = *places.entry(&path.text).or_insert_with(|| {
-                groups.push(Group { path: path.clone(), all: Vec::new(), by_text: FxHashMap::default() });
+                groups.push(Group::new(path.clone()));
                 groups.len() - 1
             });
-            groups[place].all.push(index);
-            groups[place].by_text.entry(text.into()).or_default().push(index);
+            groups[place].add(key, index);
             false
         });
     }
@@ -370,12 +396,10 @@ impl<'r> Search<'r, '_> {
             let nothing = serde_json::Map::new();
             let facts = Facts::of_event(self.event, &nothing);
             match look_up(&facts, &group.path) {
-                // A value that is no string equals none of the strings.
+                // A value without a key equals none of those that the rules ask for.
                 Ok(found) => {
-                    if let View::Text(text) = found.view()
-                        && let Some(rules) = group.by_text.get(text)
-                    {
-                        self.add_list(rules);
+                    if let Some(key) = Key::of(found.view()) {
+                        self.add_list(group.get(key));
                     }
                 }
                 Err(error) => {

@@ -83,6 +83,35 @@ impl View<'_> {
     }
 }
 
+/// What equal values have in common, so that they can be looked up: two values with keys are equal if their keys are.
+/// A value without a key equals none that has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Key<'a> {
+    Null,
+    Integer(i64),
+    Text(&'a str),
+}
+
+impl<'a> Key<'a> {
+    pub(crate) fn of(view: View<'a>) -> Option<Self> {
+        match view {
+            View::Null => Some(Key::Null),
+            View::Text(text) => Some(Key::Text(text)),
+            View::List(_) | View::Object(_) => None,
+            View::Bool(_) | View::Number(_) => match Numeric::of(view)? {
+                Numeric::Small(integer) => i64::try_from(integer).ok().map(Key::Integer),
+                Numeric::Float(float) if float.fract() == 0.0 && (-KEY_MAX..KEY_MAX).contains(&float) => {
+                    Some(Key::Integer(float as i64))
+                }
+                Numeric::Float(_) | Numeric::Large { .. } => None,
+            },
+        }
+    }
+}
+
+/// Floats without a fraction are integers of 64 bits from the negative of this up to, but without, this.
+const KEY_MAX: f64 = (1u64 << 63) as f64;
+
 /// A number as Python reads it from JSON: an integer of any size, or a float.
 #[derive(Debug, Clone, Copy)]
 enum Numeric<'a> {
@@ -330,6 +359,44 @@ mod tests {
             (json!(true), json!(true), Err(Unfit)),
         ] {
             assert_eq!(contains((&whole).into(), (&part).into()), expected, "{part} in {whole}");
+        }
+    }
+
+    #[test]
+    fn equal_values_have_equal_keys() {
+        let values = [
+            "null",
+            "true",
+            "false",
+            "0",
+            "-0.0",
+            "1",
+            "1.0",
+            "1e0",
+            "2",
+            "0.5",
+            "\"1\"",
+            "\"\"",
+            "[]",
+            "{}",
+            "-1",
+            "-1.0",
+            "9223372036854775807",
+            "9223372036854775808",
+            "9223372036854775808.0",
+            "-9223372036854775808",
+            "-9223372036854775808.0",
+            "9223372036854774784.0",
+            "9223372036854774784",
+            "1e400",
+        ]
+        .map(value);
+        for a in &values {
+            for b in &values {
+                if let (Some(key), other) = (Key::of(a.into()), Key::of(b.into())) {
+                    assert_eq!(equal(a.into(), b.into()), other == Some(key), "{a} and {b}");
+                }
+            }
         }
     }
 

@@ -352,7 +352,7 @@ impl<'p> Reader<'p> {
         let min = if low.is_empty() { 0 } else { count(&low)? };
         let max = if high.is_empty() { None } else { Some(count(&high)?) };
         if max.is_some_and(|max| max < min) {
-            return error("min repeat greater than max repeat", start);
+            return error("min repeat greater than max repeat", start + 1);
         }
         Ok(Some((min, max)))
     }
@@ -556,7 +556,7 @@ impl<'p> Reader<'p> {
                 }
             }
             if on.chars().any(|flag| off.contains(flag)) {
-                return error("bad inline flags: flag turned on and off", self.at);
+                return error("bad inline flags: flag turned on and off", self.at - 1);
             }
         }
         let flags = self.flags.with(&on, &off);
@@ -598,7 +598,7 @@ impl<'p> Reader<'p> {
                 self.at += 1;
                 let code = number as u32 * 64 + second * 8 + third;
                 if code > 0o377 {
-                    return error("octal escape value outside of range 0-0o377", start);
+                    return error(format!("octal escape value \\{code:o} outside of range 0-0o377"), start);
                 }
                 return Ok(self.literal(code));
             }
@@ -653,7 +653,7 @@ impl<'p> Reader<'p> {
                 }
                 code
             }
-            'N' => self.character_name()?,
+            'N' => self.character_name(start)?,
             letter if letter.is_ascii_alphabetic() => return error(format!("bad escape \\{letter}"), start),
             other => other.into(),
         })
@@ -676,15 +676,14 @@ impl<'p> Reader<'p> {
     }
 
     /// What follows `\N`.
-    fn character_name(&mut self) -> Read<u32> {
+    fn character_name(&mut self, start: usize) -> Read<u32> {
         if !self.take('{') {
             return error("missing {", self.at);
         }
-        let at = self.at;
         let name = self.name('}', "character name")?;
         match unicode_names2::character(&name) {
             Some(character) => Ok(character.into()),
-            None => error(format!("undefined character name '{name}'"), at),
+            None => error(format!("undefined character name '{name}'"), start),
         }
     }
 
@@ -736,7 +735,7 @@ impl<'p> Reader<'p> {
             '0'..='7' => {
                 let code = self.octal(char.to_digit(8).expect("an octal digit was read"), 2);
                 if code > 0o377 {
-                    return error("octal escape value outside of range 0-0o377", start);
+                    return error(format!("octal escape value \\{code:o} outside of range 0-0o377"), start);
                 }
                 code
             }
