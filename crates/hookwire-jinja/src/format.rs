@@ -67,18 +67,20 @@ fn percent_with(
             name = Some(&inner[..end]);
             rest = &inner[end + 1..];
         }
-        let mut spec = Spec::default();
+        let mut spec = Spec { percent: true, ..Spec::default() };
         while let Some(flag) = rest.chars().next().filter(|c| "#0- +".contains(*c)) {
             match flag {
                 '#' => spec.alternate = true,
                 '0' => spec.zero = true,
                 '-' => spec.align = Some('<'),
-                '+' => spec.sign = '+',
-                _ if spec.sign == '-' => spec.sign = ' ',
+                '+' => spec.sign = Some('+'),
+                _ if spec.sign.is_none() => spec.sign = Some(' '),
                 _ => {}
             }
             rest = &rest[1..];
         }
+        // A sign for the left side leaves no room for zeros.
+        spec.zero &= spec.align.is_none();
         if rest.starts_with('*') {
             return Err(unsupported("`*` as the width of a format; write the number"));
         }
@@ -333,11 +335,13 @@ fn field_end(rest: &str) -> Result<usize, Error> {
 }
 
 /// A format's width, precision and the rest.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 struct Spec {
-    fill: char,
+    /// It comes from the `%` operator, whose rules differ from those of `str.format` here and there.
+    percent: bool,
+    fill: Option<char>,
     align: Option<char>,
-    sign: char,
+    sign: Option<char>,
     alternate: bool,
     zero: bool,
     width: Option<usize>,
@@ -346,23 +350,12 @@ struct Spec {
     kind: Option<char>,
 }
 
-impl Default for Spec {
-    fn default() -> Spec {
-        Spec {
-            fill: ' ',
-            align: None,
-            sign: '-',
-            alternate: false,
-            zero: false,
-            width: None,
-            grouping: None,
-            precision: None,
-            kind: None,
-        }
-    }
-}
-
 impl Spec {
+    /// A zero before the width counts only where no fill is given.
+    fn fill_char(&self) -> char {
+        self.fill.unwrap_or(if self.zero { '0' } else { ' ' })
+    }
+
     fn with(&self, kind: char) -> Spec {
         Spec { kind: Some(kind), ..self.clone() }
     }
@@ -386,7 +379,7 @@ fn parse_spec(text: &str) -> Result<Spec, Error> {
     let mut rest = text;
     match chars[..] {
         [fill, align] if is_align(align) => {
-            (spec.fill, spec.align) = (fill, Some(align));
+            (spec.fill, spec.align) = (Some(fill), Some(align));
             rest = &text[fill.len_utf8() + 1..];
         }
         [align, ..] if is_align(align) => {
@@ -396,7 +389,7 @@ fn parse_spec(text: &str) -> Result<Spec, Error> {
         _ => {}
     }
     if let Some(sign) = rest.chars().next().filter(|c| matches!(c, '+' | '-' | ' ')) {
-        spec.sign = sign;
+        spec.sign = Some(sign);
         rest = &rest[1..];
     }
     if rest.starts_with('z') {
@@ -407,7 +400,7 @@ fn parse_spec(text: &str) -> Result<Spec, Error> {
         rest = after;
     }
     if let Some(after) = rest.strip_prefix('0') {
-        spec.zero = true;
+        spec.zero = spec.fill.is_none();
         rest = after;
     }
     (spec.width, rest) = digits(rest)?;
@@ -436,7 +429,7 @@ fn format_value(run: &Run, value: &Value, text: &str) -> Result<String, Error> {
     match classify(value) {
         Py::Str(plain) => {
             if !matches!(spec.kind, None | Some('s'))
-                || spec.sign != '-'
+                || spec.sign.is_some()
                 || spec.alternate
                 || spec.grouping.is_some()
             {
@@ -449,8 +442,7 @@ fn format_value(run: &Run, value: &Value, text: &str) -> Result<String, Error> {
                 Some(precision) => plain.chars().take(precision).collect(),
                 None => plain.to_owned(),
             };
-            let fill = if spec.zero && spec.align.is_none() { '0' } else { spec.fill };
-            pad_to(run, &plain, &Spec { zero: false, ..spec.clone() }, '<', fill)
+            pad_to(run, &plain, &spec, '<', spec.fill_char())
         }
         Py::Bool(_) | Py::Int(_) | Py::Float(_) => number(run, value, &spec),
         Py::Undefined => Err(undefined_used()),
@@ -473,14 +465,13 @@ fn number(run: &Run, value: &Value, spec: &Spec) -> Result<String, Error> {
     };
     let sign = match (negative, spec.sign) {
         (true, _) => "-",
-        (false, '+') => "+",
-        (false, ' ') => " ",
+        (false, Some('+')) => "+",
+        (false, Some(' ')) => " ",
         _ => "",
     };
     let head = format!("{sign}{prefix}");
     let align = spec.align.unwrap_or(if spec.zero { '=' } else { '>' });
-    // `%-05d` pads with blanks, and so does `{:<05}` with zeros: there the fill is what `0` set.
-    let fill = if spec.zero && spec.fill == ' ' { '0' } else { spec.fill };
+    let fill = spec.fill_char();
     let width = spec.width.unwrap_or(0);
     if align == '=' {
         if spec.grouping.is_some() && fill == '0' && width > head.len() + body.len() {
@@ -496,26 +487,22 @@ fn number(run: &Run, value: &Value, spec: &Spec) -> Result<String, Error> {
 fn integer_body(run: &Run, int: i128, spec: &Spec) -> Result<(bool, &'static str, String), Error> {
     let magnitude = int.unsigned_abs();
     let (prefix, digits) = match spec.kind {
-        None | Some('d' | 'n') if spec.precision.is_none() => ("", magnitude.to_string()),
-        // `%.5d` has at least five digits.
-        Some('d') => {
-            let precision = spec.precision.unwrap_or(0);
-            let padded = pad(
-                run,
-                &magnitude.to_string(),
-                i64::try_from(precision).unwrap_or(i64::MAX),
-                '0',
-                Side::Left,
-            )?;
-            ("", padded)
-        }
+        Some('e' | 'E' | 'f' | 'F' | 'g' | 'G' | '%') => return float_body(run, int as f64, spec),
+        None | Some('d' | 'n') => ("", magnitude.to_string()),
         Some('x') => ("0x", format!("{magnitude:x}")),
         Some('X') => ("0X", format!("{magnitude:X}")),
         Some('o') => ("0o", format!("{magnitude:o}")),
         Some('b') => ("0b", format!("{magnitude:b}")),
-        Some('e' | 'E' | 'f' | 'F' | 'g' | 'G' | '%') => return float_body(run, int as f64, spec),
         Some('c') => return Err(unsupported("`c` in a format")),
         _ => return Err(failed("the format does not fit an integer")),
+    };
+    let digits = match spec.precision {
+        None => digits,
+        // `%.5d` has at least five digits; `str.format` has no such thing.
+        Some(precision) if spec.percent => {
+            pad(run, &digits, i64::try_from(precision).unwrap_or(i64::MAX), '0', Side::Left)?
+        }
+        Some(_) => return Err(failed("a format for an integer has no precision")),
     };
     let digits = match spec.grouping {
         Some(_) if spec.kind == Some('n') => return Err(failed("the format does not fit an integer")),

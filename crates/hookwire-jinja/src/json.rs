@@ -79,10 +79,42 @@ impl Writer<'_> {
             Py::BigInt(int) => self.out.push_str(int.digits()),
             Py::Float(float) => self.out.push_str(&float_json(float)),
             Py::Str(text) => push_text(&mut self.out, text),
+            Py::Seq(Seq::Json(node)) | Py::Dict(Map::Json(node)) => return self.document(node.json(), depth),
             Py::Seq(seq) => return self.items(seq, depth),
             Py::Dict(map) => return self.members(map, depth),
             Py::Undefined => return Err(undefined_used()),
             _ => return Err(failed(format!("{} is not JSON; add `|list`", type_name(value)))),
+        }
+        self.run.pay(self.out.len() - before)
+    }
+
+    /// A part of a document, whose members are values already.
+    fn document(&mut self, json: &Json, depth: usize) -> Result<(), Error> {
+        let before = self.out.len();
+        match json {
+            Json::Array(items) => {
+                self.run.pay_items(items.len() + 1)?;
+                self.out.push('[');
+                for (index, item) in items.iter().enumerate() {
+                    self.separate(index, depth)?;
+                    self.document(item, depth + 1)?;
+                }
+                return self.close(items.is_empty(), ']', depth);
+            }
+            Json::Object(members) => {
+                self.run.pay_items(members.len() + 1)?;
+                let mut members: Vec<(&String, &Json)> = members.iter().collect();
+                members.sort_unstable_by_key(|(name, _)| *name);
+                self.out.push('{');
+                for (index, (name, item)) in members.iter().enumerate() {
+                    self.separate(index, depth)?;
+                    push_text(&mut self.out, name);
+                    self.out.push_str(": ");
+                    self.document(item, depth + 1)?;
+                }
+                return self.close(members.is_empty(), '}', depth);
+            }
+            scalar => json_dumps_into(scalar, &mut self.out),
         }
         self.run.pay(self.out.len() - before)
     }

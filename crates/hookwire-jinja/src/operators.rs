@@ -11,7 +11,7 @@ use minijinja::{AutoEscape, Error, Value};
 use crate::args::Call;
 use crate::format::percent;
 use crate::print::write_str;
-use crate::run::{Run, failed, undefined_used, unsupported};
+use crate::run::{Run, failed, limit, undefined_used, unsupported};
 use crate::value::{Map, Py, Seq, classify, int, iterate, key_of, list, text, tuple, type_name};
 
 /// Arithmetic operators.
@@ -257,8 +257,13 @@ pub(crate) fn concat(call: &mut Call<'_, '_, '_>, pieces: &[&Value]) -> Result<V
 
 fn repeat(run: &Run, value: &Value, times: &Py<'_>) -> Result<Value, Error> {
     let times = match number(times) {
-        Some(Number::Int(times)) => usize::try_from(times.max(0)).unwrap_or(usize::MAX),
+        Some(Number::Int(times)) => times.max(0),
         _ => 0,
+    };
+    // Python refuses these even where there is nothing to repeat.
+    let times = match i64::try_from(times) {
+        Ok(times) => usize::try_from(times).unwrap_or(usize::MAX),
+        Err(_) => return Err(limit("text, a list or a tuple can't be repeated so often")),
     };
     match classify(value) {
         Py::Str(piece) => {

@@ -219,17 +219,48 @@ pub(crate) fn float_repr(float: f64) -> String {
     if float.is_infinite() {
         return if float > 0.0 { "inf".into() } else { "-inf".into() };
     }
-    // `{:e}` gives the shortest digits, as `d.ddde-7`.
-    let scientific = format!("{float:e}");
+    let scientific = shortest(float);
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
     if (-4..16).contains(&exponent) {
-        // `{}` never uses an exponent.
-        let plain = format!("{float}");
-        return if plain.contains('.') { plain } else { plain + ".0" };
+        return plain(mantissa, exponent);
     }
     let sign = if exponent < 0 { '-' } else { '+' };
     format!("{mantissa}e{sign}{:02}", exponent.abs())
+}
+
+/// The shortest digits that read back as the same float, as `d.ddde-7`.
+fn shortest(float: f64) -> String {
+    let text = format!("{float:e}");
+    let digits = text.bytes().take_while(|byte| *byte != b'e').filter(u8::is_ascii_digit).count();
+    // Where two texts of the same length are equally near, Python takes the even one, as rounding does, and the
+    // standard library the greater. Decimals of fewer digits lie too far apart for two to stand for one float.
+    if digits >= 15 {
+        let even = format!("{float:.*e}", digits - 1);
+        if even.parse() == Ok(float) {
+            return even;
+        }
+    }
+    text
+}
+
+/// `mantissa` times ten to the `exponent` without an exponent and with a point.
+fn plain(mantissa: &str, exponent: i32) -> String {
+    let (sign, mantissa) = match mantissa.strip_prefix('-') {
+        Some(mantissa) => ("-", mantissa),
+        None => ("", mantissa),
+    };
+    let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
+    match usize::try_from(exponent) {
+        Ok(exponent) if digits.len() > exponent + 1 => {
+            format!("{sign}{}.{}", &digits[..=exponent], &digits[exponent + 1..])
+        }
+        Ok(exponent) => format!("{sign}{digits}{}.0", "0".repeat(exponent + 1 - digits.len())),
+        Err(_) => {
+            let zeros = usize::try_from(-exponent - 1).unwrap_or(0);
+            format!("{sign}0.{}{digits}", "0".repeat(zeros))
+        }
+    }
 }
 
 /// Appends the text as a Python string literal.

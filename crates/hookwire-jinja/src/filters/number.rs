@@ -155,7 +155,13 @@ pub(super) fn round(call: &mut Call<'_, '_, '_>) -> Result<Value, Error> {
         let exponent =
             i32::try_from(precision).map_err(|_| failed("the precision for `round` is too large"))?;
         let factor = 10f64.powi(exponent);
-        let rounded = round(float * factor);
+        if let Py::Int(int) = classify(&value)
+            && int.unsigned_abs() > 1 << 53
+        {
+            return Err(unsupported("`round` up or down of integers beyond 53 bits"));
+        }
+        // Python rounds to an integer here, which has no negative zero.
+        let rounded = round(float * factor) + 0.0;
         if !rounded.is_finite() {
             return Err(failed("the number is too large for `round`"));
         }

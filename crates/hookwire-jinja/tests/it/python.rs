@@ -24,6 +24,6 @@ fn templates_render_as_in_python() {
             }
         }
     }
-    assert!(count > 500, "the file has {count} cases");
+    assert!(count > 1_000, "the file has {count} cases");
     assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
