@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hookwire_model::{
-    Attempt, DeliveryId, EndpointId, EventId, OutcomeKind, RequestRecord, RuleName, Shard, Timestamp, Timings,
-    WebhookName,
+    Attempt, DeliveryId, EndpointId, EventId, OutcomeKind, RequestRecord, RuleName, Shard, Timestamp,
+    Timings, WebhookName,
 };
 use hookwire_queue::{
     EventFate, Fate, Inspect as _, LeaseEvents, NewDelivery, NewEvent, Queue as _, SettledEvent, Settlement,
@@ -34,11 +34,12 @@ async fn main() -> Result<(), Failure> {
     let raw = measure(events, async || raw_inserts(folder.path(), events, batch)).await?;
     println!("raw inserts          {raw}");
     let queue =
-        EmbeddedQueue::open(&folder.path().join("store"), StoreLimits::default(), Duration::from_secs(1)).await?;
-    let publish = measure(events, async || publish(&queue, events, batch).await).await?;
-    println!("publish              {publish}, {:.2} of raw", publish.rate / raw.rate);
-    let drain = measure(events, async || drain(&queue, events, batch).await).await?;
-    println!("lease and settle     {drain}");
+        EmbeddedQueue::open(&folder.path().join("store"), StoreLimits::default(), Duration::from_secs(1))
+            .await?;
+    let published = measure(events, async || publish(&queue, events, batch).await).await?;
+    println!("publish              {published}, {:.2} of raw", published.rate / raw.rate);
+    let out = measure(events, async || drain(&queue, events, batch).await).await?;
+    println!("lease and settle     {out}");
     let both = measure(events, async || {
         // In steady state: what comes in goes out at once.
         for part in 1..=events.div_ceil(batch) {
@@ -56,15 +57,17 @@ async fn main() -> Result<(), Failure> {
     println!("close                {:?}", begin.elapsed());
 
     let queue =
-        EmbeddedQueue::open(&folder.path().join("full"), StoreLimits::default(), Duration::from_secs(1)).await?;
+        EmbeddedQueue::open(&folder.path().join("full"), StoreLimits::default(), Duration::from_secs(1))
+            .await?;
     publish(&queue, events, 1000).await?;
     queue.close().await;
     let begin = Instant::now();
     let queue =
-        EmbeddedQueue::open(&folder.path().join("full"), StoreLimits::default(), Duration::from_secs(1)).await?;
+        EmbeddedQueue::open(&folder.path().join("full"), StoreLimits::default(), Duration::from_secs(1))
+            .await?;
     println!("open with {events} pending: {:?}, RSS {} MiB", begin.elapsed(), rss_mib());
     let drained = measure(events / 10, async || drain(&queue, events / 10, batch).await).await?;
-    println!("then lease, settle   {drained}, {:.2} of without a backlog", drained.rate / drain.rate);
+    println!("then lease, settle   {drained}, {:.2} of without a backlog", drained.rate / out.rate);
     queue.close().await;
     Ok(())
 }
@@ -140,8 +143,12 @@ async fn publish_batch(queue: &EmbeddedQueue, begin: usize, batch: usize) -> Res
 /// Leases and settles so many events, each with one delivery that succeeded at once; the next batch is leased while the
 /// last one is settled, as a worker does.
 async fn drain(queue: &EmbeddedQueue, events: usize, batch: usize) -> Result<(), Failure> {
-    let request =
-        || LeaseEvents { worker: WorkerId::new("w"), lease: Duration::from_secs(15), max: batch, suspects_max: 0 };
+    let request = || LeaseEvents {
+        worker: WorkerId::new("w"),
+        lease: Duration::from_secs(15),
+        max: batch,
+        suspects_max: 0,
+    };
     let (rule, webhook) = (RuleName::new("rule")?, WebhookName::new("webhook")?);
     let mut done = 0;
     let mut leased = queue.lease_events(SHARD, request()).await?;
@@ -170,7 +177,8 @@ async fn drain(queue: &EmbeddedQueue, events: usize, batch: usize) -> Result<(),
                 .collect(),
             deliveries: vec![],
         };
-        let (settled, next) = tokio::join!(queue.settle(SHARD, &settlement), queue.lease_events(SHARD, request()));
+        let (settled, next) =
+            tokio::join!(queue.settle(SHARD, &settlement), queue.lease_events(SHARD, request()));
         assert!(settled?.lost.is_empty());
         leased = next?;
     }

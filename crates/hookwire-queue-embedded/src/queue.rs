@@ -298,3 +298,113 @@ impl Inspect for EmbeddedQueue {
         self.call(true, items, |store, input| store.restore(input)).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hookwire_queue::WorkerId;
+
+    use super::*;
+
+    const SHARD: Shard = Shard(0);
+
+    async fn open(folder: &Path) -> EmbeddedQueue {
+        EmbeddedQueue::open(folder, StoreLimits::default(), Duration::ZERO).await.unwrap()
+    }
+
+    fn events(count: usize, bytes: usize) -> Vec<NewEvent> {
+        let event = |number| NewEvent {
+            id: EventId::new(&format!("e{number}-{bytes}")).unwrap(),
+            payload: vec![b'x'; bytes].into(),
+        };
+        (0..count).map(event).collect()
+    }
+
+    fn request() -> LeaseEvents {
+        LeaseEvents { worker: WorkerId::new("w"), lease: Duration::from_secs(60), max: 1000, suspects_max: 0 }
+    }
+
+    /// Lets the file hold so many pages, as a disk of that size would.
+    async fn limit_pages(queue: &EmbeddedQueue, pages: u32) {
+        let set = |store: &mut Store<'_>, pages: &u32| {
+            Ok(store.conn.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?)
+        };
+        queue.call(false, pages, set).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_refuses_the_batch_whole_and_the_store_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let queue = open(folder.path()).await;
+        queue.publish(SHARD, events(3, 10)).await.unwrap();
+        let held = queue.lease_events(SHARD, request()).await.unwrap();
+        limit_pages(&queue, 40).await;
+        let before = queue.stats(SHARD).await.unwrap();
+        // A small one comes with the large one that does not fit; it does not share its fate.
+        let (large, small) =
+            tokio::join!(queue.publish(SHARD, events(100, 8000)), queue.publish(SHARD, events(1, 11)));
+        let error = large.unwrap_err();
+        assert!(matches!(error, QueueError::NotWritable { .. }) && error.is_transient(), "{error:?}");
+        assert!(error.to_string().contains("no space is left on the disk"), "{error}");
+        assert_eq!(small.unwrap().len(), 1);
+        let after = queue.stats(SHARD).await.unwrap();
+        assert_eq!((after.events_queued, after.pending_bytes), (1, before.pending_bytes + 11));
+        let leases: Vec<&Lease> = held.iter().map(|event| &event.lease).collect();
+        assert_eq!(
+            queue.extend(SHARD, &leases, Duration::from_secs(60)).await.unwrap(),
+            [],
+            "leases are kept"
+        );
+        limit_pages(&queue, 1 << 30).await;
+        queue.publish(SHARD, events(100, 8000)).await.unwrap();
+        assert_eq!(queue.lease_events(SHARD, request()).await.unwrap().len(), 101);
+    }
+
+    #[tokio::test]
+    async fn a_call_whose_caller_has_gone_takes_effect() {
+        let folder = tempfile::tempdir().unwrap();
+        let queue = open(folder.path()).await;
+        {
+            let publish = queue.publish(SHARD, events(1, 10));
+            tokio::pin!(publish);
+            // Polled once, it has sent the call; then it is dropped.
+            tokio::select! {
+                biased;
+                _ = &mut publish => {}
+                () = async {} => {}
+            }
+        }
+        // A call after it is carried out after it.
+        queue.extend(SHARD, &[], Duration::ZERO).await.unwrap();
+        assert_eq!(queue.stats(SHARD).await.unwrap().events_queued, 1);
+    }
+
+    #[tokio::test]
+    async fn a_broken_writer_is_an_error_to_its_callers() {
+        let folder = tempfile::tempdir().unwrap();
+        let queue = open(folder.path()).await;
+        let broken: Result<(), _> = queue.call(false, (), |_, ()| panic!("a broken invariant")).await;
+        assert!(matches!(broken, Err(QueueError::Unavailable { .. })));
+        assert!(matches!(queue.publish(SHARD, events(1, 10)).await, Err(QueueError::Unavailable { .. })));
+        queue.close().await;
+        let queue = open(folder.path()).await;
+        assert_eq!(queue.stats(SHARD).await.unwrap().events_queued, 0);
+    }
+
+    #[tokio::test]
+    async fn the_fast_path_touches_no_index_but_that_of_ids() {
+        let folder = tempfile::tempdir().unwrap();
+        let queue = open(folder.path()).await;
+        let indexed = |conn: &Connection| {
+            let mut statement =
+                conn.prepare("SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL")?;
+            let rows =
+                statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+            rows.collect::<Result<Vec<_>, _>>()
+        };
+        for (name, sql) in queue.ask(indexed).await.unwrap() {
+            let partial = sql.contains("WHERE state") || sql.contains("WHERE in_order = 1");
+            let elsewhere = sql.contains("ON closed");
+            assert!(name == "events_by_id" || partial || elsewhere, "{sql}");
+        }
+    }
+}

@@ -112,11 +112,11 @@ pub(crate) fn run(
     let path = layout::database(&folder);
     let conn = match layout::open_writer(&folder) {
         Ok(conn) => conn,
-        Err(error) => return drop(opened.send(Err(error))),
+        Err(error) => return refuse(opened, ownership, error),
     };
     let store = match Store::open(&conn, limits, shared.clock.clone()) {
         Ok(store) => store,
-        Err(error) => return drop(opened.send(Err(from_sqlite(error, &path)))),
+        Err(error) => return refuse(opened, ownership, from_sqlite(error, &path)),
     };
     // Nobody waits any more: the folder is given back at once.
     if opened.send(Ok(())).is_err() {
@@ -131,6 +131,13 @@ pub(crate) fn run(
         // Whoever asked may have gone.
         let _ = closing.send(());
     }
+}
+
+/// Tells that the store cannot be opened; whoever is told finds the folder free.
+fn refuse(opened: oneshot::Sender<Result<(), QueueError>>, ownership: Ownership, error: QueueError) {
+    drop(ownership);
+    // Whoever asked may have gone.
+    let _ = opened.send(Err(error));
 }
 
 struct Writer<'c> {
@@ -189,8 +196,9 @@ impl Writer<'_> {
         match self.commit(&mut batch) {
             Ok(()) => batch.into_iter().for_each(Call::answer),
             Err(error) if batch.len() <= 1 => {
-                let error = from_sqlite(error, &self.path);
-                batch.into_iter().next().map(|call| call.fail(error));
+                if let Some(call) = batch.pop() {
+                    call.fail(from_sqlite(error, &self.path));
+                }
             }
             Err(_) => {
                 for call in batch {
