@@ -120,7 +120,7 @@ pub struct LeaseDeliveries {
 pub struct Rooms {
     /// For endpoints that are not named.
     pub default: u32,
-    /// For these; 0 leaves an endpoint out.
+    /// For these; 0 leaves an endpoint out, of `next_due`, too.
     pub exceptions: Vec<(EndpointId, u32)>,
 }
 
