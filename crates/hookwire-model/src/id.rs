@@ -345,7 +345,7 @@ pub enum IdError {
     #[error("{0:?} is no endpoint id: it needs \"ep_\" and 16 hex digits")]
     Endpoint(String),
     #[error(
-        "{text:?} is no name for a {what}: it needs 1 to 200 bytes, no white space at its ends, no control characters"
+        "{text:?} cannot be the name of this {what}: it needs 1 to 200 bytes, no white space at its ends, no control characters"
     )]
     Name { what: &'static str, text: String },
 }

@@ -1,2 +1,60 @@
-//! x
-fn main() {}
+//! `hookwire`: the operator's tool and the all-in-one server. One file per command.
+
+mod client;
+mod commands;
+mod output;
+mod target;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use hookwire_worker::{CommandResult, LogArguments, WorkerArguments};
+
+/// Change events in, webhooks out, reliably.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true, disable_help_subcommand = true)]
+struct Arguments {
+    #[command(flatten)]
+    log: LogArguments,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Everything at once, to try it: store, server, worker and receiver, with a sample event.
+    Dev(commands::dev::Arguments),
+    /// Takes events over HTTP and sends their webhooks.
+    Serve(commands::serve::Arguments),
+    /// Only sends: the same as hookwire-worker.
+    Worker(WorkerArguments),
+    /// Publishes events from files or standard input.
+    Publish(commands::publish::Arguments),
+    /// Checks definitions, templates and settings.
+    Check(commands::check::Arguments),
+    /// Shows what would be sent for an event, without sending.
+    Preview(commands::preview::Arguments),
+    /// Shows why each rule matches an event, or does not.
+    Explain(commands::explain::Arguments),
+    /// Lists deliveries, or shows one.
+    Deliveries(commands::deliveries::Arguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    hookwire_worker::main(move || run(arguments))
+}
+
+fn run(arguments: Arguments) -> CommandResult {
+    arguments.log.start()?;
+    match &arguments.command {
+        Command::Dev(arguments) => commands::dev::run(arguments),
+        Command::Serve(arguments) => commands::serve::run(arguments),
+        Command::Worker(arguments) => hookwire_worker::run(arguments),
+        Command::Publish(arguments) => commands::publish::run(arguments),
+        Command::Check(arguments) => commands::check::run(arguments),
+        Command::Preview(arguments) => commands::preview::run(arguments),
+        Command::Explain(arguments) => commands::explain::run(arguments),
+        Command::Deliveries(arguments) => commands::deliveries::run(arguments),
+    }
+}

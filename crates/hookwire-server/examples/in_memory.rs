@@ -1,0 +1,28 @@
+//! The API on a store in memory, at a free port of loopback: takes events, and shows that they are queued. No worker
+//! runs, so nothing is sent.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use hookwire_engine::SystemClock;
+use hookwire_model::EventId;
+use hookwire_queue::{MemoryQueue, StoreLimits};
+use hookwire_server::{Api, ApiLimits, Tokens, router, serve};
+use tokio::net::TcpListener;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let api = Api {
+        queue: Arc::new(MemoryQueue::new(StoreLimits::default())),
+        clock: SystemClock,
+        new_id: || EventId::new("example").expect("letters are visible ASCII"),
+        limits: ApiLimits::default(),
+        tokens: Tokens::default(),
+        ready: Arc::new(AtomicBool::new(true)),
+    };
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    println!("POST events to http://{}/v1/events", listener.local_addr()?);
+    serve(listener, router(api), std::future::pending()).await?;
+    Ok(())
+}

@@ -1,0 +1,162 @@
+//! Reading events from what a producer sent: one event, an array, or one a line.
+//!
+//! Invariants:
+//! - A batch is read whole or refused whole, and a refusal names everything that is wrong with it.
+//! - Every event of a batch is held to the limit on its size.
+
+use hookwire_model::{Event, EventDefaults, EventId, Problem, Timestamp};
+use serde_json::value::RawValue;
+
+/// How events stand in a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// One event, or an array of events.
+    Json,
+    /// One event a line; empty lines are passed over.
+    Lines,
+}
+
+impl Format {
+    /// What a text most likely is: several lines that each begin an object are one event a line.
+    pub fn guess(text: &str) -> Format {
+        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        match (lines.next(), lines.next()) {
+            (Some(first), Some(second)) if first.ends_with('}') && second.starts_with('{') => Format::Lines,
+            _ => Format::Json,
+        }
+    }
+}
+
+/// What reading events needs besides their text.
+pub struct Reading<'a> {
+    /// The time it is now, for events without `timestamp`.
+    pub now: Timestamp,
+    /// Makes a new unique id.
+    pub new_id: &'a mut dyn FnMut() -> EventId,
+    /// How many bytes an event may have.
+    pub event_bytes_max: usize,
+}
+
+/// Why a batch was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// An event is larger than the limit, which is a matter of its own in HTTP.
+    pub too_large: bool,
+    /// Everything that is wrong. In a batch each pointer begins with the place of the event, from 0.
+    pub problems: Vec<Problem>,
+}
+
+/// At most so many problems are told: a batch of a million bad lines should not answer with a million messages.
+const PROBLEMS_MAX: usize = 100;
+
+/// Reads all events of a text.
+///
+/// # Errors
+/// [`Refusal`] if any event is bad; then none is taken.
+pub fn read_events(text: &str, format: Format, reading: &mut Reading<'_>) -> Result<Vec<Event>, Refusal> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    match format {
+        Format::Json if !text.trim_start().starts_with('[') => {
+            let mut refusal = Refusal { too_large: false, problems: Vec::new() };
+            let event = read_one(text, None, reading, &mut refusal);
+            event.map(|event| vec![event]).ok_or(refusal)
+        }
+        Format::Json => match serde_json::from_str::<Vec<&RawValue>>(text) {
+            Ok(items) => read_all(items.iter().map(|item| item.get()).enumerate(), reading),
+            Err(error) => {
+                let problem = Problem { pointer: String::new(), message: format!("not valid JSON: {error}") };
+                Err(Refusal { too_large: false, problems: vec![problem] })
+            }
+        },
+        Format::Lines => {
+            let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+            read_all(lines, reading)
+        }
+    }
+}
+
+fn read_all<'t>(
+    texts: impl Iterator<Item = (usize, &'t str)>,
+    reading: &mut Reading<'_>,
+) -> Result<Vec<Event>, Refusal> {
+    let mut events = Vec::new();
+    let mut refusal = Refusal { too_large: false, problems: Vec::new() };
+    for (place, text) in texts {
+        events.extend(read_one(text, Some(place), reading, &mut refusal));
+        if refusal.problems.len() >= PROBLEMS_MAX {
+            break;
+        }
+    }
+    if refusal.problems.is_empty() { Ok(events) } else { Err(refusal) }
+}
+
+fn read_one(
+    text: &str,
+    place: Option<usize>,
+    reading: &mut Reading<'_>,
+    refusal: &mut Refusal,
+) -> Option<Event> {
+    let prefix = place.map(|place| format!("/{place}")).unwrap_or_default();
+    if text.len() > reading.event_bytes_max {
+        refusal.too_large = true;
+        let message =
+            format!("the event has {} bytes, and the limit is {}", text.len(), reading.event_bytes_max);
+        refusal.problems.push(Problem { pointer: prefix, message });
+        return None;
+    }
+    let mut defaults = EventDefaults { now: reading.now, new_id: reading.new_id };
+    match Event::parse(text, &mut defaults) {
+        Ok(event) => Some(event),
+        Err(error) => {
+            let told = error.problems.into_iter();
+            let told = told.map(|problem| Problem {
+                pointer: prefix.clone() + &problem.pointer,
+                message: problem.message,
+            });
+            refusal.problems.extend(told);
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Vec<Event>, Refusal> {
+        let mut number = 0;
+        let mut new_id = || {
+            number += 1;
+            EventId::new(&format!("n{number}")).unwrap()
+        };
+        let mut reading = Reading { now: Timestamp::UNIX_EPOCH, new_id: &mut new_id, event_bytes_max: 200 };
+        read_events(text, Format::guess(text), &mut reading)
+    }
+
+    const EVENT: &str = r#"{"event":"created","object_type":"dcim.site","data":{}}"#;
+
+    #[test]
+    fn one_event_an_array_and_lines_are_read() {
+        assert_eq!(read(EVENT).unwrap().len(), 1);
+        assert_eq!(read(&format!("[{EVENT}, {EVENT}]")).unwrap().len(), 2);
+        assert_eq!(read(&format!("{EVENT}\n\n{EVENT}\r\n")).unwrap().len(), 2);
+        assert_eq!(read("[]").unwrap().len(), 0);
+        let pretty = "{\n\"event\":\"created\",\n\"object_type\":\"dcim.site\",\n\"data\":{\n}\n}";
+        assert_eq!(read(pretty).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_batch_is_refused_whole_with_the_place_of_each_problem() {
+        let refusal = read(&format!("[{EVENT}, {{\"event\":\"created\"}}, 3]")).unwrap_err();
+        let pointers: Vec<_> = refusal.problems.iter().map(|problem| problem.pointer.as_str()).collect();
+        assert_eq!(pointers, ["/1/object_type", "/1/data", "/2"]);
+        let refusal = read(&format!("{EVENT}\n{{}}\n{{\"x\"")).unwrap_err();
+        assert_eq!(refusal.problems.last().unwrap().pointer, "/2");
+    }
+
+    #[test]
+    fn a_large_event_is_refused_by_its_size() {
+        let large = EVENT.replace("{}", &format!("{{\"a\":\"{}\"}}", "x".repeat(200)));
+        assert!(read(&large).unwrap_err().too_large);
+    }
+}

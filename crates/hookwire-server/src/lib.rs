@@ -1,0 +1,17 @@
+//! The HTTP side of hookwire: taking events in, showing deliveries, health.
+//!
+//! Invariants:
+//! - An answer of 202 means that the events are as durable as the store makes anything.
+//! - A batch is taken whole or refused whole; a refusal names every problem with a JSON pointer.
+//! - Every body that is read has a limit.
+//!
+//! Absences: this crate sends no webhooks, and names no backend.
+
+mod api;
+mod guard;
+mod ingest;
+mod problem;
+
+pub use api::{Api, ApiLimits, router, serve};
+pub use guard::Tokens;
+pub use ingest::{Format, Reading, Refusal, read_events};

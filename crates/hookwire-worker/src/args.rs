@@ -1,0 +1,97 @@
+//! Arguments that several commands share.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+
+use hookwire_config::{Config, Diagnostics, LoadError, Overrides, Style};
+
+use crate::exit::{Exit, Failure};
+
+/// What is read if nobody says otherwise.
+const DEFAULT_FILE: &str = "hookwire.toml";
+/// How wide messages are: a terminal's usual width, and fixed, so that they look the same everywhere.
+const MESSAGE_WIDTH: usize = 100;
+
+/// Where definitions and settings come from.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct ConfigArguments {
+    /// File or folder with webhooks, event rules and settings (TOML or JSON); may be given several times. Default:
+    /// hookwire.toml, where it exists.
+    #[arg(long, short, env = "HOOKWIRE_CONFIG", value_name = "PATH")]
+    pub config: Vec<PathBuf>,
+    /// The store: embedded:FOLDER or memory: (store.url).
+    #[arg(long, value_name = "URL")]
+    pub store: Option<String>,
+    /// Where the server listens (server.listen).
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<String>,
+}
+
+/// Reads one variable of the environment.
+pub fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+impl ConfigArguments {
+    /// Loads and checks the configuration, and prints its warnings.
+    ///
+    /// # Errors
+    /// Exit code 66 if a named file cannot be read, 78 for anything wrong in it.
+    pub fn load(&self) -> Result<Config, Failure> {
+        let config = self.try_load().map_err(load_failure)?;
+        if !config.warnings.is_empty() {
+            eprintln!("{}", render(&config.warnings));
+        }
+        Ok(config)
+    }
+
+    /// Loads and checks the configuration; what is wrong is the caller's to show.
+    ///
+    /// # Errors
+    /// [`LoadError`] if a file cannot be read or anything is wrong in it.
+    pub fn try_load(&self) -> Result<Config, LoadError> {
+        hookwire_config::load(&self.paths(), &environment, &self.overrides())
+    }
+
+    /// Loads what is sound of it, and gives the problems of the rest.
+    ///
+    /// # Errors
+    /// Exit code 66 if a named file cannot be read, 78 if it is not of its format or the settings are wrong.
+    pub fn load_sound(&self) -> Result<(Config, Diagnostics), Failure> {
+        hookwire_config::load_sound(&self.paths(), &environment, &self.overrides()).map_err(load_failure)
+    }
+
+    /// The files and folders to read.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        if self.config.is_empty() {
+            return Some(PathBuf::from(DEFAULT_FILE)).filter(|path| path.exists()).into_iter().collect();
+        }
+        self.config.clone()
+    }
+
+    fn overrides(&self) -> Overrides {
+        let mut overrides = Overrides::new();
+        if let Some(store) = &self.store {
+            overrides = overrides.with("store.url", "--store", store);
+        }
+        if let Some(listen) = &self.listen {
+            overrides = overrides.with("server.listen", "--listen", listen);
+        }
+        overrides
+    }
+}
+
+/// Diagnostics as people read them.
+pub fn render(diagnostics: &Diagnostics) -> String {
+    diagnostics.render(Style { color: std::io::stderr().is_terminal(), width: MESSAGE_WIDTH })
+}
+
+fn load_failure(error: LoadError) -> Failure {
+    match error {
+        LoadError::Unreadable { .. } => Failure::new(Exit::NoInput, error),
+        LoadError::Invalid(diagnostics) => Failure::message(
+            Exit::Config,
+            format!("the configuration is not sound\n{}", render(&diagnostics)),
+        ),
+    }
+}

@@ -1,0 +1,110 @@
+//! Putting the parts together: settings, definitions and a store become a running engine.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use hookwire_config::{EgressMode as ConfiguredMode, EgressSettings, Settings};
+use hookwire_definitions::Definitions;
+use hookwire_dispatch::{
+    DispatchSettings, EgressMode, EgressPolicy, EgressRule, EgressRuleError, HttpDispatcher,
+};
+use hookwire_engine::{Chance, Engine, EngineError, EngineSettings, Snapshot, Summary, SystemClock};
+use hookwire_queue::{StoreLimits, WorkerId};
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::exit::{Exit, Failure};
+use crate::store::Store;
+
+/// The runtime of a program: as many threads as there are processors.
+///
+/// # Errors
+/// Exit code 69 if the operating system gives no threads.
+pub fn runtime() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Unavailable, error))
+}
+
+/// The definitions as the engine takes them.
+///
+/// # Errors
+/// Exit code 78 if a certificate cannot be read or used.
+pub fn snapshot(definitions: Definitions) -> Result<Arc<ArcSwap<Snapshot>>, Failure> {
+    match Snapshot::new(definitions) {
+        Ok(snapshot) => Ok(Arc::new(ArcSwap::from_pointee(snapshot))),
+        Err(errors) => {
+            let lines = errors.into_iter().map(|error| Failure::new(Exit::Config, error).to_string());
+            Err(Failure::message(Exit::Config, lines.collect::<Vec<_>>().join("\n")))
+        }
+    }
+}
+
+/// Opens the store of the settings, waiting up to `wait` for one that another process holds.
+///
+/// # Errors
+/// The exit code says why it cannot be opened.
+pub async fn open_store(settings: &Settings, wait: Duration) -> Result<Store, Failure> {
+    let limits = StoreLimits {
+        dedup_window: settings.store.dedup_window,
+        dedup_max_ids: settings.store.dedup_max_ids,
+        pending_bytes_max: settings.store.max_pending_bytes,
+        history_age_max: settings.history.max_age,
+        history_bytes_max: settings.history.max_bytes,
+    };
+    Ok(Store::open(&settings.store.url, limits, wait).await?)
+}
+
+/// Runs a worker until it is asked to stop, or, with `until_idle`, until nothing is due.
+///
+/// # Errors
+/// [`EngineError`] if the store fails for good.
+///
+/// Cancel safety: dropping the future is a crash of the worker; nothing is lost.
+pub async fn run_worker(
+    settings: &Settings,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    store: Store,
+    until_idle: bool,
+    shutdown: CancellationToken,
+) -> Result<Summary, EngineError> {
+    let egress = egress(&settings.egress).expect("the configuration checked its entries");
+    let engine = Engine {
+        queue: Arc::new(store),
+        dispatcher: Arc::new(HttpDispatcher::new(DispatchSettings { egress, ..DispatchSettings::default() })),
+        clock: SystemClock,
+        // The seed needs no secrecy: jitter keeps workers apart, it hides nothing.
+        chance: Chance::seeded(Uuid::new_v4().as_u64_pair().0),
+        snapshot,
+        settings: EngineSettings {
+            worker: WorkerId::new(Uuid::now_v7().to_string()),
+            concurrency: settings.worker.concurrency.get() as usize,
+            lease: settings.worker.lease,
+            grace: settings.worker.grace,
+            until_idle,
+            keep_bodies: settings.history.bodies,
+        },
+    };
+    hookwire_engine::run(engine, shutdown).await
+}
+
+fn egress(settings: &EgressSettings) -> Result<EgressPolicy, EgressRuleError> {
+    let rules =
+        |texts: &[String]| texts.iter().map(|text| text.parse()).collect::<Result<Vec<EgressRule>, _>>();
+    let mode = match settings.mode {
+        ConfiguredMode::Default => EgressMode::Default,
+        ConfiguredMode::PublicOnly => EgressMode::PublicOnly,
+    };
+    Ok(EgressPolicy { mode, allow: rules(&settings.allow)?, deny: rules(&settings.deny)? })
+}
+
+/// An engine that ended early, as a failure of the program.
+pub fn engine_failure(error: EngineError) -> Failure {
+    match error {
+        EngineError::Store(error) => error.into(),
+        EngineError::Panicked(_) => Failure::new(Exit::Software, error),
+    }
+}

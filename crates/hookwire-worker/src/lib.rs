@@ -1,0 +1,20 @@
+//! The worker alone: takes deliveries from the queue and sends them.
+//!
+//! What this program shares with `hookwire` is here as a library: the choice of backend, exit codes, signals, logs, and
+//! putting an engine together.
+
+mod args;
+mod assemble;
+mod exit;
+mod logging;
+mod signals;
+mod store;
+mod worker;
+
+pub use args::{ConfigArguments, environment, render};
+pub use assemble::{engine_failure, open_store, run_worker, runtime, snapshot};
+pub use exit::{CommandResult, Exit, Failure, main};
+pub use logging::{LogArguments, LogFormat};
+pub use signals::shutdown_token;
+pub use store::Store;
+pub use worker::{WorkerArguments, run};

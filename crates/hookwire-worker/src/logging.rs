@@ -1,0 +1,45 @@
+//! Logs: to standard error, as text for people or JSON for machines.
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::exit::{Exit, Failure};
+
+/// How logs look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// A line for people.
+    #[default]
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, clap::Args)]
+pub struct LogArguments {
+    /// What to log: error, warn, info, debug, trace, or a filter such as "info,hookwire_engine=debug".
+    #[arg(long, global = true, env = "HOOKWIRE_LOG", default_value = "info", value_name = "FILTER")]
+    pub log: String,
+    /// How logs look.
+    #[arg(long, global = true, env = "HOOKWIRE_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    pub log_format: LogFormat,
+}
+
+impl LogArguments {
+    /// Starts logging.
+    ///
+    /// # Errors
+    /// Exit code 2 for a filter that cannot be read.
+    pub fn start(&self) -> Result<(), Failure> {
+        let filter = EnvFilter::try_new(&self.log)
+            .map_err(|error| Failure::message(Exit::Usage, format!("--log {:?}: {error}", self.log)))?;
+        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        match self.log_format {
+            LogFormat::Text => builder.with_target(false).with_ansi(std::io::stderr().is_terminal()).init(),
+            LogFormat::Json => builder.json().init(),
+        }
+        Ok(())
+    }
+}

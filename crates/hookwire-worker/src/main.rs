@@ -1,0 +1,24 @@
+//! `hookwire-worker`: the same as `hookwire worker`.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use hookwire_worker::{LogArguments, WorkerArguments};
+
+/// Takes deliveries from the queue and sends them.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(flatten)]
+    log: LogArguments,
+    #[command(flatten)]
+    worker: WorkerArguments,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    hookwire_worker::main(move || {
+        arguments.log.start()?;
+        hookwire_worker::run(&arguments.worker)
+    })
+}

@@ -1,0 +1,49 @@
+//! The command: a worker on a store.
+
+use std::time::Duration;
+
+use hookwire_config::StoreUrl;
+
+use crate::args::ConfigArguments;
+use crate::assemble::{engine_failure, open_store, run_worker, runtime, snapshot};
+use crate::exit::{CommandResult, Exit, Failure};
+use crate::signals::shutdown_token;
+
+/// Takes deliveries from the queue and sends them.
+#[derive(Debug, Clone, clap::Args)]
+pub struct WorkerArguments {
+    #[command(flatten)]
+    config: ConfigArguments,
+    /// Send what is due, then exit: 0, or 1 if something still waits for later.
+    #[arg(long)]
+    until_idle: bool,
+}
+
+/// Runs the worker to its end.
+///
+/// # Errors
+/// [`Failure`] with the exit code for what went wrong.
+pub fn run(arguments: &WorkerArguments) -> CommandResult {
+    let config = arguments.config.load()?;
+    let settings = config.settings;
+    // One process owns such a store, so a worker beside a server is not to be had.
+    if let (StoreUrl::Memory | StoreUrl::Embedded(_), false) = (&settings.store.url, arguments.until_idle) {
+        return Err(Failure::message(
+            Exit::Config,
+            format!(
+                "the store {} belongs to one process, so a worker alone could be given nothing to do; run `hookwire serve`, \
+                 which takes events and sends them, or add --until-idle to send what is due and exit",
+                settings.store.url
+            ),
+        ));
+    }
+    let snapshot = snapshot(config.definitions)?;
+    runtime()?.block_on(async {
+        let shutdown = shutdown_token();
+        let store = open_store(&settings, Duration::ZERO).await?;
+        let ended = run_worker(&settings, snapshot, store.clone(), arguments.until_idle, shutdown).await;
+        store.close().await;
+        let summary = ended.map_err(engine_failure)?;
+        Ok(if arguments.until_idle && summary.waits_for_later { Exit::No } else { Exit::Fine })
+    })
+}

@@ -1,0 +1,68 @@
+//! `hookwire check`: definitions, templates and settings, and with `--events` what they make of real events.
+
+use std::path::PathBuf;
+
+use hookwire_config::LoadError;
+use hookwire_definitions::PreviewFilter;
+use hookwire_engine::{Clock as _, SystemClock};
+use hookwire_worker::{CommandResult, ConfigArguments, Exit, Failure, render, snapshot};
+
+use crate::commands::{parse_events, read_text};
+use crate::output::print;
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    config: ConfigArguments,
+    /// Renders every event of this file under every rule that matches it, and tells what fails.
+    #[arg(long, value_name = "FILE")]
+    events: Option<PathBuf>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> CommandResult {
+    let paths = arguments.config.paths();
+    if paths.is_empty() {
+        let message = "there is nothing to check: name a file or folder with --config";
+        return Err(Failure::message(Exit::Usage, message));
+    }
+    let config = match arguments.config.try_load() {
+        Ok(config) => config,
+        Err(LoadError::Invalid(diagnostics)) => {
+            eprintln!("{}", render(&diagnostics));
+            let problems = diagnostics.len();
+            eprintln!("{problems} problem{} found", if problems == 1 { "" } else { "s" });
+            return Ok(Exit::No);
+        }
+        Err(error @ LoadError::Unreadable { .. }) => return Err(Failure::new(Exit::NoInput, error)),
+    };
+    if !config.warnings.is_empty() {
+        eprintln!("{}", render(&config.warnings));
+    }
+    let (webhooks, rules) = (config.definitions.webhooks().count(), config.definitions.rules().count());
+    let failed = match &arguments.events {
+        Some(path) => {
+            let text = read_text(path)?;
+            let events =
+                parse_events(&path.display().to_string(), &text, config.settings.server.max_event_bytes)?;
+            let mut failed = 0;
+            for event in &events {
+                let previews =
+                    config.definitions.preview(event, &PreviewFilter::default(), SystemClock.now());
+                for preview in previews.iter().filter(|preview| preview.is_error()) {
+                    failed += 1;
+                    eprintln!("event {}:\n{preview}", event.id);
+                }
+            }
+            print(&format!("{} events, {failed} failures", events.len()));
+            failed
+        }
+        None => 0,
+    };
+    // Certificates are read here, too: they are part of what a server would refuse to start with.
+    if let Err(failure) = snapshot(config.definitions) {
+        eprintln!("{failure}");
+        return Ok(Exit::No);
+    }
+    print(&format!("{webhooks} webhooks and {rules} event rules are sound"));
+    Ok(if failed == 0 { Exit::Fine } else { Exit::No })
+}

@@ -1,0 +1,132 @@
+//! `hookwire serve`: events in over HTTP, webhooks out.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use hookwire_config::Settings;
+use hookwire_engine::{EngineError, Snapshot, Summary, SystemClock};
+use hookwire_server::{Api, ApiLimits, Tokens, router};
+use hookwire_worker::{
+    CommandResult, ConfigArguments, Exit, Failure, Store, engine_failure, open_store, run_worker, runtime,
+    shutdown_token, snapshot,
+};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::commands::new_event_id;
+
+/// How long a store that another process holds is waited for: a predecessor that is being stopped needs that long at
+/// most to finish what is in flight.
+const STORE_WAIT: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    config: ConfigArguments,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> CommandResult {
+    let config = arguments.config.load()?;
+    let snapshot = snapshot(config.definitions)?;
+    runtime()?.block_on(async {
+        let shutdown = shutdown_token();
+        let listener = bind(config.settings.server.listen).await?;
+        let store = open_store(&config.settings, STORE_WAIT).await?;
+        let running = Running::start(Arc::new(config.settings), snapshot, store, listener, &shutdown)?;
+        tracing::info!(address = %running.address, "listening");
+        running.finish().await?;
+        Ok(Exit::Fine)
+    })
+}
+
+/// Takes the listener's port.
+pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let hint = match error.kind() {
+            std::io::ErrorKind::AddrInUse => "; another program has it: choose another with --listen",
+            _ => "",
+        };
+        Failure::message(Exit::Unavailable, format!("cannot listen on {address}: {error}{hint}"))
+    })
+}
+
+/// A server and a worker on one store.
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
+    store: Store,
+    ready: Arc<AtomicBool>,
+    server: JoinHandle<std::io::Result<()>>,
+    worker: JoinHandle<Result<Summary, EngineError>>,
+    shutdown: CancellationToken,
+}
+
+impl Running {
+    /// Starts both; they stop when `shutdown` is cancelled.
+    pub(crate) fn start(
+        settings: Arc<Settings>,
+        snapshot: Arc<ArcSwap<Snapshot>>,
+        store: Store,
+        listener: TcpListener,
+        shutdown: &CancellationToken,
+    ) -> Result<Self, Failure> {
+        let address = listener.local_addr().map_err(|error| Failure::new(Exit::Unavailable, error))?;
+        let ready = Arc::new(AtomicBool::new(true));
+        let api = Api {
+            queue: Arc::new(store.clone()),
+            clock: SystemClock,
+            new_id: new_event_id,
+            limits: ApiLimits {
+                event_bytes_max: usize::try_from(settings.server.max_event_bytes).unwrap_or(usize::MAX),
+                ..ApiLimits::default()
+            },
+            tokens: Tokens {
+                admin: settings.server.admin_token.clone(),
+                read: settings.server.read_token.clone(),
+            },
+            ready: Arc::clone(&ready),
+        };
+        // A child of the shutdown, so that either side can stop the other and not the whole program.
+        let shutdown = shutdown.child_token();
+        // Both are awaited in `finish`.
+        let server =
+            tokio::spawn(hookwire_server::serve(listener, router(api), shutdown.clone().cancelled_owned()));
+        let (work, stop) = (store.clone(), shutdown.clone());
+        let worker = tokio::spawn(async move { run_worker(&settings, snapshot, work, false, stop).await });
+        Ok(Running { address, store, ready, server, worker, shutdown })
+    }
+
+    /// The store they work on.
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Waits until both have stopped; if one fails, the other is stopped.
+    pub(crate) async fn finish(mut self) -> Result<(), Failure> {
+        let worker = tokio::select! {
+            ended = &mut self.worker => ended,
+            ended = &mut self.server => {
+                self.shutdown.cancel();
+                if let Ok(Err(error)) = ended {
+                    tracing::error!(error = &error as &dyn std::error::Error, "the listener failed; stopping");
+                }
+                (&mut self.worker).await
+            }
+        };
+        self.ready.store(false, Ordering::Relaxed);
+        self.shutdown.cancel();
+        if !self.server.is_finished() {
+            // A client that keeps its connection open must not keep the program.
+            let _ = tokio::time::timeout(Duration::from_secs(1), &mut self.server).await;
+            self.server.abort();
+        }
+        self.store.close().await;
+        match worker {
+            Ok(ended) => ended.map(drop).map_err(engine_failure),
+            Err(error) => Err(Failure::new(Exit::Software, error)),
+        }
+    }
+}
