@@ -122,6 +122,11 @@ pub(crate) const INSERT: &str = "INSERT INTO deliveries (seq, digest, state, rul
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, \
      ?24, ?25) ON CONFLICT (seq, digest) DO NOTHING";
 
+/// Adds the row of a delivery that was delivered at the first attempt and has no place in an order: the fast path.
+pub(crate) const INSERT_DELIVERED: &str = "INSERT INTO deliveries (seq, digest, state, rule, webhook, endpoint, event, \
+     object_type, attempts, created_at, finished_at, last_status, last_error, log) \
+     VALUES (?1, ?2, 3, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) ON CONFLICT (seq, digest) DO NOTHING";
+
 /// Changes what can change of a delivery's row.
 pub(crate) const UPDATE: &str = "UPDATE deliveries SET state = ?3, endpoint = ?4, attempts = ?5, interrupted = ?6, \
      forgiven = ?7, since = ?8, due_at = ?9, finished_at = ?10, waiting_reason = ?11, dead_reason = ?12, \
@@ -194,6 +199,32 @@ pub(crate) fn insert(
         in_order,
         in_order,
         record.failed,
+        log,
+    ];
+    statement.execute(values).map(|rows| rows > 0)
+}
+
+/// Adds a delivery that fan-out made and that was delivered, and tells whether it was not there yet.
+pub(crate) fn insert_delivered(
+    statement: &mut Statement<'_>,
+    record: &Record,
+    log: Option<&[u8]>,
+) -> rusqlite::Result<bool> {
+    let (seq, digest) = key(record.delivery.id);
+    let delivery = &record.delivery;
+    let values = params![
+        seq,
+        digest,
+        delivery.rule.as_ref().map(RuleName::as_str),
+        delivery.webhook.as_ref().map(WebhookName::as_str),
+        endpoint_column(delivery.endpoint),
+        delivery.event,
+        delivery.object_type,
+        delivery.attempts,
+        delivery.created_at.as_micros(),
+        delivery.finished_at.map(Timestamp::as_micros),
+        delivery.last_status,
+        delivery.last_error.as_ref().map(error_json),
         log,
     ];
     statement.execute(values).map(|rows| rows > 0)

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use hookwire_model::{DeliveryState, EndpointId, Sequence, Timestamp, WaitingReason};
 use hookwire_queue::backend::{EventHead, Leases, StoreClock};
 use hookwire_queue::{QueueError, StoreLimits, Subject};
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, Statement, params};
 
 use crate::backlog::{Backlog, Place};
 use crate::row::{self, endpoint_column, endpoint_id, state_code};
@@ -116,6 +116,32 @@ struct EventInfo {
     fresh: bool,
 }
 
+/// Statements of the fast path, which are not looked up by their text each time.
+#[derive(Debug)]
+struct Statements<'c> {
+    begin: Statement<'c>,
+    commit: Statement<'c>,
+    find_id: Statement<'c>,
+    insert_event: Statement<'c>,
+    insert_unsettled: Statement<'c>,
+    delete_unsettled: Statement<'c>,
+    insert_delivered: Statement<'c>,
+}
+
+impl<'c> Statements<'c> {
+    fn new(conn: &'c Connection) -> rusqlite::Result<Self> {
+        Ok(Statements {
+            begin: conn.prepare("BEGIN IMMEDIATE")?,
+            commit: conn.prepare("COMMIT")?,
+            find_id: conn.prepare(events::FIND_ID)?,
+            insert_event: conn.prepare(events::INSERT_EVENT)?,
+            insert_unsettled: conn.prepare("INSERT INTO unsettled (seq, losses, held) VALUES (?1, 0, 1)")?,
+            delete_unsettled: conn.prepare("DELETE FROM unsettled WHERE seq = ?1")?,
+            insert_delivered: conn.prepare(row::INSERT_DELIVERED)?,
+        })
+    }
+}
+
 /// What a call made available, and who looked.
 #[derive(Debug, Default)]
 pub(crate) struct News {
@@ -129,6 +155,7 @@ pub(crate) struct News {
 #[derive(Debug)]
 pub(crate) struct Store<'c> {
     pub(crate) conn: &'c Connection,
+    statements: Statements<'c>,
     pub(crate) limits: StoreLimits,
     clock: StoreClock,
     pub(crate) now: Timestamp,
@@ -175,6 +202,7 @@ impl<'c> Store<'c> {
         conn.execute_batch("COMMIT")?;
         let mut store = Store {
             conn,
+            statements: Statements::new(conn)?,
             limits,
             clock,
             now,
@@ -197,7 +225,7 @@ impl<'c> Store<'c> {
 
     /// Begins a transaction, and does in it what time does.
     pub(crate) fn begin(&mut self) -> rusqlite::Result<()> {
-        self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        self.statements.begin.execute([])?;
         self.now = self.clock.now();
         self.run_out()
     }
@@ -207,7 +235,7 @@ impl<'c> Store<'c> {
         if self.counters != self.committed {
             self.counters.write(self.conn)?;
         }
-        self.conn.prepare_cached("COMMIT")?.execute([])?;
+        self.statements.commit.execute([])?;
         self.committed = self.counters;
         self.leases.commit();
         Ok(())

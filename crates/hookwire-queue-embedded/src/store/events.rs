@@ -7,44 +7,39 @@ use bytes::Bytes;
 use hookwire_model::{EventId, Sequence, Timestamp};
 use hookwire_queue::backend::EventHead;
 use hookwire_queue::{Lease, LeaseEvents, LeasedEvent, NewEvent, Published, QueueError, Subject};
-use rusqlite::{OptionalExtension as _, Statement, params};
+use rusqlite::{OptionalExtension as _, params};
 
 use super::{EventInfo, Failure, Store};
 use crate::row::delivery_id;
 
 /// The newest event with an id; the index is ordered by id, then by sequence number.
-const FIND_ID: &str = "SELECT seq, accepted_at FROM events WHERE id = ?1 ORDER BY seq DESC LIMIT 1";
+pub(super) const FIND_ID: &str =
+    "SELECT seq, accepted_at FROM events WHERE id = ?1 ORDER BY seq DESC LIMIT 1";
 
-const INSERT_EVENT: &str = "INSERT INTO events (seq, id, accepted_at, payload) VALUES (?1, ?2, ?3, ?4)";
+pub(super) const INSERT_EVENT: &str =
+    "INSERT INTO events (seq, id, accepted_at, payload) VALUES (?1, ?2, ?3, ?4)";
 
 impl Store<'_> {
     pub(crate) fn publish(&mut self, events: &Vec<NewEvent>) -> Result<Vec<Published>, Failure> {
-        let conn = self.conn;
-        let mut find = conn.prepare_cached(FIND_ID)?;
-        let mut insert = conn.prepare_cached(INSERT_EVENT)?;
         let pending = self.counters.pending_bytes;
         let limit = self.limits.pending_bytes_max;
         let all: u64 = events.iter().map(|event| event.payload.len() as u64).sum();
         // Only near the limit it matters how many of them are duplicates.
         if pending + all > limit {
-            let more = self.new_bytes(&mut find, events)?;
+            let more = self.new_bytes(events)?;
             if more > 0 && pending + more > limit {
                 return Err(Failure::Refused(QueueError::Full { pending_bytes: pending, limit }));
             }
         }
         let mut published = Vec::with_capacity(events.len());
         for event in events {
-            if let Some(sequence) = self.remembered(&mut find, &event.id)? {
+            if let Some(sequence) = self.remembered(&event.id)? {
                 published.push(Published { sequence, duplicate: true });
                 continue;
             }
             let sequence = self.next_sequence();
-            insert.execute(params![
-                sequence.0,
-                event.id.as_str(),
-                self.now.as_micros(),
-                &event.payload[..]
-            ])?;
+            let values = params![sequence.0, event.id.as_str(), self.now.as_micros(), &event.payload[..]];
+            self.statements.insert_event.execute(values)?;
             self.counters.pending_bytes += event.payload.len() as u64;
             self.news.events = true;
             published.push(Published { sequence, duplicate: false });
@@ -61,8 +56,12 @@ impl Store<'_> {
     }
 
     /// The number of an event whose id is still within the de-duplication window.
-    fn remembered(&self, find: &mut Statement<'_>, id: &EventId) -> rusqlite::Result<Option<Sequence>> {
-        let found = find.query_row([id.as_str()], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    fn remembered(&mut self, id: &EventId) -> rusqlite::Result<Option<Sequence>> {
+        let found = self
+            .statements
+            .find_id
+            .query_row([id.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
         let Some((seq, accepted_at)) = found else { return Ok(None) };
         let age = self.now.saturating_since(Timestamp::from_micros(accepted_at));
         let within =
@@ -71,10 +70,10 @@ impl Store<'_> {
     }
 
     /// Payload bytes of those events of a batch that are not duplicates.
-    fn new_bytes(&self, find: &mut Statement<'_>, events: &[NewEvent]) -> rusqlite::Result<u64> {
+    fn new_bytes(&mut self, events: &[NewEvent]) -> rusqlite::Result<u64> {
         let mut new = BTreeMap::new();
         for event in events {
-            if self.remembered(find, &event.id)?.is_none() {
+            if self.remembered(&event.id)?.is_none() {
                 new.entry(&event.id).or_insert(event.payload.len() as u64);
             }
         }
@@ -135,8 +134,6 @@ impl Store<'_> {
         let conn = self.conn;
         let sql = "SELECT id, accepted_at, payload, seq FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?2";
         let mut fresh = conn.prepare_cached(sql)?;
-        let mut insert =
-            conn.prepare_cached("INSERT INTO unsettled (seq, losses, held) VALUES (?1, 0, 1)")?;
         let limit = i64::try_from(request.max - leased.len() + self.ahead.len()).unwrap_or(i64::MAX);
         let mut rows = fresh.query(params![self.counters.leased_to, limit])?;
         while leased.len() < request.max
@@ -148,7 +145,7 @@ impl Store<'_> {
                 conn.prepare_cached("DELETE FROM unsettled WHERE seq = ?1")?.execute([sequence.0])?;
                 continue;
             }
-            insert.execute([sequence.0])?;
+            self.statements.insert_unsettled.execute([sequence.0])?;
             leased.push(self.lease_event(row, sequence, request.lease, true)?);
         }
         self.skip_ahead()?;

@@ -30,10 +30,15 @@ fn class(state: DeliveryState) -> Standing {
 }
 
 impl Store<'_> {
-    /// Adds a delivery; `false` if it is on record already. The caller brings its event's standing up to date.
+    /// Adds a delivery that fan-out made, or that was restored as unfinished; `false` if it is on record already. The caller brings its event's standing up to date.
     pub(super) fn add_record(&mut self, record: &Record, log: Option<&[u8]>) -> rusqlite::Result<bool> {
-        let mut statement = self.conn.prepare_cached(row::INSERT)?;
-        if !row::insert(&mut statement, record, log)? {
+        let is_new = if record.delivery.state == DeliveryState::Delivered && record.order.is_none() {
+            row::insert_delivered(&mut self.statements.insert_delivered, record, log)?
+        } else {
+            let mut statement = self.conn.prepare_cached(row::INSERT)?;
+            row::insert(&mut statement, record, log)?
+        };
+        if !is_new {
             return Ok(false);
         }
         *self.counters.count(record.delivery.state) += 1;

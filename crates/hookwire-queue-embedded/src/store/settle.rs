@@ -75,7 +75,7 @@ impl Store<'_> {
             }
         };
         self.leases.end(subject);
-        self.conn.prepare_cached("DELETE FROM unsettled WHERE seq = ?1")?.execute([sequence.0])?;
+        self.statements.delete_unsettled.execute([sequence.0])?;
         self.unsure.extend(self.backlog.unstall());
         self.settled += 1;
         let (standing, bytes) = match standing {
