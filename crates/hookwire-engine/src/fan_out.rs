@@ -233,7 +233,12 @@ fn plan(
     let event = Arc::new(event);
     let mut planned = Vec::new();
     let mut slots = Vec::new();
-    for route in definitions.routes(&event) {
+    let fan_out = definitions.fan_out(&event);
+    for (rule, error) in &fan_out.errors {
+        // It does not match, event after event, until the rule is mended; `hookwire explain` says the same at leisure.
+        tracing::debug!(event = %work.id, %rule, error = %error, "a condition cannot be evaluated; its rule does not match");
+    }
+    for route in fan_out.routes {
         let (rule, webhook) = (&route.rule, &route.webhook.webhook().name);
         let id = DeliveryId::derive(shard, work.sequence, &work.id, rule, webhook);
         if work.recorded.contains(&id) {
