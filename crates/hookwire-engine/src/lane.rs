@@ -531,6 +531,8 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
     fn close(&mut self, sequence: Sequence) {
         self.room_came_free();
         let Some(open) = self.open.remove(&sequence) else { return };
+        // The next suspect may be leased now, and the store does not wake anybody for one that was there before.
+        self.events_dry &= !open.suspect;
         if let Some((fate, _)) = open.progress.cut(None) {
             self.settlement.events.push(SettledEvent { lease: open.lease, fate });
         }
@@ -591,6 +593,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         match open.progress.cut(Some(self.shared.settings.lease)) {
             Some((fate, running)) => {
                 let open = self.open.remove(&sequence).expect("it was found just now");
+                self.events_dry &= !open.suspect;
                 self.settlement.events.push(SettledEvent { lease: open.lease, fate });
                 for id in running {
                     self.running.insert(id, Running { lease: None, finished: None });
