@@ -385,8 +385,9 @@ mod tests {
         let broken: Result<(), _> = queue.call(false, (), |_, ()| panic!("a broken invariant")).await;
         assert!(matches!(broken, Err(QueueError::Unavailable { .. })));
         assert!(matches!(queue.publish(SHARD, events(1, 10)).await, Err(QueueError::Unavailable { .. })));
-        queue.close().await;
-        let queue = open(folder.path()).await;
+        // The thread gives the folder back as it ends.
+        let wait = Duration::from_secs(30);
+        let queue = EmbeddedQueue::open(folder.path(), StoreLimits::default(), wait).await.unwrap();
         assert_eq!(queue.stats(SHARD).await.unwrap().events_queued, 0);
     }
 
