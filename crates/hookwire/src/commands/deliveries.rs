@@ -156,7 +156,9 @@ impl Show {
         };
         match self.format {
             Format::Json => {
-                print(&serde_json::to_string_pretty(&delivery).expect("strings and numbers always serialise"))
+                print(
+                    &serde_json::to_string_pretty(&delivery).expect("strings and numbers always serialise"),
+                );
             }
             Format::Text => print(&delivery_text(&delivery)),
         }
@@ -187,7 +189,7 @@ fn percent_encoded(text: &str) -> String {
     for byte in text.bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                encoded.push(char::from(byte))
+                encoded.push(char::from(byte));
             }
             _ => encoded += &format!("%{byte:02X}"),
         }

@@ -47,7 +47,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     }
     match arguments.format {
         Format::Json => {
-            print(&serde_json::to_string_pretty(&previews).expect("strings and numbers always serialise"))
+            print(&serde_json::to_string_pretty(&previews).expect("strings and numbers always serialise"));
         }
         Format::Text => {
             let texts: Vec<String> = previews.iter().map(ToString::to_string).collect();
