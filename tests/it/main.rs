@@ -1,0 +1,13 @@
+//! Drives the built binaries end to end: `cargo xtask test` builds them first.
+//!
+//! Invariants:
+//! - Every port is chosen by the system, every store lies in a folder of its own, and only loopback is called.
+//! - Names begin with the line of `docs/page.md` that a test shows, where it shows one.
+
+mod check;
+mod crash;
+mod dev;
+mod end_to_end;
+mod receiver;
+mod support;
+mod worker;
