@@ -131,7 +131,7 @@ async fn p5_url_headers_and_body_are_templates() {
             url = "{url}/{{{{ model }}}}/{{{{ {name} }}}}?by={{{{ username }}}}"
             additional_headers = """
             X-Object: {{{{ object_type }}}} {{{{ {id} }}}}
-            X-Injected: {{{{ {name} }}}}
+            X-Name: {{{{ {name} }}}}
             """
             template_engine = "{engine}"
             body_template = '''{{"name": {{{{ {name} }}}}, "text": "{{{{ event }}}}: {{{{ {name} }}}}"}}'''
@@ -146,7 +146,7 @@ async fn p5_url_headers_and_body_are_templates() {
             id = member("id"),
         ));
         let server = Server::start(&folder).await;
-        let name = "Zürich/1 \"a&b\"\nX-More: 1";
+        let name = "Zürich/1 \"a&b\"";
         server
             .publish(
                 &json!({"event": "updated", "object_type": "dcim.site", "username": "eve",
@@ -155,15 +155,28 @@ async fn p5_url_headers_and_body_are_templates() {
             )
             .await;
         let received = endpoint.wait_for(1).await.remove(0);
-        assert_eq!(
-            received.target, "/hooks/site/Z%C3%BCrich%2F1%20%22a%26b%22%0AX-More%3A%201?by=eve",
-            "{engine}"
-        );
+        assert_eq!(received.target, "/hooks/site/Z%C3%BCrich%2F1%20%22a%26b%22?by=eve", "{engine}");
         assert_eq!(received.header("x-object"), Some("dcim.site 5"), "{engine}");
-        assert_eq!(received.header("x-injected"), Some("?"), "{engine}");
+        assert_eq!(received.header("x-name"), Some(name), "{engine}");
         assert_eq!(body(&received), json!({"name": name, "text": format!("updated: {name}")}), "{engine}");
         assert_eq!(server.program.terminate().await.code(), 0);
     }
+}
+
+#[tokio::test]
+async fn p6_a_value_that_would_add_a_header_line_is_a_dead_letter_and_not_a_request() {
+    let endpoint = ScriptedEndpoint::start([]).await;
+    let folder = one_webhook(&endpoint, r#"additional_headers = "X-Address: {{ data.address }}""#);
+    let server = Server::start(&folder).await;
+    server.publish(&ip_address("1\r\nX-Injected: yes", "active")).await;
+    let dead = server.deliveries("dead", 1).await.remove(0);
+    assert_eq!(dead["dead_reason"], "invalid_request");
+    assert_eq!(dead["last_error"]["kind"], "headers");
+    // What is sound goes on.
+    server.publish(&ip_address("2", "active")).await;
+    let received = endpoint.wait_for(1).await;
+    assert_eq!((received.len(), received[0].header("x-address")), (1, Some("2")));
+    assert_eq!(server.program.terminate().await.code(), 0);
 }
 
 #[tokio::test]
