@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use hookwire_model::{
     Attempt, DeliveryId, EndpointId, EventId, OutcomeKind, RequestRecord, RuleName, Shard, Timestamp,
-    Timings, WebhookName,
+    Timings, WaitingReason, WebhookName,
 };
 use hookwire_queue::{
-    EventFate, Fate, Inspect as _, LeaseEvents, NewDelivery, NewEvent, Queue as _, SettledEvent, Settlement,
-    StoreLimits, WorkerId,
+    EventFate, Fate, Inspect as _, LeaseDeliveries, LeaseEvents, NewDelivery, NewEvent, Queue as _, Rooms,
+    SettledDelivery, SettledEvent, Settlement, StoreLimits, WorkerId,
 };
 use hookwire_queue_embedded::EmbeddedQueue;
 
@@ -38,13 +38,13 @@ async fn main() -> Result<(), Failure> {
             .await?;
     let published = measure(events, async || publish(&queue, events, batch).await).await?;
     println!("publish              {published}, {:.2} of raw", published.rate / raw.rate);
-    let out = measure(events, async || drain(&queue, events, batch).await).await?;
+    let out = measure(events, async || drain(&queue, events, batch, Fate::Delivered).await).await?;
     println!("lease and settle     {out}");
     let both = measure(events, async || {
         // In steady state: what comes in goes out at once.
         for part in 1..=events.div_ceil(batch) {
             publish_batch(&queue, events + part * batch, batch).await?;
-            drain(&queue, batch, batch).await?;
+            drain(&queue, batch, batch, Fate::Delivered).await?;
         }
         Ok(())
     });
@@ -66,9 +66,46 @@ async fn main() -> Result<(), Failure> {
         EmbeddedQueue::open(&folder.path().join("full"), StoreLimits::default(), Duration::from_secs(1))
             .await?;
     println!("open with {events} pending: {:?}, RSS {} MiB", begin.elapsed(), rss_mib());
-    let drained = measure(events / 10, async || drain(&queue, events / 10, batch).await).await?;
+    let drained =
+        measure(events / 10, async || drain(&queue, events / 10, batch, Fate::Delivered).await).await?;
     println!("then lease, settle   {drained}, {:.2} of without a backlog", drained.rate / out.rate);
+
+    let waiting = || Fate::Waiting { due_in: Duration::ZERO, reason: WaitingReason::Retry };
+    let rest = events - events / 10;
+    let stored = measure(rest, async || drain(&queue, rest, batch, waiting()).await).await?;
+    println!("store as waiting     {stored}");
     queue.close().await;
+    let begin = Instant::now();
+    let queue = open(&folder.path().join("full")).await?;
+    println!("open with {rest} waiting: {:?}, RSS {} MiB", begin.elapsed(), rss_mib());
+    let sent = measure(events / 10, async || send_waiting(&queue, events / 10, batch).await).await?;
+    println!("send from backlog    {sent}, RSS {} MiB", rss_mib());
+    queue.close().await;
+    Ok(())
+}
+
+async fn open(folder: &Path) -> Result<EmbeddedQueue, Failure> {
+    Ok(EmbeddedQueue::open(folder, StoreLimits::default(), Duration::from_secs(1)).await?)
+}
+
+/// Leases and settles so many waiting deliveries.
+async fn send_waiting(queue: &EmbeddedQueue, events: usize, batch: usize) -> Result<(), Failure> {
+    let mut done = 0;
+    while done < events {
+        let rooms = Rooms { default: 32, exceptions: vec![] };
+        let request =
+            LeaseDeliveries { worker: WorkerId::new("w"), lease: Duration::from_secs(15), max: batch, rooms };
+        let leased = queue.lease_deliveries(SHARD, request).await?.deliveries;
+        done += leased.len();
+        let settled = leased.into_iter().map(|delivery| SettledDelivery {
+            lease: delivery.lease,
+            endpoint: None,
+            attempts: vec![Attempt { number: delivery.attempts + 1, ..attempt() }],
+            fate: Fate::Delivered,
+        });
+        let settlement = Settlement { events: vec![], deliveries: settled.collect() };
+        queue.settle(SHARD, &settlement).await?;
+    }
     Ok(())
 }
 
@@ -140,9 +177,9 @@ async fn publish_batch(queue: &EmbeddedQueue, begin: usize, batch: usize) -> Res
     Ok(())
 }
 
-/// Leases and settles so many events, each with one delivery that succeeded at once; the next batch is leased while the
+/// Leases and settles so many events, each with one delivery that met this fate; the next batch is leased while the
 /// last one is settled, as a worker does.
-async fn drain(queue: &EmbeddedQueue, events: usize, batch: usize) -> Result<(), Failure> {
+async fn drain(queue: &EmbeddedQueue, events: usize, batch: usize, fate: Fate) -> Result<(), Failure> {
     let request = || LeaseEvents {
         worker: WorkerId::new("w"),
         lease: Duration::from_secs(15),
@@ -162,10 +199,11 @@ async fn drain(queue: &EmbeddedQueue, events: usize, batch: usize) -> Result<(),
                         id: DeliveryId::derive(SHARD, event.sequence, &event.id, &rule, &webhook),
                         rule: rule.clone(),
                         webhook: webhook.clone(),
-                        endpoint: Some(EndpointId::from_u64(1)),
+                        // A hundred endpoints.
+                        endpoint: Some(EndpointId::from_u64(event.sequence.0 % 100)),
                         order: None,
                         attempts: vec![attempt()],
-                        fate: Fate::Delivered,
+                        fate: fate.clone(),
                     };
                     let fate = EventFate::FannedOut {
                         event: "created".into(),

@@ -15,6 +15,7 @@
 use std::path::{Path, PathBuf};
 
 use hookwire_queue::QueueError;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::error::from_sqlite;
@@ -175,6 +176,7 @@ pub(crate) fn open_reader(folder: &Path) -> Result<Connection, QueueError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let open = || {
         let conn = Connection::open_with_flags(&path, flags)?;
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         conn.pragma_update(None, "cache_size", -4096)?;
         Ok(conn)
     };
@@ -182,6 +184,8 @@ pub(crate) fn open_reader(folder: &Path) -> Result<Connection, QueueError> {
 }
 
 fn prepare(conn: &Connection) -> rusqlite::Result<()> {
+    // Else SQLite plans some statements anew whenever a bound value changes, which costs more than they do.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     // Both take effect only while the file is empty.
     conn.pragma_update(None, "page_size", PAGE_BYTES)?;
     conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;

@@ -55,8 +55,9 @@ impl Store<'_> {
     /// Chooses what to lease, one of each endpoint in turn, and notes what is left in the backlog.
     fn choose(&mut self, max: usize, room: impl Fn(Place) -> u32) -> rusqlite::Result<Vec<DeliveryId>> {
         let places = self.backlog.due(self.now, self.served);
-        // Of each endpoint as many are read as it will get if all have as many; more, where some have fewer.
-        let share = max.checked_div(places.len()).unwrap_or(0).max(1);
+        // Of each endpoint as many are read as it will get if all have as many, and the next one, whose due time is
+        // noted; more, where some have fewer.
+        let share = max.checked_div(places.len()).unwrap_or(0).max(1) + 1;
         let mut turns = Vec::new();
         for place in places.into_iter().filter(|place| room(*place) > 0) {
             // One more than can be served tells whether something is left behind.

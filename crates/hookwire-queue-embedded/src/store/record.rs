@@ -166,13 +166,19 @@ impl Store<'_> {
 
     /// What an event counts for now.
     pub(super) fn standing(&self, sequence: Sequence) -> rusqlite::Result<Standing> {
-        let sql = "SELECT 1 FROM deliveries WHERE state <= 2 AND state = ?1 AND seq = ?2";
-        let mut exists = self.conn.prepare_cached(sql)?;
-        let mut any = |state| exists.exists([row::state_code(state), sequence.0 as i64]);
-        if self.is_unsettled(sequence) || any(DeliveryState::Waiting)? || any(DeliveryState::Running)? {
+        if self.is_unsettled(sequence) {
             return Ok(Standing::Pending);
         }
-        Ok(if any(DeliveryState::Dead)? { Standing::Dead } else { Standing::Closed })
+        let sql = "SELECT EXISTS (SELECT 1 FROM deliveries WHERE state <= 2 AND state = 0 AND seq = ?1) \
+                   OR EXISTS (SELECT 1 FROM deliveries WHERE state <= 2 AND state = 1 AND seq = ?1), \
+                   EXISTS (SELECT 1 FROM deliveries WHERE state <= 2 AND state = 2 AND seq = ?1)";
+        let mut exists = self.conn.prepare_cached(sql)?;
+        let (pending, dead) = exists.query_row([sequence.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(match (pending, dead) {
+            (true, _) => Standing::Pending,
+            (false, true) => Standing::Dead,
+            (false, false) => Standing::Closed,
+        })
     }
 
     /// Brings the sums over pending and finished events up to date, after the standing of one changed from `before`.
