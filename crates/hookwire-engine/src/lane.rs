@@ -108,6 +108,8 @@ pub(crate) struct Lane<Q, D, C> {
 
     /// Whether the last lease brought all there was.
     events_dry: bool,
+    /// Whether the lease under way asked for no suspects, because one was held.
+    suspects_left_out: bool,
     /// When to look for due deliveries.
     look_for_deliveries_at: Option<Instant>,
     /// Due deliveries were left where they are because their endpoints had no room.
@@ -149,6 +151,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             renewing: None,
             waiting: None,
             events_dry: false,
+            suspects_left_out: false,
             look_for_deliveries_at: Some(Instant::now()),
             deliveries_lack_room: false,
             renew_at,
@@ -252,12 +255,14 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         }
         let batch = BATCH_MAX.min(settings.concurrency);
         if self.leasing_events.is_none() && !self.events_dry && self.ready.len() <= batch / 2 {
+            let holds_suspect = self.holds_suspect();
+            self.suspects_left_out = holds_suspect;
             let request = LeaseEvents {
                 worker: settings.worker.clone(),
                 lease: settings.lease,
                 max: batch,
                 // One suspect at a time: should it take the worker down, it is known which it was.
-                suspects_max: usize::from(!self.holds_suspect()),
+                suspects_max: usize::from(!holds_suspect),
             };
             let (queue, shard) = (Arc::clone(&self.queue), self.shard);
             self.leasing_events = Some(Box::pin(async move { queue.lease_events(shard, request).await }));
@@ -360,8 +365,10 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             Happening::Events(reply) => {
                 self.leasing_events = None;
                 if let Some(events) = self.store_answered(reply)? {
-                    self.events_dry = events.len() < BATCH_MAX.min(self.shared.settings.concurrency);
+                    let all = events.len() < BATCH_MAX.min(self.shared.settings.concurrency);
                     self.ready.extend(events);
+                    // A suspect that ended while this lease was under way makes room for one that it left out.
+                    self.events_dry = all && (!self.suspects_left_out || self.holds_suspect());
                     if self.stopping.is_some() {
                         self.release_ready();
                     }

@@ -151,6 +151,53 @@ impl Queue for LosesReplies {
     }
 }
 
+/// A memory queue that takes 7 ms to lease events, and 3 ms to settle.
+struct SlowLeases(MemoryQueue);
+
+impl Queue for SlowLeases {
+    fn shards(&self) -> u16 {
+        self.0.shards()
+    }
+    async fn publish(&self, shard: Shard, events: Vec<NewEvent>) -> Result<Vec<Published>, QueueError> {
+        self.0.publish(shard, events).await
+    }
+    async fn lease_events(&self, shard: Shard, request: LeaseEvents) -> Result<Vec<LeasedEvent>, QueueError> {
+        let leased = self.0.lease_events(shard, request).await;
+        tokio::time::sleep(Duration::from_millis(7)).await;
+        leased
+    }
+    async fn lease_deliveries(
+        &self,
+        shard: Shard,
+        request: LeaseDeliveries,
+    ) -> Result<LeasedDeliveries, QueueError> {
+        self.0.lease_deliveries(shard, request).await
+    }
+    async fn extend(
+        &self,
+        shard: Shard,
+        leases: &[&Lease],
+        lease: Duration,
+    ) -> Result<Vec<Subject>, QueueError> {
+        self.0.extend(shard, leases, lease).await
+    }
+    async fn settle(&self, shard: Shard, settlement: &Settlement) -> Result<Settled, QueueError> {
+        tokio::time::sleep(Duration::from_millis(3)).await;
+        self.0.settle(shard, settlement).await
+    }
+    async fn hold(
+        &self,
+        shard: Shard,
+        endpoint: hookwire_model::EndpointId,
+        hold: Option<Duration>,
+    ) -> Result<(), QueueError> {
+        self.0.hold(shard, endpoint, hold).await
+    }
+    async fn wait(&self, shard: Shard, timeout: Duration) -> Result<(), QueueError> {
+        self.0.wait(shard, timeout).await
+    }
+}
+
 struct World {
     queue: MemoryQueue,
     script: Arc<Script>,
@@ -485,6 +532,30 @@ async fn a_suspect_is_stored_before_it_is_sent() {
     world.run().await;
     assert_eq!(states(&world.deliveries().await), [DeliveryState::Delivered; 2]);
     assert_eq!(world.script.seen().len(), 2);
+}
+
+/// A store whose leases take a while, so that other things happen while one is under way.
+#[tokio::test(start_paused = true)]
+async fn many_suspects_follow_one_another_without_a_pause() {
+    let mut world = World::new();
+    world.settings.until_idle = false;
+    world.publish(100).await;
+    let request = LeaseEvents {
+        worker: WorkerId::new("doomed"),
+        lease: Duration::from_secs(15),
+        max: 100,
+        suspects_max: 1,
+    };
+    assert_eq!(world.queue.lease_events(Shard(0), request).await.unwrap().len(), 100);
+    tokio::time::sleep(Duration::from_secs(16)).await;
+    let shutdown = CancellationToken::new();
+    let slow = SlowLeases(world.queue.clone());
+    let running = world.start(slow, shutdown.clone());
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(world.script.seen().len(), 100, "each of them takes a few round trips, and no timer");
+    shutdown.cancel();
+    running.await.unwrap().unwrap();
+    assert_eq!(states(&world.deliveries().await), [DeliveryState::Delivered; 100]);
 }
 
 #[tokio::test(start_paused = true)]
