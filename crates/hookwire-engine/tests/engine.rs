@@ -97,25 +97,45 @@ impl Dispatch for Script {
     }
 }
 
-/// A memory queue whose replies to settlements get lost now and then, after they took effect.
-struct LosesReplies(MemoryQueue, Mutex<u32>);
+/// A memory queue that is slow, or whose replies to settlements get lost after they took effect.
+struct Troubled {
+    queue: MemoryQueue,
+    /// How many more replies get lost.
+    losses: Mutex<u32>,
+    lease_takes: Duration,
+    settle_takes: Duration,
+}
 
-impl Queue for LosesReplies {
+impl Troubled {
+    fn loses_replies(queue: &MemoryQueue, losses: u32) -> Self {
+        let (lease_takes, settle_takes) = (Duration::ZERO, Duration::ZERO);
+        Troubled { queue: queue.clone(), losses: Mutex::new(losses), lease_takes, settle_takes }
+    }
+
+    fn slow(queue: &MemoryQueue) -> Self {
+        let (lease_takes, settle_takes) = (Duration::from_millis(7), Duration::from_millis(3));
+        Troubled { queue: queue.clone(), losses: Mutex::new(0), lease_takes, settle_takes }
+    }
+}
+
+impl Queue for Troubled {
     fn shards(&self) -> u16 {
-        self.0.shards()
+        self.queue.shards()
     }
     async fn publish(&self, shard: Shard, events: Vec<NewEvent>) -> Result<Vec<Published>, QueueError> {
-        self.0.publish(shard, events).await
+        self.queue.publish(shard, events).await
     }
     async fn lease_events(&self, shard: Shard, request: LeaseEvents) -> Result<Vec<LeasedEvent>, QueueError> {
-        self.0.lease_events(shard, request).await
+        let leased = self.queue.lease_events(shard, request).await;
+        tokio::time::sleep(self.lease_takes).await;
+        leased
     }
     async fn lease_deliveries(
         &self,
         shard: Shard,
         request: LeaseDeliveries,
     ) -> Result<LeasedDeliveries, QueueError> {
-        self.0.lease_deliveries(shard, request).await
+        self.queue.lease_deliveries(shard, request).await
     }
     async fn extend(
         &self,
@@ -123,11 +143,12 @@ impl Queue for LosesReplies {
         leases: &[&Lease],
         lease: Duration,
     ) -> Result<Vec<Subject>, QueueError> {
-        self.0.extend(shard, leases, lease).await
+        self.queue.extend(shard, leases, lease).await
     }
     async fn settle(&self, shard: Shard, settlement: &Settlement) -> Result<Settled, QueueError> {
-        let settled = self.0.settle(shard, settlement).await?;
-        let mut losses = self.1.lock().unwrap();
+        tokio::time::sleep(self.settle_takes).await;
+        let settled = self.queue.settle(shard, settlement).await?;
+        let mut losses = self.losses.lock().unwrap();
         if *losses > 0 {
             *losses -= 1;
             return Err(QueueError::Unavailable {
@@ -144,57 +165,10 @@ impl Queue for LosesReplies {
         endpoint: hookwire_model::EndpointId,
         hold: Option<Duration>,
     ) -> Result<(), QueueError> {
-        self.0.hold(shard, endpoint, hold).await
+        self.queue.hold(shard, endpoint, hold).await
     }
     async fn wait(&self, shard: Shard, timeout: Duration) -> Result<(), QueueError> {
-        self.0.wait(shard, timeout).await
-    }
-}
-
-/// A memory queue that takes 7 ms to lease events, and 3 ms to settle.
-struct SlowLeases(MemoryQueue);
-
-impl Queue for SlowLeases {
-    fn shards(&self) -> u16 {
-        self.0.shards()
-    }
-    async fn publish(&self, shard: Shard, events: Vec<NewEvent>) -> Result<Vec<Published>, QueueError> {
-        self.0.publish(shard, events).await
-    }
-    async fn lease_events(&self, shard: Shard, request: LeaseEvents) -> Result<Vec<LeasedEvent>, QueueError> {
-        let leased = self.0.lease_events(shard, request).await;
-        tokio::time::sleep(Duration::from_millis(7)).await;
-        leased
-    }
-    async fn lease_deliveries(
-        &self,
-        shard: Shard,
-        request: LeaseDeliveries,
-    ) -> Result<LeasedDeliveries, QueueError> {
-        self.0.lease_deliveries(shard, request).await
-    }
-    async fn extend(
-        &self,
-        shard: Shard,
-        leases: &[&Lease],
-        lease: Duration,
-    ) -> Result<Vec<Subject>, QueueError> {
-        self.0.extend(shard, leases, lease).await
-    }
-    async fn settle(&self, shard: Shard, settlement: &Settlement) -> Result<Settled, QueueError> {
-        tokio::time::sleep(Duration::from_millis(3)).await;
-        self.0.settle(shard, settlement).await
-    }
-    async fn hold(
-        &self,
-        shard: Shard,
-        endpoint: hookwire_model::EndpointId,
-        hold: Option<Duration>,
-    ) -> Result<(), QueueError> {
-        self.0.hold(shard, endpoint, hold).await
-    }
-    async fn wait(&self, shard: Shard, timeout: Duration) -> Result<(), QueueError> {
-        self.0.wait(shard, timeout).await
+        self.queue.wait(shard, timeout).await
     }
 }
 
@@ -444,7 +418,7 @@ async fn what_outlasts_the_grace_period_goes_back_to_the_queue() {
 async fn a_lost_reply_repeats_the_settlement_and_nothing_else() {
     let world = World::new();
     world.publish(50).await;
-    let queue = LosesReplies(world.queue.clone(), Mutex::new(3));
+    let queue = Troubled::loses_replies(&world.queue, 3);
     world.start(queue, CancellationToken::new()).await.unwrap().unwrap();
     let deliveries = world.deliveries().await;
     assert_eq!(states(&deliveries), [DeliveryState::Delivered; 50]);
@@ -457,7 +431,7 @@ async fn a_lost_reply_to_storing_a_running_delivery_is_made_good() {
     let world = World::new();
     world.script.on("/a", [Act::AnswerAfter(Duration::from_secs(2), 200)]);
     world.publish(1).await;
-    let queue = LosesReplies(world.queue.clone(), Mutex::new(2));
+    let queue = Troubled::loses_replies(&world.queue, 2);
     world.start(queue, CancellationToken::new()).await.unwrap().unwrap();
     assert_eq!(states(&world.deliveries().await), [DeliveryState::Delivered]);
     assert_eq!(world.script.seen().len(), 1);
@@ -549,7 +523,7 @@ async fn many_suspects_follow_one_another_without_a_pause() {
     assert_eq!(world.queue.lease_events(Shard(0), request).await.unwrap().len(), 100);
     tokio::time::sleep(Duration::from_secs(16)).await;
     let shutdown = CancellationToken::new();
-    let slow = SlowLeases(world.queue.clone());
+    let slow = Troubled::slow(&world.queue);
     let running = world.start(slow, shutdown.clone());
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert_eq!(world.script.seen().len(), 100, "each of them takes a few round trips, and no timer");
