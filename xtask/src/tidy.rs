@@ -34,8 +34,14 @@ const CRATES: &[Crate] = &[
         uses: &["hookwire-model", "hookwire-rules", "hookwire-template", "hookwire-policy"],
         pure: true,
     },
+    Crate {
+        name: "hookwire-netbox",
+        uses: &["hookwire-model", "hookwire-rules", "hookwire-template", "hookwire-definitions"],
+        pure: true,
+    },
     Crate { name: "hookwire-queue", uses: &["hookwire-model"], pure: false },
     Crate { name: "hookwire-queue-embedded", uses: &["hookwire-model", "hookwire-queue"], pure: false },
+    Crate { name: "hookwire-queue-redis", uses: &["hookwire-model", "hookwire-queue"], pure: false },
     Crate { name: "hookwire-dispatch", uses: &["hookwire-model"], pure: false },
     Crate { name: "hookwire-config", uses: &["hookwire-model", "hookwire-definitions"], pure: false },
     Crate {

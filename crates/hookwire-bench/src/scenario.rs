@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail, ensure};
-use arc_swap::ArcSwap;
+
 use bytes::Bytes;
 use hookwire_definitions::Definitions;
 use hookwire_dispatch::{DispatchSettings, HttpDispatcher};
-use hookwire_engine::{Chance, Engine, EngineSettings, Snapshot, SystemClock, publish, run as run_engine};
+use hookwire_engine::{
+    Chance, Clock as _, Engine, EngineSettings, InForce, Snapshot, SystemClock, publish, run as run_engine,
+};
 use hookwire_model::{DeliveryId, Event, PreparedRequest, Sequence, Shard, Timestamp};
 use hookwire_queue::{StoreLimits, WorkerId};
 use hookwire_queue_embedded::EmbeddedQueue;
@@ -134,7 +136,7 @@ fn whole_path(runtime: &Runtime, port: u16, events: &[Event], sink: &mut Sink) -
             dispatcher: Arc::new(HttpDispatcher::new(DispatchSettings::default())),
             clock: SystemClock,
             chance: Chance::seeded(1),
-            snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
+            in_force: InForce::new(snapshot, SystemClock.now()),
             settings: EngineSettings {
                 worker: WorkerId::new("bench"),
                 concurrency: CONCURRENCY as usize,

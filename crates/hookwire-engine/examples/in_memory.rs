@@ -4,10 +4,11 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use hookwire_definitions::Definitions;
 use hookwire_dispatch::{DispatchSettings, HttpDispatcher};
-use hookwire_engine::{Chance, Clock as _, Engine, EngineSettings, Snapshot, SystemClock, publish, run};
+use hookwire_engine::{
+    Chance, Clock as _, Engine, EngineSettings, InForce, Snapshot, SystemClock, publish, run,
+};
 use hookwire_model::{Event, EventDefaults, EventId, EventRule, RuleName, Shard, Webhook, WebhookName};
 use hookwire_queue::{Inspect as _, MemoryQueue, StoreLimits, WorkerId};
 use tokio_util::sync::CancellationToken;
@@ -41,7 +42,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         dispatcher: Arc::new(HttpDispatcher::new(DispatchSettings::default())),
         clock: SystemClock,
         chance: Chance::seeded(0),
-        snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
+        in_force: InForce::new(snapshot, SystemClock.now()),
         settings: EngineSettings {
             worker: WorkerId::new("example"),
             concurrency: 16,

@@ -160,7 +160,7 @@ pub(crate) async fn handle_event<D: Dispatch, C: Clock>(
             AttemptError { kind: ErrorKind::Internal, message },
         ));
     }
-    let snapshot = shared.snapshot.load_full();
+    let snapshot = shared.in_force.snapshot();
     let planned = catch_unwind(AssertUnwindSafe(|| plan(snapshot.definitions(), shard, &work, &progress)));
     let mut planned = match planned {
         Ok(Ok(planned)) => planned,

@@ -212,7 +212,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         };
         let shared = Arc::clone(&self.shared);
         let task = self.tasks.spawn(async move {
-            let snapshot = shared.snapshot.load_full();
+            let snapshot = shared.in_force.snapshot();
             let route = Event::from_payload(&payload).ok();
             let route =
                 route.and_then(|event| snapshot.definitions().route(&Arc::new(event), &rule, &webhook));
@@ -275,7 +275,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
                 lease: settings.lease,
                 max: free.min(BATCH_MAX),
                 rooms: RoomsLeft {
-                    default: self.shared.snapshot.load().definitions().concurrency_min(),
+                    default: self.shared.in_force.look().definitions().concurrency_min(),
                     exceptions: self.shared.rooms.left(),
                 },
             };

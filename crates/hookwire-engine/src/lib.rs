@@ -16,6 +16,7 @@
 mod clock;
 mod deliver;
 mod fan_out;
+mod in_force;
 mod lane;
 mod publish;
 mod rooms;
@@ -24,7 +25,6 @@ mod snapshot;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use hookwire_dispatch::Dispatch;
 use hookwire_model::Shard;
 use hookwire_queue::{Queue, QueueError, WorkerId};
@@ -32,6 +32,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use clock::{Chance, Clock, SystemClock};
+pub use in_force::{InForce, RefusedReload, ReloadState};
 pub use publish::{Receipt, publish, shard_of};
 pub use snapshot::{Snapshot, SnapshotError};
 
@@ -65,8 +66,8 @@ pub struct Engine<Q, D, C> {
     pub clock: C,
     /// Draws the jitter.
     pub chance: Chance,
-    /// The definitions in force; swap them to reload.
-    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// The definitions in force.
+    pub in_force: Arc<InForce>,
     /// How to work.
     pub settings: EngineSettings,
 }
@@ -94,7 +95,7 @@ pub(crate) struct Shared<D, C> {
     pub(crate) dispatcher: Arc<D>,
     pub(crate) clock: C,
     pub(crate) chance: Chance,
-    pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
+    pub(crate) in_force: Arc<InForce>,
     pub(crate) settings: EngineSettings,
     pub(crate) rooms: Arc<Rooms>,
 }
@@ -116,9 +117,9 @@ where
     D: Dispatch,
     C: Clock,
 {
-    let Engine { queue, dispatcher, clock, chance, snapshot, settings } = engine;
+    let Engine { queue, dispatcher, clock, chance, in_force, settings } = engine;
     let rooms = Rooms::new(settings.concurrency);
-    let shared = Arc::new(Shared { dispatcher, clock, chance, snapshot, settings, rooms });
+    let shared = Arc::new(Shared { dispatcher, clock, chance, in_force, settings, rooms });
     let mut lanes = JoinSet::new();
     for shard in 0..queue.shards() {
         lanes.spawn(Lane::new(Arc::clone(&shared), Arc::clone(&queue), Shard(shard), shutdown.clone()).run());

@@ -6,11 +6,12 @@ use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use hookwire_definitions::Definitions;
 use hookwire_dispatch::{AttemptOptions, AttemptReport, Dispatch};
-use hookwire_engine::{Chance, Clock, Engine, EngineError, EngineSettings, Snapshot, Summary, publish, run};
+use hookwire_engine::{
+    Chance, Clock, Engine, EngineError, EngineSettings, InForce, Snapshot, Summary, publish, run,
+};
 use hookwire_model::{
     AttemptError, DeadReason, Delivery, DeliveryState, ErrorKind, Event, EventDefaults, EventId, EventRule,
     Outcome, PreparedRequest, RuleName, Shard, Timestamp, Timings, WaitingReason, Webhook, WebhookName,
@@ -196,7 +197,7 @@ impl World {
         }
     }
 
-    fn snapshot(&self) -> Arc<ArcSwap<Snapshot>> {
+    fn in_force(&self) -> Arc<InForce> {
         let rule = EventRule {
             name: RuleName::new("all").unwrap(),
             object_types: vec!["*".parse().unwrap()],
@@ -207,7 +208,7 @@ impl World {
             enabled: true,
         };
         let definitions = Definitions::compile(self.webhooks.clone(), vec![rule]).unwrap();
-        Arc::new(ArcSwap::from_pointee(Snapshot::new(definitions).unwrap()))
+        InForce::new(Snapshot::new(definitions).unwrap(), Timestamp::UNIX_EPOCH)
     }
 
     fn start<Q: Queue>(
@@ -226,7 +227,7 @@ impl World {
             dispatcher: Arc::clone(&self.script),
             clock,
             chance: Chance::seeded(7),
-            snapshot: self.snapshot(),
+            in_force: self.in_force(),
             settings: self.settings.clone(),
         }
     }

@@ -5,7 +5,8 @@ use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use hookwire_engine::SystemClock;
+use hookwire_definitions::Definitions;
+use hookwire_engine::{Clock as _, InForce, Snapshot, SystemClock};
 use hookwire_model::EventId;
 use hookwire_queue::{MemoryQueue, StoreLimits};
 use hookwire_server::{Api, ApiLimits, Tokens, router, serve};
@@ -13,12 +14,14 @@ use tokio::net::TcpListener;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
+    let snapshot = Snapshot::new(Definitions::default()).map_err(|errors| format!("{errors:?}"))?;
     let api = Api {
         queue: Arc::new(MemoryQueue::new(StoreLimits::default())),
         clock: SystemClock,
         new_id: || EventId::new("example").expect("letters are visible ASCII"),
         limits: ApiLimits::default(),
         tokens: Tokens::default(),
+        in_force: InForce::new(snapshot, SystemClock.now()),
         ready: Arc::new(AtomicBool::new(true)),
     };
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;

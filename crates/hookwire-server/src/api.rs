@@ -12,7 +12,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use hookwire_engine::Clock;
+use hookwire_engine::{Clock, InForce};
 use hookwire_model::{Delivery, DeliveryId, EndpointId, Event, EventId, RuleName, Shard, WebhookName};
 use hookwire_queue::{DeliveryFilter, DeliveryPage, EventState, Inspect, Queue, StoredEvent};
 use http_body_util::{BodyExt as _, Limited};
@@ -52,6 +52,8 @@ pub struct Api<Q, C> {
     pub limits: ApiLimits,
     /// Who may ask.
     pub tokens: Tokens,
+    /// The definitions in force.
+    pub in_force: Arc<InForce>,
     /// Whether a worker runs in this process and its store answers: what `/readyz` tells.
     pub ready: Arc<AtomicBool>,
 }

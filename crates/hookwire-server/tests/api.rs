@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request, Response};
-use hookwire_engine::SystemClock;
-use hookwire_model::{EventId, Secret, Shard};
+use hookwire_definitions::Definitions;
+use hookwire_engine::{InForce, Snapshot, SystemClock};
+use hookwire_model::{EventId, Secret, Shard, Timestamp};
 use hookwire_queue::{Inspect as _, MemoryQueue, StoreLimits};
 use hookwire_server::{Api, ApiLimits, Tokens, router};
 use http_body_util::BodyExt as _;
@@ -40,6 +41,7 @@ impl Server {
             new_id: || EventId::new(&format!("new-{}", NUMBER.fetch_add(1, Ordering::Relaxed))).unwrap(),
             limits: ApiLimits { event_bytes_max: 300, request_bytes_max: 1000 },
             tokens,
+            in_force: InForce::new(Snapshot::new(Definitions::default()).unwrap(), Timestamp::UNIX_EPOCH),
             ready: Arc::clone(&ready),
         });
         Server { router, queue, ready }

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use hookwire_config::{EgressMode as ConfiguredMode, EgressSettings, Settings};
 use hookwire_definitions::Definitions;
 use hookwire_dispatch::{
     DispatchSettings, EgressMode, EgressPolicy, EgressRule, EgressRuleError, HttpDispatcher,
 };
-use hookwire_engine::{Chance, Engine, EngineError, EngineSettings, Snapshot, Summary, SystemClock};
+use hookwire_engine::{
+    Chance, Clock as _, Engine, EngineError, EngineSettings, InForce, Snapshot, Summary, SystemClock,
+};
 use hookwire_queue::{StoreLimits, WorkerId};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
@@ -33,9 +34,9 @@ pub fn runtime() -> Result<Runtime, Failure> {
 ///
 /// # Errors
 /// Exit code 78 if a certificate cannot be read or used.
-pub fn snapshot(definitions: Definitions) -> Result<Arc<ArcSwap<Snapshot>>, Failure> {
+pub fn in_force(definitions: Definitions) -> Result<Arc<InForce>, Failure> {
     match Snapshot::new(definitions) {
-        Ok(snapshot) => Ok(Arc::new(ArcSwap::from_pointee(snapshot))),
+        Ok(snapshot) => Ok(InForce::new(snapshot, SystemClock.now())),
         Err(errors) => {
             let lines = errors.into_iter().map(|error| Failure::new(Exit::Config, error).to_string());
             Err(Failure::message(Exit::Config, lines.collect::<Vec<_>>().join("\n")))
@@ -66,7 +67,7 @@ pub async fn open_store(settings: &Settings, wait: Duration) -> Result<Store, Fa
 /// Cancel safety: dropping the future is a crash of the worker; nothing is lost.
 pub async fn run_worker(
     settings: &Settings,
-    snapshot: Arc<ArcSwap<Snapshot>>,
+    in_force: Arc<InForce>,
     store: Store,
     until_idle: bool,
     shutdown: CancellationToken,
@@ -78,7 +79,7 @@ pub async fn run_worker(
         clock: SystemClock,
         // The seed needs no secrecy: jitter keeps workers apart, it hides nothing.
         chance: Chance::seeded(Uuid::new_v4().as_u64_pair().0),
-        snapshot,
+        in_force,
         settings: EngineSettings {
             worker: WorkerId::new(Uuid::now_v7().to_string()),
             concurrency: settings.worker.concurrency.get() as usize,

@@ -12,7 +12,7 @@ mod store;
 mod worker;
 
 pub use args::{ConfigArguments, environment, render};
-pub use assemble::{engine_failure, open_store, run_worker, runtime, snapshot};
+pub use assemble::{engine_failure, in_force, open_store, run_worker, runtime};
 pub use exit::{CommandResult, Exit, Failure, main};
 pub use logging::{LogArguments, LogFormat};
 pub use signals::shutdown_token;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hookwire_config::StoreUrl;
 
 use crate::args::ConfigArguments;
-use crate::assemble::{engine_failure, open_store, run_worker, runtime, snapshot};
+use crate::assemble::{engine_failure, in_force, open_store, run_worker, runtime};
 use crate::exit::{CommandResult, Exit, Failure};
 use crate::signals::shutdown_token;
 
@@ -37,11 +37,11 @@ pub fn run(arguments: &WorkerArguments) -> CommandResult {
             ),
         ));
     }
-    let snapshot = snapshot(config.definitions)?;
+    let in_force = in_force(config.definitions)?;
     runtime()?.block_on(async {
         let shutdown = shutdown_token();
         let store = open_store(&settings, Duration::ZERO).await?;
-        let ended = run_worker(&settings, snapshot, store.clone(), arguments.until_idle, shutdown).await;
+        let ended = run_worker(&settings, in_force, store.clone(), arguments.until_idle, shutdown).await;
         store.close().await;
         let summary = ended.map_err(engine_failure)?;
         Ok(if arguments.until_idle && summary.waits_for_later { Exit::No } else { Exit::Fine })

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use hookwire_config::LoadError;
 use hookwire_definitions::PreviewFilter;
 use hookwire_engine::{Clock as _, SystemClock};
-use hookwire_worker::{CommandResult, ConfigArguments, Exit, Failure, render, snapshot};
+use hookwire_worker::{CommandResult, ConfigArguments, Exit, Failure, in_force, render};
 
 use crate::commands::{parse_events, read_text};
 use crate::output::print;
@@ -59,7 +59,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
         None => 0,
     };
     // Certificates are read here, too: they are part of what a server would refuse to start with.
-    if let Err(failure) = snapshot(config.definitions) {
+    if let Err(failure) = in_force(config.definitions) {
         eprintln!("{failure}");
         return Ok(Exit::No);
     }

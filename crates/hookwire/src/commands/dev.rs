@@ -11,7 +11,7 @@ use hookwire_config::{Config, Overrides};
 use hookwire_engine::{Clock as _, SystemClock, publish};
 use hookwire_model::{Delivery, Event, EventId, Shard};
 use hookwire_queue::Inspect as _;
-use hookwire_worker::{CommandResult, Exit, Failure, Store, open_store, runtime, shutdown_token, snapshot};
+use hookwire_worker::{CommandResult, Exit, Failure, Store, in_force, open_store, runtime, shutdown_token};
 use tokio::net::TcpListener;
 use webhook_receiver::{Listeners, Options};
 
@@ -49,7 +49,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
 
         let Config { mut settings, definitions, .. } = sample_config(folder.path(), receiver.port())?;
         settings.store.url = hookwire_config::StoreUrl::Embedded(folder.path().join("store"));
-        let snapshot = snapshot(definitions)?;
+        let in_force = in_force(definitions)?;
         let store = open_store(&settings, Duration::ZERO).await?;
 
         print(&receiver.banner());
@@ -60,7 +60,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
             io::stdout(),
             shutdown.clone().cancelled_owned(),
         ));
-        let running = Running::start(Arc::new(settings), snapshot, store, listener, &shutdown)?;
+        let running = Running::start(Arc::new(settings), in_force, store, listener, &shutdown)?;
         let url = server_url(running.address);
 
         let event = sample_event()?;

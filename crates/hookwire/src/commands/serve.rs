@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use hookwire_config::Settings;
-use hookwire_engine::{EngineError, Snapshot, Summary, SystemClock};
+use hookwire_engine::{EngineError, InForce, Summary, SystemClock};
 use hookwire_server::{Api, ApiLimits, Tokens, router};
 use hookwire_worker::{
-    CommandResult, ConfigArguments, Exit, Failure, Store, engine_failure, open_store, run_worker, runtime,
-    shutdown_token, snapshot,
+    CommandResult, ConfigArguments, Exit, Failure, Store, engine_failure, in_force, open_store, run_worker,
+    runtime, shutdown_token,
 };
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -31,12 +30,12 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let config = arguments.config.load()?;
-    let snapshot = snapshot(config.definitions)?;
+    let in_force = in_force(config.definitions)?;
     runtime()?.block_on(async {
         let shutdown = shutdown_token();
         let listener = bind(config.settings.server.listen).await?;
         let store = open_store(&config.settings, STORE_WAIT).await?;
-        let running = Running::start(Arc::new(config.settings), snapshot, store, listener, &shutdown)?;
+        let running = Running::start(Arc::new(config.settings), in_force, store, listener, &shutdown)?;
         tracing::info!(address = %running.address, "listening");
         running.finish().await?;
         Ok(Exit::Fine)
@@ -68,7 +67,7 @@ impl Running {
     /// Starts both; they stop when `shutdown` is cancelled.
     pub(crate) fn start(
         settings: Arc<Settings>,
-        snapshot: Arc<ArcSwap<Snapshot>>,
+        in_force: Arc<InForce>,
         store: Store,
         listener: TcpListener,
         shutdown: &CancellationToken,
@@ -87,6 +86,7 @@ impl Running {
                 admin: settings.server.admin_token.clone(),
                 read: settings.server.read_token.clone(),
             },
+            in_force: Arc::clone(&in_force),
             ready: Arc::clone(&ready),
         };
         // A child of the shutdown, so that either side can stop the other and not the whole program.
@@ -95,7 +95,7 @@ impl Running {
         let server =
             tokio::spawn(hookwire_server::serve(listener, router(api), shutdown.clone().cancelled_owned()));
         let (work, stop) = (store.clone(), shutdown.clone());
-        let worker = tokio::spawn(async move { run_worker(&settings, snapshot, work, false, stop).await });
+        let worker = tokio::spawn(async move { run_worker(&settings, in_force, work, false, stop).await });
         Ok(Running { address, store, ready, server, worker, shutdown })
     }
 
