@@ -99,3 +99,37 @@ async fn sigterm_under_load_repeats_nothing_that_finishes_in_the_grace_period() 
     assert!(repeated.is_empty(), "{repeated:?}");
     assert_eq!(server.program.terminate().await.code(), 0);
 }
+
+#[tokio::test]
+async fn a_retry_schedule_goes_on_after_a_kill_and_ends_in_a_dead_letter() {
+    let endpoint = ScriptedEndpoint::start([]).await;
+    endpoint.otherwise(Answer::Status(500));
+    let retry = r#"retry = { max_attempts = 3, schedule = ["1s"], jitter = 0 }"#;
+    let webhook = "name = \"target\"";
+    let folder = Folder::with(&definitions(&endpoint).replace(webhook, &format!("{webhook}\n{retry}")));
+    let event = r#"{"event": "created", "object_type": "dcim.site", "data": {"id": 1}}"#;
+    let mut server = Server::start(&folder).await;
+    server.publish(event).await;
+    for attempt in 1..3 {
+        let waiting = eventually("the wait for the next attempt", async || {
+            let (_, page) = server.get("/v1/deliveries?state=waiting").await;
+            let item = page["items"].get(0)?.clone();
+            (item["attempts"] == attempt).then_some(item)
+        })
+        .await;
+        server.program.kill().await;
+        server = Server::start(&folder).await;
+        let id = waiting["id"].as_str().unwrap();
+        let (_, after) = server.get(&format!("/v1/deliveries/{id}")).await;
+        // Unless the machine took so long that the next attempt is under way, it is due when it was.
+        if after["attempts"] == attempt && after["state"] == "waiting" {
+            assert_eq!(after["next_attempt_at"], waiting["next_attempt_at"]);
+        }
+    }
+    let dead = server.deliveries("dead", 1).await.remove(0);
+    assert_eq!((&dead["dead_reason"], &dead["attempts"]), (&json!("attempts_exhausted"), &json!(3)));
+    let received = endpoint.received();
+    let numbers: Vec<_> = received.iter().map(|request| request.header("webhook-attempt").unwrap()).collect();
+    assert_eq!(numbers, ["1", "2", "3"]);
+    assert_eq!(server.program.terminate().await.code(), 0);
+}

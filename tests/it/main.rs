@@ -10,4 +10,5 @@ mod dev;
 mod end_to_end;
 mod receiver;
 mod support;
+mod ten_kills;
 mod worker;

@@ -118,11 +118,20 @@ impl ScriptedEndpoint {
     /// # Panics
     /// If they do not come.
     pub async fn wait_for(&self, count: usize) -> Vec<Received> {
+        self.wait_until(count).await;
+        self.received()
+    }
+
+    /// Waits until so many requests came in.
+    ///
+    /// # Panics
+    /// If they do not come.
+    pub async fn wait_until(&self, count: usize) {
         let mut watcher = self.shared.received.subscribe();
         let waited =
             tokio::time::timeout(PATIENCE, watcher.wait_for(|received| received.len() >= count)).await;
         match waited {
-            Ok(received) => received.expect("the endpoint lives as long as this").clone(),
+            Ok(received) => drop(received.expect("the endpoint lives as long as this")),
             Err(_) => panic!("{} requests came of {count} that were waited for", self.received().len()),
         }
     }
