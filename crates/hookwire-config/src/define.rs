@@ -477,15 +477,15 @@ fn read_rule(loading: &mut Loading<'_>, owner: &Node, members: &Members<'_>) -> 
     let event_types = some_of(loading, owner, members, "event_types", "such as [\"created\"], or [\"*\"]");
     let webhooks =
         checked_list(loading, owner, members, "webhooks", "name the webhooks to send to", WebhookName::new);
+    let enabled = members.boolean(loading, "enabled").unwrap_or(true);
     let conditions = match members.node(loading, "conditions") {
-        Some(node) => condition(loading, &members.path("conditions"), node),
+        Some(node) => condition(loading, &members.path("conditions"), node, enabled),
         None => Some(None),
     };
     let action_data = match members.node(loading, "action_data") {
         Some(node) => object(loading, &members.path("action_data"), node),
         None => Some(Map::new()),
     };
-    let enabled = members.boolean(loading, "enabled").unwrap_or(true);
     Some(EventRule {
         name: name?,
         object_types: object_types?,
@@ -533,8 +533,8 @@ fn checked_list<T, E: ToString>(
     (values.len() == items.len()).then_some(values)
 }
 
-/// A condition, or that there is none.
-fn condition(loading: &mut Loading<'_>, path: &str, node: &Node) -> Option<Option<Condition>> {
+/// A condition, or that there is none. One that is wrong does no harm in a rule that is disabled.
+fn condition(loading: &mut Loading<'_>, path: &str, node: &Node, enabled: bool) -> Option<Option<Condition>> {
     let (document, value) = document(loading, path, node)?;
     match Condition::parse(&value) {
         Ok(condition) => Some(condition),
@@ -543,8 +543,14 @@ fn condition(loading: &mut Loading<'_>, path: &str, node: &Node) -> Option<Optio
             let within = place.to_string();
             let within = within.split_once(".conditions").map_or("", |(_, within)| within);
             let span = document.at(&place.pointer).span;
-            loading.add(Problem::new(format!("{path}{within}"), error.message).at(span).remedy(error.remedy));
-            None
+            let problem = |message| Problem::new(format!("{path}{within}"), message).at(span);
+            if enabled {
+                loading.add(problem(error.message).remedy(error.remedy));
+                return None;
+            }
+            let message = format!("{} (disabled, so it harms nothing yet)", error.message);
+            loading.warnings.push(problem(message).remedy(error.remedy));
+            Some(None)
         }
     }
 }

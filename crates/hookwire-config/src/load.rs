@@ -247,14 +247,25 @@ fn compile<'t>(loading: &mut Loading<'_>, parts: &Parts<'t>) -> (Definitions, Dr
     }
     let (definitions, errors) = Definitions::compile_sound(webhooks, rules);
     for error in errors {
-        let node = match error.place.list {
-            "webhooks" => drafts.webhooks[error.place.position],
-            _ => drafts.rules[error.place.position],
-        };
-        let problem = definition_problem(loading, node, error);
+        let problem = definition_problem(loading, drafts.node(&error), error);
         loading.add(problem);
     }
+    for error in definitions.disabled_problems() {
+        let mut problem = definition_problem(loading, drafts.node(error), error.clone());
+        problem.message = format!("{} (disabled, so it harms nothing yet)", problem.message);
+        loading.warnings.push(problem);
+    }
     (definitions, drafts)
+}
+
+impl<'t> Drafts<'t> {
+    /// The definition that an error is about.
+    fn node(&self, error: &DefinitionError) -> &'t Node {
+        match error.place.list {
+            "webhooks" => self.webhooks[error.place.position],
+            _ => self.rules[error.place.position],
+        }
+    }
 }
 
 /// Tells names that are there twice, with both places. Says for each whether it is a second one.

@@ -799,3 +799,44 @@ s3cret-long"""
     let config = Case::toml("[server]\nadmin_token_env = \"TOKEN\"").env("TOKEN", "s3cret-token").config();
     assert!(!format!("{config:?}").contains("s3cret"));
 }
+
+/// An import leaves broken definitions disabled, to be mended in the file.
+#[test]
+fn what_is_wrong_with_disabled_definitions_is_a_warning() {
+    let text = r#"
+[[webhooks]]
+name = "broken"
+url = "http://[::1/{{ data.id }}"
+body_template = "{{ data.name"
+enabled = false
+
+[[event_rules]]
+name = "still sends there"
+object_types = ["*"]
+event_types = ["*"]
+webhooks = ["broken"]
+
+[[event_rules]]
+name = "bad pattern"
+object_types = ["*"]
+event_types = ["*"]
+conditions = { attr = "name", op = "regex", value = "[" }
+webhooks = ["broken"]
+enabled = false
+
+[[event_rules]]
+name = "bad operator"
+object_types = ["*"]
+event_types = ["*"]
+conditions = { and = [ { attr = "name", op = "neq", value = 1 } ] }
+webhooks = ["broken"]
+enabled = false
+"#;
+    let case = Case::toml(text);
+    let config = case.config();
+    insta::assert_snapshot!(case.shown(&config.warnings));
+    assert_eq!(config.definitions.rules().count(), 3);
+    // Once enabled they are refused.
+    let problems = Case::toml(&text.replace("enabled = false", "")).diagnostics().len();
+    assert_eq!(problems, config.warnings.len());
+}

@@ -28,6 +28,8 @@ pub struct Definitions {
     pub(crate) unsound: FxHashMap<RuleIndex, DefinitionError>,
     /// All rules in the order of the definitions, refused ones among them.
     pub(crate) order: Vec<RuleSlot>,
+    /// What is wrong with definitions that are disabled.
+    disabled_problems: Vec<DefinitionError>,
 }
 
 /// A webhook that a rule names.
@@ -90,9 +92,10 @@ impl Definitions {
         rules: Vec<Result<EventRule, Refused>>,
     ) -> (Self, Vec<DefinitionError>) {
         let mut errors = Vec::new();
+        let mut disabled_problems = Vec::new();
         let mut table = WebhookTable::default();
         for (position, webhook) in webhooks.into_iter().enumerate() {
-            table.add(position, webhook, &mut errors);
+            table.add(position, webhook, &mut errors, &mut disabled_problems);
         }
         let mut sound = Vec::new();
         let mut order = Vec::new();
@@ -122,8 +125,12 @@ impl Definitions {
             // They come in the order of the rules.
             while let Some(error) = rule_errors.next_if(|error| error.position == index.get()) {
                 let error = DefinitionError::condition(place.clone(), error);
-                unsound.insert(index, error.clone());
-                errors.push(error);
+                if rule.enabled {
+                    unsound.insert(index, error.clone());
+                    errors.push(error);
+                } else {
+                    disabled_problems.push(error);
+                }
             }
             targets.push(table.targets(rule, &place, &mut errors));
         }
@@ -135,7 +142,23 @@ impl Definitions {
         let order = order.collect();
         drop(compiled);
         let WebhookTable { webhooks, by_name, .. } = table;
-        (Definitions { rules, targets, webhooks, by_name, rules_by_name, unsound, order }, errors)
+        let definitions = Definitions {
+            rules,
+            targets,
+            webhooks,
+            by_name,
+            rules_by_name,
+            unsound,
+            order,
+            disabled_problems,
+        };
+        (definitions, errors)
+    }
+
+    /// What is wrong with definitions that are disabled: templates that do not compile, conditions that cannot be
+    /// evaluated. They keep nobody from working with the rest, and must be mended before they are enabled.
+    pub fn disabled_problems(&self) -> &[DefinitionError] {
+        &self.disabled_problems
     }
 
     /// The webhook of this name.
@@ -244,7 +267,13 @@ struct WebhookTable {
 }
 
 impl WebhookTable {
-    fn add(&mut self, position: usize, webhook: Result<Webhook, Refused>, errors: &mut Vec<DefinitionError>) {
+    fn add(
+        &mut self,
+        position: usize,
+        webhook: Result<Webhook, Refused>,
+        errors: &mut Vec<DefinitionError>,
+        disabled_problems: &mut Vec<DefinitionError>,
+    ) {
         let webhook = match webhook {
             Ok(webhook) => webhook,
             Err(Refused { name, errors }) => {
@@ -263,6 +292,9 @@ impl WebhookTable {
         self.names.push(name.as_str().to_owned());
         match CompiledWebhook::compile(webhook, &place) {
             Ok(webhook) => {
+                let problems = webhook.problems().iter().cloned();
+                disabled_problems
+                    .extend(problems.map(|error| DefinitionError::template(place.clone(), error)));
                 self.by_name.insert(name, self.webhooks.len());
                 self.webhooks.push(Arc::new(webhook));
             }

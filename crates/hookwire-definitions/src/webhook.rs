@@ -2,6 +2,7 @@
 //!
 //! Invariants:
 //! - A header name stands once in a request. What hookwire sends itself wins over what a template says.
+//! - Templates of an enabled webhook compiled; a disabled one may keep broken ones until somebody mends them.
 //! - The signature covers the very bytes that are sent.
 
 use bytes::Bytes;
@@ -26,7 +27,8 @@ const SEARCHED_SECRET_BYTES_MIN: usize = 6;
 #[derive(Debug)]
 pub struct CompiledWebhook {
     webhook: Webhook,
-    templates: WebhookTemplates,
+    /// What is wrong with them, at least one thing, only if the webhook is disabled: its deliveries wait.
+    templates: Result<WebhookTemplates, Vec<TemplateError>>,
     signer: Signer,
     content_type: Bytes,
 }
@@ -66,16 +68,18 @@ impl CompiledWebhook {
     /// Compiles a webhook that stands at this place.
     ///
     /// # Errors
-    /// Every problem there is.
+    /// Every problem there is. Broken templates of a disabled webhook are none: see [`problems`](Self::problems).
     pub(crate) fn compile(webhook: Webhook, place: &Place) -> Result<Self, Vec<DefinitionError>> {
         let mut errors = Vec::new();
-        let templates = WebhookTemplates::compile(&webhook, &Limits::default()).map_err(|found| {
-            errors.extend(found.into_iter().map(|error| DefinitionError::template(place.clone(), error)));
-        });
+        let templates = WebhookTemplates::compile(&webhook, &Limits::default());
+        if let (Err(found), true) = (&templates, webhook.enabled) {
+            let found = found.iter().cloned();
+            errors.extend(found.map(|error| DefinitionError::template(place.clone(), error)));
+        }
         let signer = Signer::new(&webhook.signature, &webhook.secrets)
             .map_err(|error| errors.push(DefinitionError::secret(place.clone(), &error)));
-        match (templates, signer) {
-            (Ok(templates), Ok(signer)) => {
+        match signer {
+            Ok(signer) if errors.is_empty() => {
                 let content_type = Bytes::from(webhook.content_type.clone());
                 Ok(CompiledWebhook { webhook, templates, signer, content_type })
             }
@@ -88,9 +92,9 @@ impl CompiledWebhook {
         &self.webhook
     }
 
-    /// The templates.
-    pub fn templates(&self) -> &WebhookTemplates {
-        &self.templates
+    /// What is wrong with the templates: nothing, unless the webhook is disabled.
+    pub fn problems(&self) -> &[TemplateError] {
+        self.templates.as_ref().err().map_or(&[], Vec::as_slice)
     }
 
     /// Makes the request of an attempt: renders, adds the headers that every request carries, and signs at
@@ -105,7 +109,10 @@ impl CompiledWebhook {
         attempt: u32,
         now: Timestamp,
     ) -> Result<PreparedRequest, PrepareError> {
-        let rendered = self.templates.render(context)?;
+        let templates = self.templates.as_ref().map_err(|errors| {
+            PrepareError(errors.first().expect("templates that did not compile have an error").clone())
+        })?;
+        let rendered = templates.render(context)?;
         let Rendered { authority, literal_host, target, authorization, headers: additional, body } = rendered;
         let id = delivery.to_string();
         let mut signature = Vec::new();
