@@ -588,7 +588,13 @@ impl<'t> Reader<'_, '_, 't> {
             Some(count) => count,
             None => {
                 let shown: String = text.chars().take(60).collect();
-                let remedy = if count.is_some() { "choose a smaller one" } else { "write digits only" };
+                let remedy = match text.trim_start_matches('0') {
+                    "" if !text.is_empty() => "choose a larger one",
+                    rest if !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()) => {
+                        "choose a smaller one"
+                    }
+                    _ => "write digits only",
+                };
                 self.problem(&given, format!("needs {needs}, has {shown}"), remedy);
                 T::from(1)
             }

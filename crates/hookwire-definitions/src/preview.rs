@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use hookwire_model::{DeliveryId, Event, PreparedRequest, RuleName, Sequence, Shard, Timestamp, WebhookName};
+use hookwire_model::{
+    DeliveryId, Event, PreparedRequest, RuleName, Sequence, Shard, Timestamp, WebhookName, wire_name,
+};
 use hookwire_rules::{Explanation, Reason, Tree};
 use serde::Serialize;
 
@@ -53,7 +55,7 @@ pub struct PreviewRequest {
     pub method: &'static str,
     /// The URL.
     pub url: String,
-    /// Names and values, all but `Host`, `Content-Length` and `Connection`, in the order they go out.
+    /// Names and values, all but `Host`, `Content-Length` and `Connection`, in the order and spelling they go out in.
     pub headers: Vec<(String, String)>,
     /// The body, in base64.
     pub body_base64: String,
@@ -175,7 +177,7 @@ impl PreviewRequest {
             // Values are Latin-1, where each byte is the character of that number.
             let value =
                 if masked { MASK.to_owned() } else { value.iter().copied().map(char::from).collect() };
-            (name.clone(), value)
+            (wire_name(name), value)
         });
         PreviewRequest {
             method: request.method.as_str(),

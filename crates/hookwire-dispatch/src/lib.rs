@@ -35,7 +35,7 @@ pub use dispatcher::{DispatchSettings, HttpDispatcher};
 pub use egress::{
     AddressRange, EgressMode, EgressPolicy, EgressRule, EgressRuleError, Refusal, RefusalReason,
 };
-pub use request::{record, wire_name};
+pub use request::record;
 pub use tls::{TlsError, TlsProfile, TlsProfileId};
 
 /// Whoever makes attempts.

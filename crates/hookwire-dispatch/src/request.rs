@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use hookwire_model::{AttemptError, ErrorKind, Method, PreparedRequest, RequestRecord};
+use hookwire_model::{AttemptError, ErrorKind, Method, PreparedRequest, RequestRecord, wire_name};
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
@@ -85,18 +85,6 @@ pub fn record(request: &PreparedRequest, keep_body: bool) -> RequestRecord {
         body_sha256: hex(&Sha256::digest(&request.body)),
         body_base64: keep_body.then(|| request.body.clone()),
     }
-}
-
-/// A header's name as it goes out: `webhook-id` as `Webhook-Id`. Names mean the same in any case; the spelling of a
-/// definition does not survive HTTP libraries, and this one at least is what receivers are used to.
-pub fn wire_name(name: &str) -> String {
-    let mut previous = b'-';
-    let spelled = name.bytes().map(|byte| {
-        let byte = if previous == b'-' { byte.to_ascii_uppercase() } else { byte.to_ascii_lowercase() };
-        previous = byte;
-        char::from(byte)
-    });
-    spelled.collect()
 }
 
 /// Bytes of a header's value, each as the character of its number (RFC 9110 section 5.5 on ISO-8859-1).

@@ -36,7 +36,7 @@ pub use delivery::{
 pub use event::{Event, EventDefaults, EventError, Problem, short_event_name};
 pub use id::{DeliveryId, EndpointId, EventId, IdError, RuleName, Sequence, Shard, WebhookName};
 pub use json::{JSON_DEPTH_MAX, Json, JsonError};
-pub use request::{Authority, PreparedRequest};
+pub use request::{Authority, PreparedRequest, wire_name};
 pub use rule::{EventPattern, EventRule, ObjectPattern, ObjectType, PatternError};
 pub use time::{EventTime, TimeError, Timestamp};
 pub use webhook::{

@@ -64,6 +64,18 @@ impl PreparedRequest {
     }
 }
 
+/// A header's name as it goes out: `webhook-id` as `Webhook-Id`. Names mean the same in any case; the spelling of a
+/// definition does not survive HTTP libraries, and this one at least is what receivers are used to.
+pub fn wire_name(name: &str) -> String {
+    let mut previous = b'-';
+    let spelled = name.bytes().map(|byte| {
+        let byte = if previous == b'-' { byte.to_ascii_uppercase() } else { byte.to_ascii_lowercase() };
+        previous = byte;
+        char::from(byte)
+    });
+    spelled.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

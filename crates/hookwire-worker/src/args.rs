@@ -86,9 +86,11 @@ pub fn render(diagnostics: &Diagnostics) -> String {
     diagnostics.render(Style { color: std::io::stderr().is_terminal(), width: MESSAGE_WIDTH })
 }
 
-fn load_failure(error: LoadError) -> Failure {
+/// A configuration that cannot be loaded, as a failure of the program.
+pub fn load_failure(error: LoadError) -> Failure {
     match error {
-        LoadError::Unreadable { .. } => Failure::new(Exit::NoInput, error),
+        // The message holds its cause in words; the operating system's beside them would say it twice.
+        LoadError::Unreadable { .. } => Failure::message(Exit::NoInput, error.to_string()),
         LoadError::Invalid(diagnostics) => Failure::message(
             Exit::Config,
             format!("the configuration is not sound\n{}", render(&diagnostics)),

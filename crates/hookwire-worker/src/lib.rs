@@ -11,7 +11,7 @@ mod signals;
 mod store;
 mod worker;
 
-pub use args::{ConfigArguments, environment, render};
+pub use args::{ConfigArguments, environment, load_failure, render};
 pub use assemble::{engine_failure, in_force, open_store, run_worker, runtime};
 pub use exit::{CommandResult, Exit, Failure, main};
 pub use logging::{LogArguments, LogFormat};

@@ -123,6 +123,12 @@ fn attempt_text(attempt: &Attempt) -> String {
     text
 }
 
+/// A count with its noun: `1 event`, `2 events`.
+pub(crate) fn counted(count: impl TryInto<u64>, noun: &str) -> String {
+    let count = count.try_into().unwrap_or(u64::MAX);
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
 /// Prints to standard output; a reader that has gone away (`| head`) is not an error.
 pub(crate) fn print(text: &str) {
     use std::io::Write as _;

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use hookwire_config::LoadError;
 use hookwire_definitions::PreviewFilter;
 use hookwire_engine::{Clock as _, SystemClock};
-use hookwire_worker::{CommandResult, ConfigArguments, Exit, Failure, in_force, render};
+use hookwire_worker::{CommandResult, ConfigArguments, Exit, Failure, in_force, load_failure, render};
 
 use crate::commands::{parse_events, read_text};
-use crate::output::print;
+use crate::output::{counted, print};
 
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Arguments {
@@ -29,11 +29,10 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
         Ok(config) => config,
         Err(LoadError::Invalid(diagnostics)) => {
             eprintln!("{}", render(&diagnostics));
-            let problems = diagnostics.len();
-            eprintln!("{problems} problem{} found", if problems == 1 { "" } else { "s" });
+            eprintln!("{} found", counted(diagnostics.len(), "problem"));
             return Ok(Exit::No);
         }
-        Err(error @ LoadError::Unreadable { .. }) => return Err(Failure::new(Exit::NoInput, error)),
+        Err(error @ LoadError::Unreadable { .. }) => return Err(load_failure(error)),
     };
     if !config.warnings.is_empty() {
         eprintln!("{}", render(&config.warnings));
@@ -53,7 +52,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
                     eprintln!("event {}:\n{preview}", event.id);
                 }
             }
-            print(&format!("{} events, {failed} failures", events.len()));
+            print(&format!("{}, {}", counted(events.len(), "event"), counted(failed, "failure")));
             failed
         }
         None => 0,
@@ -63,6 +62,6 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
         eprintln!("{failure}");
         return Ok(Exit::No);
     }
-    print(&format!("{webhooks} webhooks and {rules} event rules are sound"));
+    print(&format!("{} and {} are sound", counted(webhooks, "webhook"), counted(rules, "event rule")));
     Ok(if failed == 0 { Exit::Fine } else { Exit::No })
 }
