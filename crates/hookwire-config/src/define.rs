@@ -360,6 +360,7 @@ pub(crate) fn secret_from_file(
         let problem = Problem::new(path, message);
         span.into_iter().fold(problem, Problem::at)
     };
+    loading.files.push(file.to_owned());
     match std::fs::read_to_string(file) {
         Ok(text) => {
             let text = text.strip_suffix('\n').unwrap_or(&text);
@@ -410,6 +411,7 @@ fn file(loading: &mut Loading<'_>, members: &Members<'_>, name: &str) -> Option<
     let text = members.text(loading, name)?;
     let span = members.place(name)?.span;
     let file = loading.resolve(span, text);
+    loading.files.push(file.clone());
     if let Err(error) = std::fs::File::open(&file) {
         let message = format!("the file {} cannot be read: {}", file.display(), reason(&error));
         let problem = Problem::new(members.path(name), message).at(span);

@@ -28,7 +28,7 @@ mod toml_tree;
 mod tree;
 mod units;
 
-pub use load::{Config, load, load_sound};
+pub use load::{Config, config_files, load, load_sound};
 pub use not_yet::{NOT_YET, NotYet};
 pub use report::{DiagnosticView, Diagnostics, LoadError, Style};
 pub use settings::{

@@ -27,6 +27,8 @@ pub struct Config {
     pub definitions: Definitions,
     /// What is not wrong, and yet probably not meant.
     pub warnings: Diagnostics,
+    /// Every file that it came from: configuration, secrets, tokens, certificates. Whoever reloads watches these.
+    pub files: Vec<PathBuf>,
 }
 
 /// Loads a configuration: files and folders, the environment by way of `env`, and what flags have set.
@@ -68,7 +70,8 @@ fn load_all(
     overrides: &Overrides,
 ) -> Result<(Option<Config>, Diagnostics), LoadError> {
     let sources = read_files(paths)?;
-    let mut loading = Loading { sources: &sources, env, problems: Vec::new(), warnings: Vec::new() };
+    let mut loading =
+        Loading { sources: &sources, env, problems: Vec::new(), warnings: Vec::new(), files: Vec::new() };
     let roots = parse(&mut loading);
     // A file that is not of its format hides what it defines; to complain that it is missing would mislead.
     if !loading.problems.is_empty() {
@@ -81,17 +84,25 @@ fn load_all(
     if loading.problems.is_empty() {
         warn_of_unused(&mut loading, &definitions, &drafts);
     }
-    let Loading { problems, warnings, .. } = loading;
+    let Loading { problems, warnings, mut files, .. } = loading;
+    files.extend(sources.iter().map(|source| source.path.clone()));
+    files.sort();
+    files.dedup();
     let config = settings.map(|settings| Config {
         settings,
         definitions,
         warnings: Diagnostics::new(warnings, &sources, &roots),
+        files: files.clone(),
     });
-    Ok((config, Diagnostics::new(problems, &sources, &roots)))
+    Ok((config, Diagnostics::new(problems, &sources, &roots).with_files(files)))
 }
 
-/// Reads the files, and of a folder those that end in `.toml` or `.json`, by name.
-fn read_files(paths: &[PathBuf]) -> Result<Vec<Source>, LoadError> {
+/// The files that a configuration of these paths is read from: each file that is named, and of a folder those that
+/// end in `.toml` or `.json` and are not hidden, by name.
+///
+/// # Errors
+/// [`LoadError::Unreadable`] for a path that is not there, and for a folder that holds no such file.
+pub fn config_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, LoadError> {
     let mut files = Vec::new();
     for path in paths {
         let unreadable = |source| LoadError::Unreadable { path: path.clone(), source };
@@ -114,11 +125,15 @@ fn read_files(paths: &[PathBuf]) -> Result<Vec<Source>, LoadError> {
             files.push(path.clone());
         }
     }
+    Ok(files)
+}
+
+fn read_files(paths: &[PathBuf]) -> Result<Vec<Source>, LoadError> {
     let read = |path: PathBuf| match std::fs::read_to_string(&path) {
         Ok(text) => Ok(Source { path, text }),
         Err(source) => Err(LoadError::Unreadable { path, source }),
     };
-    files.into_iter().map(read).collect()
+    config_files(paths)?.into_iter().map(read).collect()
 }
 
 #[derive(Clone, Copy)]

@@ -71,6 +71,8 @@ pub(crate) struct Loading<'a> {
     pub(crate) env: &'a dyn Fn(&str) -> Option<String>,
     pub(crate) problems: Vec<Problem>,
     pub(crate) warnings: Vec<Problem>,
+    /// Files besides the sources that were read, or could not be: secrets, tokens, certificates.
+    pub(crate) files: Vec<PathBuf>,
 }
 
 impl Loading<'_> {

@@ -44,6 +44,7 @@ pub enum LoadError {
 pub struct Diagnostics {
     problems: Vec<Problem>,
     sources: Vec<Source>,
+    files: Vec<PathBuf>,
 }
 
 /// One of them, for a program.
@@ -85,7 +86,19 @@ impl Diagnostics {
     pub(crate) fn new(mut problems: Vec<Problem>, sources: &[Source], roots: &[Node]) -> Self {
         problems.sort_by_key(|problem| problem.labels.first().map(|label| label.span));
         let sources = if problems.is_empty() { Vec::new() } else { masked(sources, roots) };
-        Diagnostics { problems, sources }
+        Diagnostics { problems, sources, files: Vec::new() }
+    }
+
+    /// Adds the files that were read, or should have been.
+    pub(crate) fn with_files(mut self, files: Vec<PathBuf>) -> Self {
+        self.files = files;
+        self
+    }
+
+    /// The files that the configuration came from, also those that are missing: mending one of them may mend what is
+    /// told here.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
     }
 
     /// How many there are.

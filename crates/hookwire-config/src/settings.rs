@@ -265,6 +265,41 @@ pub struct Settings {
     pub history: HistorySettings,
 }
 
+impl Settings {
+    /// The settings that differ, by path, in the order of the documentation. A token counts under its name in the
+    /// environment.
+    pub fn differences(&self, other: &Settings) -> Vec<&'static str> {
+        // Taken apart by name, so that a new setting cannot be forgotten here.
+        let Settings { store, server, worker, egress, history } = self;
+        let StoreSettings { url, shards, dedup_window, dedup_max_ids, max_pending_bytes } = store;
+        let ServerSettings { listen, admin_token, read_token, max_event_bytes } = server;
+        let WorkerSettings { concurrency, lease, grace } = worker;
+        let EgressSettings { mode, allow, deny } = egress;
+        let HistorySettings { max_age, max_bytes, bodies } = history;
+        let same = [
+            ("store.url", *url == other.store.url),
+            ("store.shards", *shards == other.store.shards),
+            ("store.dedup_window", *dedup_window == other.store.dedup_window),
+            ("store.dedup_max_ids", *dedup_max_ids == other.store.dedup_max_ids),
+            ("store.max_pending_bytes", *max_pending_bytes == other.store.max_pending_bytes),
+            ("server.listen", *listen == other.server.listen),
+            ("server.admin_token_env", *admin_token == other.server.admin_token),
+            ("server.read_token_env", *read_token == other.server.read_token),
+            ("server.max_event_bytes", *max_event_bytes == other.server.max_event_bytes),
+            ("worker.concurrency", *concurrency == other.worker.concurrency),
+            ("worker.lease", *lease == other.worker.lease),
+            ("worker.grace", *grace == other.worker.grace),
+            ("egress.mode", *mode == other.egress.mode),
+            ("egress.allow", *allow == other.egress.allow),
+            ("egress.deny", *deny == other.egress.deny),
+            ("history.max_age", *max_age == other.history.max_age),
+            ("history.max_bytes", *max_bytes == other.history.max_bytes),
+            ("history.bodies", *bodies == other.history.bodies),
+        ];
+        same.iter().filter(|(_, same)| !same).map(|(path, _)| *path).collect()
+    }
+}
+
 /// Where events and deliveries are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreSettings {

@@ -8,7 +8,7 @@ use hookwire_config::{Config, Diagnostics, LoadError, Overrides, Style};
 use crate::exit::{Exit, Failure};
 
 /// What is read if nobody says otherwise.
-const DEFAULT_FILE: &str = "hookwire.toml";
+pub(crate) const DEFAULT_FILE: &str = "hookwire.toml";
 /// How wide messages are: a terminal's usual width, and fixed, so that they look the same everywhere.
 const MESSAGE_WIDTH: usize = 100;
 
@@ -50,7 +50,12 @@ impl ConfigArguments {
     /// # Errors
     /// [`LoadError`] if a file cannot be read or anything is wrong in it.
     pub fn try_load(&self) -> Result<Config, LoadError> {
-        hookwire_config::load(&self.paths(), &environment, &self.overrides())
+        self.load_paths(&self.paths())
+    }
+
+    /// The same from these files and folders, whatever is in the present folder by now.
+    pub(crate) fn load_paths(&self, paths: &[PathBuf]) -> Result<Config, LoadError> {
+        hookwire_config::load(paths, &environment, &self.overrides())
     }
 
     /// Loads what is sound of it, and gives the problems of the rest.

@@ -7,14 +7,17 @@ mod args;
 mod assemble;
 mod exit;
 mod logging;
+mod reload;
 mod signals;
 mod store;
+mod watch;
 mod worker;
 
 pub use args::{ConfigArguments, environment, load_failure, render};
 pub use assemble::{engine_failure, in_force, open_store, run_worker, runtime};
 pub use exit::{CommandResult, Exit, Failure, main};
 pub use logging::{LogArguments, LogFormat};
+pub use reload::{LoadedConfig, Reloading};
 pub use signals::shutdown_token;
 pub use store::Store;
 pub use worker::{WorkerArguments, run};

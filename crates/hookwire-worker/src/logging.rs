@@ -35,7 +35,12 @@ impl LogArguments {
     pub fn start(&self) -> Result<(), Failure> {
         let filter = EnvFilter::try_new(&self.log)
             .map_err(|error| Failure::message(Exit::Usage, format!("--log {:?}: {error}", self.log)))?;
-        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        // A log that nobody reads any more (a closed pipe, a terminal that has gone) is no reason to stop sending:
+        // without this the failed write would be told on the same standard error, by a panic.
+        let builder = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .log_internal_errors(false);
         match self.log_format {
             LogFormat::Text => builder.with_target(false).with_ansi(std::io::stderr().is_terminal()).init(),
             LogFormat::Json => builder.json().init(),

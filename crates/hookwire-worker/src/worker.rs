@@ -1,5 +1,6 @@
 //! The command: a worker on a store.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hookwire_config::StoreUrl;
@@ -7,6 +8,7 @@ use hookwire_config::StoreUrl;
 use crate::args::ConfigArguments;
 use crate::assemble::{engine_failure, in_force, open_store, run_worker, runtime};
 use crate::exit::{CommandResult, Exit, Failure};
+use crate::reload::{LoadedConfig, Reloading};
 use crate::signals::shutdown_token;
 
 /// Takes deliveries from the queue and sends them.
@@ -25,6 +27,7 @@ pub struct WorkerArguments {
 /// [`Failure`] with the exit code for what went wrong.
 pub fn run(arguments: &WorkerArguments) -> CommandResult {
     let config = arguments.config.load()?;
+    let loaded = LoadedConfig::new(&arguments.config, &config);
     let settings = config.settings;
     // One process owns such a store, so a worker beside a server is not to be had.
     if let (StoreUrl::Memory | StoreUrl::Embedded(_), false) = (&settings.store.url, arguments.until_idle) {
@@ -40,6 +43,7 @@ pub fn run(arguments: &WorkerArguments) -> CommandResult {
     let in_force = in_force(config.definitions)?;
     runtime()?.block_on(async {
         let shutdown = shutdown_token();
+        let _reloading = Reloading::start(&arguments.config, loaded, Arc::clone(&in_force));
         let store = open_store(&settings, Duration::ZERO).await?;
         let ended = run_worker(&settings, in_force, store.clone(), arguments.until_idle, shutdown).await;
         store.close().await;

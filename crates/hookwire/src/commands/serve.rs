@@ -9,8 +9,8 @@ use hookwire_config::Settings;
 use hookwire_engine::{EngineError, InForce, Summary, SystemClock};
 use hookwire_server::{Api, ApiLimits, Tokens, router};
 use hookwire_worker::{
-    CommandResult, ConfigArguments, Exit, Failure, Store, engine_failure, in_force, open_store, run_worker,
-    runtime, shutdown_token,
+    CommandResult, ConfigArguments, Exit, Failure, LoadedConfig, Reloading, Store, engine_failure, in_force,
+    open_store, run_worker, runtime, shutdown_token,
 };
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -30,9 +30,11 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let config = arguments.config.load()?;
+    let loaded = LoadedConfig::new(&arguments.config, &config);
     let in_force = in_force(config.definitions)?;
     runtime()?.block_on(async {
         let shutdown = shutdown_token();
+        let _reloading = Reloading::start(&arguments.config, loaded, Arc::clone(&in_force));
         let listener = bind(config.settings.server.listen).await?;
         let store = open_store(&config.settings, STORE_WAIT).await?;
         let running = Running::start(Arc::new(config.settings), in_force, store, listener, &shutdown)?;
