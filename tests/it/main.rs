@@ -9,6 +9,7 @@ mod crash;
 mod dev;
 mod end_to_end;
 mod receiver;
+mod reload;
 mod support;
 mod ten_kills;
 mod worker;

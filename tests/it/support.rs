@@ -71,17 +71,18 @@ pub(crate) struct Server {
 impl Server {
     /// Starts it in a folder and waits until it listens.
     pub(crate) async fn start(folder: &Folder) -> Self {
-        Server::listening(Program::start("hookwire", folder.path(), &["--log", "info", "serve"])).await
+        Server::start_with(folder, &[]).await
     }
 
     /// Starts it again at the address that it had before.
     pub(crate) async fn start_at(folder: &Folder, address: SocketAddr) -> Self {
-        let address = address.to_string();
-        let arguments = ["--log", "info", "serve", "--listen", &address];
-        Server::listening(Program::start("hookwire", folder.path(), &arguments)).await
+        Server::start_with(folder, &["--listen", &address.to_string()]).await
     }
 
-    async fn listening(program: Program) -> Self {
+    /// Starts it with further arguments.
+    pub(crate) async fn start_with(folder: &Folder, arguments: &[&str]) -> Self {
+        let arguments = [&["--log", "info", "serve"], arguments].concat();
+        let program = Program::start("hookwire", folder.path(), &arguments);
         let address = eventually("the line with the server's address", async || {
             let stderr = program.stderr();
             assert!(!stderr.contains("error: "), "the server does not start: {stderr}");
