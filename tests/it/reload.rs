@@ -56,9 +56,10 @@ async fn an_edited_file_is_in_force_without_a_restart_and_a_broken_one_is_not() 
     second.wait_for(1).await;
 
     // Broken: what was in force goes on.
-    folder.write("hookwire.toml", &format!("{SETTINGS}{}", definitions(&first)).replace("url =", "ulr ="));
+    let broken = definitions(&first).replace("name = \"target\"", "name = \"target\"\nmetod = \"PUT\"");
+    folder.write("hookwire.toml", &format!("{SETTINGS}{broken}"));
     let line = logged(&server, "reload refused", 1).await;
-    assert!(line.contains("webhooks[\"target\"].ulr: unknown member; did you mean `url`?"), "{line}");
+    assert!(line.contains("webhooks[\"target\"].metod: unknown member; did you mean `method`?"), "{line}");
     server.publish(&event("three")).await;
     second.wait_for(2).await;
     assert_eq!(first.received().len(), 1);

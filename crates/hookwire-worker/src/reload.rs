@@ -221,7 +221,8 @@ impl Reloader {
                 self.files.others.sort();
                 self.files.others.dedup();
                 if asked || self.said != message {
-                    tracing::error!("reload refused; the definitions in force stay: {message}");
+                    let space = if message.contains('\n') { '\n' } else { ' ' };
+                    tracing::error!("reload refused; the definitions in force stay:{space}{message}");
                 }
                 self.in_force.refuse(message.clone(), SystemClock.now());
                 self.said = message;
