@@ -1,0 +1,4 @@
+//! Tests of the crate's surface, one binary.
+
+mod import;
+mod print;
