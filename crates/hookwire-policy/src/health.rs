@@ -25,6 +25,7 @@ use hookwire_model::{Timestamp, WaitingReason};
 use serde::{Deserialize, Serialize};
 
 use crate::EndpointEffect;
+use crate::rate::{Bucket, Meter, RATE_FREE, Rate};
 
 /// Failures in a row that open the breaker.
 pub const FAILURES_TO_OPEN: u32 = 10;
@@ -32,31 +33,42 @@ pub const FAILURES_TO_OPEN: u32 = 10;
 pub const GAP_MIN: Duration = Duration::from_secs(1);
 /// The longest gap before a probe: an endpoint that comes back waits no longer than this.
 pub const GAP_MAX: Duration = Duration::from_secs(5 * 60);
-/// The rate after the breaker closed, in attempts per second.
-pub const RATE_START: f64 = 5.0;
-/// The lowest rate, in attempts per second: one in ten seconds, so that it is found out when things get
-/// better.
-pub const RATE_MIN: f64 = 0.1;
-/// A rate that is no limit any more, in attempts per second: more than a worker sends.
-pub const RATE_FREE: f64 = 100_000.0;
 
 /// How long a probe may take before another is made: the worker that made it may have died. Twice the longest
 /// timeout that is usual.
 const PROBE_LEASE: Duration = Duration::from_secs(60);
-/// Cuts within this time count as one: they tell of requests that were on their way together.
-const CUT_PAUSE: Duration = Duration::from_secs(1);
-/// Tokens that may be taken at once, as a time: short, so that a rate is smooth.
-const BURST: Duration = Duration::from_millis(250);
 
 /// The health of one endpoint.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Health {
-    circuit: Circuit,
+    circuit: Breaker,
     rate: Option<Rate>,
+    /// When the rate was last set, cut or ended. Growing is no such change: every worker sees for itself how it goes.
+    rate_since: Timestamp,
+    /// What the definition allows.
+    limit: Option<Bucket>,
+    /// Attempts taken from rate and limit that other workers do not know of.
+    #[serde(skip)]
+    taken: u32,
+    #[serde(skip)]
     meter: Meter,
     /// The endpoint asked to be left alone until then.
     silent_until: Option<Timestamp>,
-    paused: bool,
+    paused: Pause,
+}
+
+/// A pause, or its end.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+struct Pause {
+    on: bool,
+    since: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+struct Breaker {
+    state: Circuit,
+    /// When it changed from one kind to another, or its gap.
+    since: Timestamp,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -67,29 +79,16 @@ enum Circuit {
     HalfOpen { gap: Duration, probe_until: Timestamp },
 }
 
+impl Circuit {
+    fn is_closed(&self) -> bool {
+        matches!(self, Circuit::Closed { .. })
+    }
+}
+
 impl Default for Circuit {
     fn default() -> Self {
         Circuit::Closed { failures: 0 }
     }
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Rate {
-    per_second: f64,
-    /// The rate at which the endpoint last slowed down.
-    ceiling: Option<f64>,
-    grown_at: Timestamp,
-    cut_at: Option<Timestamp>,
-    /// When the tokens taken so far are used up (GCRA's theoretical arrival time).
-    spent_until: Timestamp,
-}
-
-/// Attempts per second as they were, over whole seconds.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-struct Meter {
-    second: i64,
-    count: u32,
-    last: u32,
 }
 
 /// Whether an endpoint may be called.
@@ -123,13 +122,13 @@ impl Health {
     /// Whether the endpoint may be called now. [`Admittance::Probe`] is given once and turns the breaker half
     /// open.
     pub fn admit(&mut self, now: Timestamp) -> Admittance {
-        if self.paused {
+        if self.paused.on {
             return Admittance::Wait { until: Timestamp::MAX, reason: WaitingReason::Paused };
         }
         if let Some(until) = self.silent_until.filter(|until| *until > now) {
             return Admittance::Wait { until, reason: WaitingReason::RateLimit };
         }
-        match self.circuit {
+        match self.circuit.state {
             Circuit::Closed { .. } => Admittance::Open,
             // A probe that has not ended within its time is taken as lost, and another one made.
             Circuit::Open { gap, probe_at: from } | Circuit::HalfOpen { gap, probe_until: from } => {
@@ -137,47 +136,128 @@ impl Health {
                     return Admittance::Wait { until: from, reason: WaitingReason::Unhealthy };
                 }
                 let probe_until = now.saturating_add(PROBE_LEASE);
-                self.circuit = Circuit::HalfOpen { gap, probe_until };
+                self.circuit = Breaker { state: Circuit::HalfOpen { gap, probe_until }, since: now };
                 Admittance::Probe
             }
         }
     }
 
-    /// Attempts that may be in flight at once, where the webhook says `concurrency`.
-    pub fn room(&self, concurrency: u32) -> u32 {
-        match self.circuit {
-            _ if self.paused => 0,
-            Circuit::Closed { .. } => concurrency,
-            Circuit::Open { .. } => 0,
-            Circuit::HalfOpen { .. } => concurrency.min(1),
+    /// How many attempts more may be begun now, where there are `wanted` that could be.
+    pub fn room(&self, wanted: u32, now: Timestamp) -> u32 {
+        if self.paused.on || self.silent_until.is_some_and(|until| until > now) {
+            return 0;
+        }
+        match self.circuit.state {
+            Circuit::Closed { .. } => self.available(wanted, now).attempts,
+            // One probe, when its time has come; while it is on its way, no other.
+            Circuit::Open { probe_at: from, .. } | Circuit::HalfOpen { probe_until: from, .. } => {
+                wanted.min(u32::from(from <= now))
+            }
         }
     }
 
-    /// Takes tokens for so many attempts from the rate: a portion, so that a worker need not ask for each.
+    /// Takes tokens for so many attempts from the rate and from the limit.
     pub fn take(&mut self, wanted: u32, now: Timestamp) -> Grant {
-        let Some(rate) = &mut self.rate else { return Grant { attempts: wanted, more_after: None } };
-        let interval = Duration::from_secs_f64(1.0 / rate.per_second);
-        // One token is always within reach, however low the rate.
-        let burst = BURST.max(interval);
-        let spent_until = rate.spent_until.max(now);
-        let room = now.saturating_add(burst).saturating_since(spent_until);
-        // The microsecond makes up for the rounding of timestamps.
-        let fits = (room + Duration::from_micros(1)).as_secs_f64() * rate.per_second;
-        let attempts = wanted.min(fits as u32);
-        rate.spent_until = spent_until.saturating_add(interval.saturating_mul(attempts));
-        let room = now.saturating_add(burst).saturating_since(rate.spent_until);
-        let more_after = (attempts < wanted).then(|| interval.saturating_sub(room));
-        Grant { attempts, more_after }
+        let grant = self.available(wanted, now);
+        for bucket in self.buckets_mut() {
+            bucket.spend(grant.attempts, now);
+        }
+        self.taken = self.taken.saturating_add(grant.attempts);
+        grant
+    }
+
+    /// What [`take`](Self::take) would grant.
+    pub fn available(&self, wanted: u32, now: Timestamp) -> Grant {
+        let attempts = self.buckets().map(|bucket| bucket.holds(now)).fold(wanted, u32::min);
+        let more_after = self.buckets().map(|bucket| bucket.more_after(attempts, now)).max();
+        Grant { attempts, more_after: more_after.filter(|_| attempts < wanted) }
+    }
+
+    /// Holds the endpoint to so many attempts per second, whatever else is known about it; `None` ends that.
+    pub fn set_limit(&mut self, per_second: Option<f64>, now: Timestamp) {
+        match (&mut self.limit, per_second) {
+            (Some(limit), Some(per_second)) => limit.per_second = per_second,
+            (limit, per_second) => *limit = per_second.map(|per_second| Bucket::new(per_second, now)),
+        }
+    }
+
+    /// Whether something holds the endpoint back, so that it is worth sharing with other workers.
+    pub fn is_troubled(&self) -> bool {
+        self.paused.on
+            || self.rate.is_some()
+            || self.limit.is_some()
+            || self.silent_until.is_some()
+            || !matches!(self.circuit.state, Circuit::Closed { .. })
+    }
+
+    /// When more attempts may be let through than now, without anything else happening; `None` where that takes an
+    /// answer or a person.
+    pub fn changes_at(&self, now: Timestamp) -> Option<Timestamp> {
+        if self.paused.on {
+            return None;
+        }
+        if let Some(until) = self.silent_until.filter(|until| *until > now) {
+            return Some(until);
+        }
+        match self.circuit.state {
+            Circuit::Open { probe_at: from, .. } | Circuit::HalfOpen { probe_until: from, .. } => Some(from),
+            Circuit::Closed { .. } => {
+                self.available(u32::MAX, now).more_after.map(|wait| now.saturating_add(wait))
+            }
+        }
+    }
+
+    /// Joins what another worker, or a person, wrote meanwhile: of each part the later change holds, and tokens that
+    /// were taken here since the last [`shared`](Self::shared) are taken there too. Joining the same again changes
+    /// nothing.
+    pub fn join(&mut self, stored: &Health) {
+        if stored.paused.since > self.paused.since {
+            self.paused = stored.paused.clone();
+        }
+        if stored.circuit.since > self.circuit.since {
+            self.circuit = stored.circuit.clone();
+        }
+        self.silent_until = self.silent_until.max(stored.silent_until);
+        let own = self.rate.as_ref().map(|rate| rate.bucket.spent_until);
+        if stored.rate_since > self.rate_since {
+            (self.rate, self.rate_since) = (stored.rate.clone(), stored.rate_since);
+        }
+        if let Some(rate) = &mut self.rate {
+            rate.bucket.join(own, stored.rate.as_ref().map(|rate| rate.bucket.spent_until), self.taken);
+        }
+        if let Some(limit) = &mut self.limit {
+            let own = Some(limit.spent_until);
+            limit.join(own, stored.limit.as_ref().map(|limit| limit.spent_until), self.taken);
+        }
+    }
+
+    /// What is known here is known to all now.
+    pub fn shared(&mut self) {
+        self.taken = 0;
     }
 
     /// The rate that holds, in attempts per second; `None` where there is no limit.
     pub fn rate(&self) -> Option<f64> {
-        self.rate.as_ref().map(|rate| rate.per_second)
+        self.rate.as_ref().map(|rate| rate.bucket.per_second)
+    }
+
+    /// In words of the API: `closed`, `open` or `half_open`.
+    pub fn circuit(&self) -> &'static str {
+        match self.circuit.state {
+            Circuit::Closed { .. } => "closed",
+            Circuit::Open { .. } => "open",
+            Circuit::HalfOpen { .. } => "half_open",
+        }
+    }
+
+    /// Since when it is paused, if it is.
+    pub fn paused_since(&self) -> Option<Timestamp> {
+        self.paused.on.then_some(self.paused.since)
     }
 
     /// Whether a person, or a 410, paused the endpoint.
     pub fn is_paused(&self) -> bool {
-        self.paused
+        self.paused.on
     }
 
     /// Applies what an attempt said about the endpoint.
@@ -206,7 +286,7 @@ impl Health {
                     self.silent_until = Some(self.silent_until.map_or(until, |have| have.max(until)));
                 }
             }
-            EndpointEffect::Pause => self.paused = true,
+            EndpointEffect::Pause => self.pause(now),
         }
         if self.silent_until.is_some_and(|until| until <= now) {
             self.silent_until = None;
@@ -214,34 +294,44 @@ impl Health {
     }
 
     /// Lets nothing through until [`resume`](Self::resume).
-    pub fn pause(&mut self) {
-        self.paused = true;
+    pub fn pause(&mut self, now: Timestamp) {
+        if !self.paused.on {
+            self.paused = Pause { on: true, since: now };
+        }
     }
 
     /// Ends a pause. What was known about the endpoint before is forgotten but for its rate, which begins
     /// anew: the backlog of the pause must not fall upon it at once.
     pub fn resume(&mut self, now: Timestamp) {
-        *self = Health { rate: Some(Rate::start(now)), ..Health::default() };
+        *self = Health {
+            circuit: Breaker { state: Circuit::default(), since: now },
+            rate: Some(Rate::start(now)),
+            rate_since: now,
+            paused: Pause { on: false, since: now },
+            limit: self.limit.take(),
+            ..Health::default()
+        };
     }
 
     /// Lets a probe through now, where the breaker is open; also ends a silence that the endpoint asked for.
     pub fn probe(&mut self, now: Timestamp) {
         self.silent_until = None;
-        if let Circuit::Open { gap, .. } | Circuit::HalfOpen { gap, .. } = self.circuit {
-            self.circuit = Circuit::Open { gap, probe_at: now };
+        if let Circuit::Open { gap, .. } | Circuit::HalfOpen { gap, .. } = self.circuit.state {
+            self.circuit = Breaker { state: Circuit::Open { gap, probe_at: now }, since: now };
         }
     }
 
     fn answered(&mut self, now: Timestamp) {
-        if !matches!(self.circuit, Circuit::Closed { .. }) {
-            self.rate = Some(Rate::start(now));
+        if !matches!(self.circuit.state, Circuit::Closed { .. }) {
+            (self.rate, self.rate_since) = (Some(Rate::start(now)), now);
+            self.circuit.since = now;
         }
-        self.circuit = Circuit::Closed { failures: 0 };
+        self.circuit.state = Circuit::Closed { failures: 0 };
     }
 
     fn failed(&mut self, now: Timestamp) {
         let open = |gap: Duration| Circuit::Open { gap, probe_at: now.saturating_add(gap) };
-        self.circuit = match self.circuit {
+        let state = match self.circuit.state {
             Circuit::Closed { failures } if failures + 1 < FAILURES_TO_OPEN => {
                 Circuit::Closed { failures: failures + 1 }
             }
@@ -250,67 +340,38 @@ impl Health {
             Circuit::Open { gap, probe_at } => Circuit::Open { gap, probe_at },
             Circuit::HalfOpen { gap, .. } => open(gap.saturating_mul(2).clamp(GAP_MIN, GAP_MAX)),
         };
+        if self.circuit.state.is_closed() != state.is_closed()
+            || matches!(self.circuit.state, Circuit::HalfOpen { .. })
+        {
+            self.circuit.since = now;
+        }
+        self.circuit.state = state;
     }
 
     fn grow(&mut self, now: Timestamp) {
         let used = self.meter.per_second();
         let Some(rate) = &mut self.rate else { return };
-        // A second at most, so that a quiet endpoint does not jump when it is called again.
-        let elapsed = now.saturating_since(rate.grown_at).as_secs_f64().min(1.0);
-        rate.grown_at = rate.grown_at.max(now);
-        // What is not used says nothing about what the endpoint can bear.
-        if used < rate.per_second / 2.0 && rate.per_second > RATE_START {
-            return;
-        }
-        rate.per_second = match rate.ceiling {
-            None => rate.per_second * 2f64.powf(elapsed),
-            // Back to where it slowed down last in some ten seconds, faster at first; beyond it with care.
-            Some(ceiling) if rate.per_second < ceiling => {
-                let step = ((ceiling - rate.per_second) * 0.3).max(ceiling * 0.002);
-                (rate.per_second + step * elapsed).min(ceiling)
-            }
-            Some(_) => rate.per_second * 1.01f64.powf(elapsed),
-        };
-        if rate.per_second >= RATE_FREE {
-            self.rate = None;
+        rate.grow(used, now);
+        if rate.bucket.per_second >= RATE_FREE {
+            (self.rate, self.rate_since) = (None, now);
         }
     }
 
     fn cut(&mut self, now: Timestamp) {
         let used = self.meter.per_second().max(1.0);
-        let rate = self.rate.get_or_insert_with(|| Rate { per_second: used, ..Rate::start(now) });
-        if rate.cut_at.is_some_and(|cut_at| now.saturating_since(cut_at) < CUT_PAUSE) {
-            return;
+        let known = self.rate.is_some();
+        let rate = self.rate.get_or_insert_with(|| Rate::at(used, now));
+        if rate.cut(now) || !known {
+            self.rate_since = now;
         }
-        // Near a ceiling that is known the endpoint was only just full; else it may have been called twice as
-        // often as it can bear.
-        let near = rate.ceiling.is_some_and(|ceiling| (0.8..1.25).contains(&(rate.per_second / ceiling)));
-        rate.ceiling = Some(rate.per_second);
-        rate.per_second = (rate.per_second * if near { 0.95 } else { 0.5 }).max(RATE_MIN);
-        rate.cut_at = Some(now);
-        rate.grown_at = rate.grown_at.max(now);
-    }
-}
-
-impl Rate {
-    fn start(now: Timestamp) -> Rate {
-        Rate { per_second: RATE_START, ceiling: None, grown_at: now, cut_at: None, spent_until: now }
-    }
-}
-
-impl Meter {
-    fn count(&mut self, now: Timestamp) {
-        let second = now.as_secs();
-        if second > self.second {
-            self.last = if second == self.second + 1 { self.count } else { 0 };
-            (self.second, self.count) = (second, 0);
-        }
-        self.count = self.count.saturating_add(1);
     }
 
-    /// The busier of this second, as far as it has gone, and the one before.
-    fn per_second(&self) -> f64 {
-        f64::from(self.last.max(self.count))
+    fn buckets(&self) -> impl Iterator<Item = &Bucket> {
+        self.rate.as_ref().map(|rate| &rate.bucket).into_iter().chain(&self.limit)
+    }
+
+    fn buckets_mut(&mut self) -> impl Iterator<Item = &mut Bucket> {
+        self.rate.as_mut().map(|rate| &mut rate.bucket).into_iter().chain(&mut self.limit)
     }
 }
 
@@ -319,6 +380,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::rate::{RATE_MIN, RATE_START};
 
     const ANSWERS_429: EndpointEffect = EndpointEffect::SlowDown { wait: None, failing: false };
 
@@ -347,10 +409,13 @@ mod tests {
             }
             health.observe(EndpointEffect::Alive, at(0));
         }
-        assert_eq!((health.admit(at(0)), health.room(32)), (Admittance::Open, 32));
+        assert_eq!((health.admit(at(0)), health.room(32, at(0))), (Admittance::Open, 32));
         let mut health = opened();
         assert_eq!(health.admit(at(0)), waits(1_000, WaitingReason::Unhealthy));
-        assert_eq!((health.admit(at(999)), health.room(32)), (waits(1_000, WaitingReason::Unhealthy), 0));
+        assert_eq!(
+            (health.admit(at(999)), health.room(32, at(999))),
+            (waits(1_000, WaitingReason::Unhealthy), 0)
+        );
     }
 
     #[test]
@@ -362,7 +427,8 @@ mod tests {
             let Admittance::Wait { until, .. } = health.admit(now) else { panic!("{health:?}") };
             gaps.push(until.saturating_since(now).as_secs());
             now = until;
-            assert_eq!((health.admit(now), health.room(32)), (Admittance::Probe, 1));
+            assert_eq!((health.room(32, now), health.admit(now)), (1, Admittance::Probe));
+            assert_eq!(health.room(32, now), 0, "one probe at a time");
             health.observe(EndpointEffect::Failure, now);
         }
         assert_eq!(gaps, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
@@ -382,7 +448,7 @@ mod tests {
             let mut health = opened();
             assert_eq!(health.admit(at(1_000)), Admittance::Probe);
             health.observe(effect, at(1_000));
-            assert_eq!((health.admit(at(1_000)), health.room(32)), (Admittance::Open, 32));
+            assert_eq!((health.admit(at(1_000)), health.room(32, at(1_000))), (Admittance::Open, 1));
             assert_eq!(health.rate(), Some(RATE_START));
         }
     }
@@ -427,12 +493,50 @@ mod tests {
         health.observe(EndpointEffect::Pause, at(0));
         health.observe(EndpointEffect::Success, at(1));
         let forever = Admittance::Wait { until: Timestamp::MAX, reason: WaitingReason::Paused };
-        assert_eq!((health.admit(Timestamp::MAX), health.room(32)), (forever, 0));
+        assert_eq!((health.admit(Timestamp::MAX), health.room(32, Timestamp::MAX)), (forever, 0));
         health.resume(at(2));
         assert_eq!(
             (health.admit(at(2)), health.is_paused(), health.rate()),
             (Admittance::Open, false, Some(RATE_START))
         );
+    }
+
+    #[test]
+    fn of_what_two_workers_know_the_later_holds() {
+        let mut first = opened();
+        let mut second = Health::default();
+        second.join(&first);
+        assert_eq!(second.admit(at(1_000)), Admittance::Probe);
+        // The other one learns that the probe is taken, and later what came of it.
+        first.join(&second);
+        assert_eq!(first.admit(at(1_000)), waits(61_000, WaitingReason::Unhealthy));
+        second.observe(EndpointEffect::Success, at(1_100));
+        first.join(&second);
+        assert_eq!((first.circuit(), first.rate()), ("closed", Some(RATE_START)));
+        // A pause of one is a pause of both, and so is its end.
+        let mut person = second.clone();
+        person.pause(at(2_000));
+        first.join(&person);
+        person.join(&first);
+        assert!(first.is_paused() && person.is_paused());
+        person.resume(at(3_000));
+        first.join(&person);
+        assert!(!first.is_paused());
+        person.join(&second);
+        assert!(!person.is_paused(), "what was known before a change does not undo it");
+    }
+
+    #[test]
+    fn what_holds_an_endpoint_back_is_told_with_its_end() {
+        let health = opened();
+        assert_eq!((health.is_troubled(), health.changes_at(at(0))), (true, Some(at(1_000))));
+        let mut health = Health::default();
+        assert_eq!((health.is_troubled(), health.changes_at(at(0))), (false, None));
+        health.set_limit(Some(2.0), at(0));
+        assert_eq!(health.take(5, at(0)).attempts, 1);
+        assert_eq!(health.changes_at(at(0)), Some(at(500)));
+        health.pause(at(1));
+        assert_eq!((health.is_troubled(), health.changes_at(at(1))), (true, None));
     }
 
     #[test]
@@ -449,12 +553,12 @@ mod tests {
     fn tokens_come_at_the_rate() {
         let mut health = Health::default();
         assert_eq!(health.take(1_000, at(0)), Grant { attempts: 1_000, more_after: None });
-        health.rate = Some(Rate { per_second: 10.0, ..Rate::start(at(0)) });
+        health.rate = Some(Rate::at(10.0, at(0)));
         // A quarter of a second's worth at once, then one in a tenth of a second.
         assert_eq!(health.take(5, at(0)), Grant { attempts: 2, more_after: Some(Duration::from_millis(50)) });
         assert_eq!(health.take(5, at(49)).attempts, 0);
         assert_eq!(health.take(5, at(50)).attempts, 1);
-        health.rate = Some(Rate { per_second: RATE_MIN, ..Rate::start(at(0)) });
+        health.rate = Some(Rate::at(RATE_MIN, at(0)));
         assert_eq!(health.take(5, at(0)), Grant { attempts: 1, more_after: Some(Duration::from_secs(10)) });
         assert_eq!(health.take(5, at(10_000)).attempts, 1);
     }
@@ -497,10 +601,7 @@ mod tests {
             health.observe(EndpointEffect::Success, at(second * 1_000));
         }
         assert!(health.rate().is_some_and(|rate| rate <= 2.0 * RATE_START), "{:?}", health.rate());
-        let mut health = Health {
-            rate: Some(Rate { per_second: RATE_FREE / 3.0, ..Rate::start(at(0)) }),
-            ..Health::default()
-        };
+        let mut health = Health { rate: Some(Rate::at(RATE_FREE / 3.0, at(0))), ..Health::default() };
         for millis in 0..5_000 {
             for _ in 0..25 {
                 health.observe(EndpointEffect::Success, at(millis));
@@ -546,7 +647,7 @@ mod tests {
                 if let Some(rate) = health.rate() {
                     prop_assert!((RATE_MIN..=RATE_FREE).contains(&rate), "{rate}");
                 }
-                if let Circuit::Open { gap, .. } | Circuit::HalfOpen { gap, .. } = health.circuit {
+                if let Circuit::Open { gap, .. } | Circuit::HalfOpen { gap, .. } = health.circuit.state {
                     prop_assert!((GAP_MIN..=GAP_MAX).contains(&gap));
                 }
                 let stored = serde_json::to_string(&health).unwrap();
@@ -555,6 +656,8 @@ mod tests {
                 let (had, has) = (health.rate().unwrap_or(0.0), read.rate().unwrap_or(0.0));
                 prop_assert!((had - has).abs() <= had * 1e-12);
                 read.rate.clone_from(&health.rate);
+                // These are each worker's own.
+                (read.taken, read.meter) = (health.taken, health.meter.clone());
                 prop_assert_eq!(&read, &health);
             }
             if let Admittance::Wait { until, .. } = health.admit(now) {
@@ -584,11 +687,40 @@ mod tests {
             }
         }
 
+        /// Two workers that share what they know, at whatever moments: together they hold to the limit, but for what
+        /// they took since they last did.
+        #[test]
+        fn a_limit_holds_over_workers_that_share(
+            limit in 1.0f64..500.0,
+            steps in proptest::collection::vec((0i64..50, 0u32..20, any::<bool>()), 1..200),
+        ) {
+            let mut workers = [Health::default(), Health::default()];
+            let mut stored = Health::default();
+            for worker in &mut workers {
+                worker.set_limit(Some(limit), at(0));
+            }
+            stored.set_limit(Some(limit), at(0));
+            let (mut now, mut taken) = (0, 0u32);
+            for (millis, wanted, first) in steps {
+                now += millis;
+                let worker = &mut workers[usize::from(first)];
+                taken += worker.take(wanted, at(now)).attempts;
+                // Joining twice does no harm: a reply may be lost.
+                worker.join(&stored);
+                worker.join(&stored);
+                worker.shared();
+                stored = worker.clone();
+            }
+            let burst = (limit / 4.0).max(1.0) + 2.0;
+            let most = limit * (now as f64 / 1_000.0) + 2.0 * burst;
+            prop_assert!(f64::from(taken) <= most, "{taken} > {most}");
+        }
+
         #[test]
         fn a_rate_holds_over_any_time(
             rate in 0.1f64..1_000.0, asks in proptest::collection::vec((0i64..2_000, 0u32..500), 1..50),
         ) {
-            let rate_now = Some(Rate { per_second: rate, ..Rate::start(at(0)) });
+            let rate_now = Some(Rate::at(rate, at(0)));
             let mut health = Health { rate: rate_now, ..Health::default() };
             let (mut now, mut taken) = (0, 0u32);
             for (millis, wanted) in asks {

@@ -6,14 +6,14 @@
 mod backoff;
 mod decide;
 mod health;
+mod rate;
 mod retry_after;
 mod signature;
 
 pub use backoff::{backoff, longest_backoff, with_jitter};
 pub use decide::{Attempted, Decision, Due, EndpointEffect, Verdict, before_attempt, decide};
-pub use health::{
-    Admittance, FAILURES_TO_OPEN, GAP_MAX, GAP_MIN, Grant, Health, RATE_FREE, RATE_MIN, RATE_START,
-};
+pub use health::{Admittance, FAILURES_TO_OPEN, GAP_MAX, GAP_MIN, Grant, Health};
+pub use rate::{RATE_FREE, RATE_MIN, RATE_START};
 pub use retry_after::retry_after;
 pub use signature::{
     Diagnosis, MismatchHint, SecretError, SecretProblem, Signer, StandardHeaders, TOLERANCE, verify_netbox,
