@@ -1,7 +1,7 @@
 //! One delivery, one attempt: render, sign, send, decide.
 //!
 //! Invariants:
-//! - A [`Room`](crate::rooms::Room) is held while a request may be on the wire, and no longer.
+//! - A [`Room`] is held while a request may be on the wire, and no longer.
 //! - Whatever happens, the result says what is to be stored; nothing here writes anything.
 //! - A panic in a template or a decision ends this delivery as a dead letter, and nothing else.
 
@@ -16,9 +16,10 @@ use hookwire_model::{
     Attempt, AttemptError, DeadReason, DeliveryId, EndpointId, ErrorKind, Outcome, OutcomeKind, Timestamp,
     Timings, WaitingReason,
 };
-use hookwire_policy::{Attempted, Decision, Due};
+use hookwire_policy::{Attempted, Decision, Due, Verdict};
 use hookwire_queue::Fate;
 
+use crate::endpoints::{Entrance, Room};
 use crate::{Clock, Shared, Snapshot};
 
 /// How soon a delivery is looked at again whose webhook is disabled or gone: it costs a lease and a settle each time,
@@ -114,15 +115,20 @@ async fn deliver<D: Dispatch, C: Clock>(
         }
     };
     let endpoint = EndpointId::derive(&webhook.webhook().name, &request.authority);
-    let Some(room) = shared.rooms.try_enter(endpoint, webhook.webhook().concurrency.get()) else {
-        return Finished::waits(Some(endpoint), Duration::ZERO, WaitingReason::Room);
+    let entrance = shared.endpoints.enter(endpoint, webhook.webhook(), &request.authority, started_at);
+    let room = match entrance {
+        Entrance::Room(room) => room,
+        Entrance::Probe(room) if shared.claim(endpoint).await => room,
+        Entrance::Probe(_) => {
+            return Finished::waits(Some(endpoint), Duration::ZERO, WaitingReason::Unhealthy);
+        }
+        Entrance::Refused(reason) => return Finished::waits(Some(endpoint), Duration::ZERO, reason),
     };
     let report = shared.dispatcher.attempt(&request, snapshot.options(&webhook.webhook().name)).await;
-    drop(room);
     let outcome = report.outcome.clone();
     let record = hookwire_dispatch::record(&request, shared.settings.keep_bodies);
     let attempt = report.into_attempt(number, started_at, Some(record));
-    conclude(shared, webhook, &past, Some(endpoint), attempt, &outcome, true)
+    conclude(shared, webhook, &past, Some((endpoint, room)), attempt, &outcome, true)
 }
 
 /// Decides, and says so in the log.
@@ -130,21 +136,26 @@ fn conclude<D: Dispatch, C: Clock>(
     shared: &Shared<D, C>,
     webhook: &CompiledWebhook,
     past: &Past,
-    endpoint: Option<EndpointId>,
+    place: Option<(EndpointId, Room)>,
     attempt: Attempt,
     outcome: &Outcome,
     rendered: bool,
 ) -> Finished {
+    let now = shared.clock.now();
     let attempted = Attempted {
         outcome,
         rendered,
         attempts: attempt.number.saturating_sub(past.forgiven),
         accepted_at: past.since,
-        now: shared.clock.now(),
+        now,
         policy: &webhook.webhook().retry,
         jitter: shared.chance.draw(),
     };
-    let decision = hookwire_policy::decide(&attempted).decision;
+    let Verdict { decision, endpoint: effect } = hookwire_policy::decide(&attempted);
+    let endpoint = place.map(|(endpoint, room)| {
+        room.leave(effect, now);
+        endpoint
+    });
     let fate = match decision {
         Decision::Done => Fate::Delivered,
         Decision::RetryAfter(due_in) => Fate::Waiting { due_in, reason: WaitingReason::Retry },

@@ -20,7 +20,7 @@ use hookwire_queue::{
     EventFate, Fate, Lease, LeaseDeliveries, LeaseEvents, LeasedDeliveries, LeasedDelivery, LeasedEvent,
     Queue, QueueError, Rooms as RoomsLeft, Settled, SettledDelivery, SettledEvent, Settlement, Subject,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -39,6 +39,8 @@ const BATCH_MAX: usize = 100;
 const IDLE_MAX: Duration = Duration::from_secs(30);
 /// The first and the longest wait before a store that failed is asked again.
 const STORE_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+/// How often deliveries that a rate keeps back are looked for at most.
+const TOKENS_EVERY: Duration = Duration::from_millis(20);
 /// How long a stopping lane goes on trying to settle with a store that fails.
 const SETTLE_AT_STOP_MAX: Duration = Duration::from_secs(10);
 
@@ -53,6 +55,8 @@ enum Happening {
     Woken(Result<(), QueueError>),
     Done(Result<(Id, Done), JoinError>),
     Late(Late),
+    /// An endpoint may have room that had none.
+    Opened,
     /// Some time has come: which, the loop sees for itself.
     Tick,
     Shutdown,
@@ -114,6 +118,10 @@ pub(crate) struct Lane<Q, D, C> {
     look_for_deliveries_at: Option<Instant>,
     /// Due deliveries were left where they are because their endpoints had no room.
     deliveries_lack_room: bool,
+    /// Some endpoint may have room that had none.
+    opened: watch::Receiver<()>,
+    /// A rate keeps deliveries back for a moment, which is not worth ending for.
+    awaits_tokens: bool,
     renew_at: Instant,
     /// The store failed: nothing is asked of it before this time; the next pause is the longer one.
     store_pause: Option<(Instant, Duration)>,
@@ -131,6 +139,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         shutdown: CancellationToken,
     ) -> Self {
         let renew_at = Instant::now() + shared.settings.lease / 3;
+        let opened = shared.endpoints.opened();
         Lane {
             shared,
             queue,
@@ -154,6 +163,8 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             suspects_left_out: false,
             look_for_deliveries_at: Some(Instant::now()),
             deliveries_lack_room: false,
+            opened,
+            awaits_tokens: false,
             renew_at,
             store_pause: None,
             stopping: None,
@@ -276,7 +287,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
                 max: free.min(BATCH_MAX),
                 rooms: RoomsLeft {
                     default: self.shared.in_force.look().definitions().concurrency_min(),
-                    exceptions: self.shared.rooms.left(),
+                    exceptions: self.shared.endpoints.left(self.shared.clock.now()),
                 },
             };
             let (queue, shard) = (Arc::clone(&self.queue), self.shard);
@@ -293,7 +304,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
 
     /// How many deliveries more could be started now.
     fn places(&self) -> usize {
-        self.shared.rooms.free().min(self.shared.settings.concurrency.saturating_sub(self.tasks.len()))
+        self.shared.endpoints.free().min(self.shared.settings.concurrency.saturating_sub(self.tasks.len()))
     }
 
     fn holds_suspect(&self) -> bool {
@@ -336,6 +347,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             Some(late) = self.late.1.recv() => Happening::Late(late),
             Some(done) = self.tasks.join_next_with_id() => Happening::Done(done),
             reply = call(&mut self.waiting), if !stopping => Happening::Woken(reply),
+            Ok(()) = self.opened.changed(), if !stopping => Happening::Opened,
             () = tokio::time::sleep_until(deadline) => Happening::Tick,
         }
     }
@@ -415,6 +427,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             }
             Happening::Done(Err(error)) => self.task_failed(error),
             Happening::Late(Late { id, finished }) => self.finish(id, finished),
+            Happening::Opened => self.look_for_deliveries_at = Some(Instant::now()),
             Happening::Tick => self.tick(),
             Happening::Shutdown => {
                 self.stopping = Some(Instant::now());
@@ -467,6 +480,8 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             Some(due) => Some(now + due),
             None => None,
         };
+        self.awaits_tokens = false;
+        self.look_when_endpoints_open(now);
         for delivery in deliveries {
             if self.stopping.is_some() {
                 let finished = Finished::waits(delivery.endpoint, Duration::ZERO, WaitingReason::Worker);
@@ -516,6 +531,10 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         match fate {
             // It gets its turn when an attempt ends.
             Fate::Waiting { reason: WaitingReason::Room, .. } => self.deliveries_lack_room = true,
+            Fate::Waiting {
+                reason: WaitingReason::RateLimit | WaitingReason::Unhealthy | WaitingReason::Paused,
+                ..
+            } => self.look_when_endpoints_open(now),
             Fate::Waiting { due_in, .. } => {
                 let due = now + *due_in;
                 self.look_for_deliveries_at = Some(self.look_for_deliveries_at.map_or(due, |at| at.min(due)));
@@ -526,6 +545,20 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             // No attempt is in flight whose end could be waited for.
             self.room_came_free();
         }
+    }
+
+    /// Looks for deliveries again when an endpoint that is held back lets some through.
+    fn look_when_endpoints_open(&mut self, now: Instant) {
+        let clock = self.shared.clock.now();
+        let Some((opens_at, by_rate)) = self.shared.endpoints.opens_at(clock) else { return };
+        let mut wait = opens_at.saturating_since(clock);
+        if by_rate {
+            // A few tokens at once: a lease for each would cost more than it smooths.
+            wait = wait.max(TOKENS_EVERY);
+            self.awaits_tokens = true;
+        }
+        let at = now + wait;
+        self.look_for_deliveries_at = Some(self.look_for_deliveries_at.map_or(at, |look| look.min(at)));
     }
 
     fn room_came_free(&mut self) {
@@ -665,6 +698,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
                     && self.ready.is_empty()
                     && self.events_dry
                     && nothing_due
+                    && !self.awaits_tokens
                     && self.store_pause.is_none();
                 (self.shared.settings.until_idle && idle).then_some(summary)
             }

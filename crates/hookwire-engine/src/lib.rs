@@ -15,29 +15,35 @@
 
 mod clock;
 mod deliver;
+mod endpoint_state;
+mod endpoints;
 mod fan_out;
 mod in_force;
+mod keeper;
 mod lane;
 mod publish;
-mod rooms;
 mod snapshot;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hookwire_dispatch::Dispatch;
-use hookwire_model::Shard;
-use hookwire_queue::{Queue, QueueError, WorkerId};
+use hookwire_model::{EndpointId, Shard};
+use hookwire_queue::{Inspect, Queue, QueueError, WorkerId};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use clock::{Chance, Clock, SystemClock};
+pub use endpoint_state::{EndpointState, PausedBy, home_shard};
 pub use in_force::{InForce, RefusedReload, ReloadState};
 pub use publish::{Receipt, publish, shard_of};
 pub use snapshot::{Snapshot, SnapshotError};
 
+use endpoints::Endpoints;
+use keeper::{Claim, Keeper};
 use lane::Lane;
-use rooms::Rooms;
 
 /// How a worker works.
 #[derive(Debug, Clone)]
@@ -93,11 +99,24 @@ pub enum EngineError {
 /// What the tasks of an engine share.
 pub(crate) struct Shared<D, C> {
     pub(crate) dispatcher: Arc<D>,
-    pub(crate) clock: C,
+    pub(crate) clock: Arc<C>,
     pub(crate) chance: Chance,
     pub(crate) in_force: Arc<InForce>,
     pub(crate) settings: EngineSettings,
-    pub(crate) rooms: Arc<Rooms>,
+    pub(crate) endpoints: Arc<Endpoints>,
+    claims: mpsc::Sender<Claim>,
+}
+
+impl<D, C> Shared<D, C> {
+    /// Whether this worker makes the probe of an endpoint. Where nobody can be asked, it does: a probe too many does
+    /// less harm than none.
+    pub(crate) async fn claim(&self, endpoint: EndpointId) -> bool {
+        let (reply, answer) = oneshot::channel();
+        if self.claims.send(Claim { endpoint, reply }).await.is_err() {
+            return true;
+        }
+        answer.await.unwrap_or(true)
+    }
 }
 
 /// Runs until `shutdown` is cancelled and the work in flight has ended or the grace period is over; with `until_idle`
@@ -113,13 +132,28 @@ pub async fn run<Q, D, C>(
     shutdown: CancellationToken,
 ) -> Result<Summary, EngineError>
 where
-    Q: Queue,
+    Q: Queue + Inspect,
     D: Dispatch,
     C: Clock,
 {
     let Engine { queue, dispatcher, clock, chance, in_force, settings } = engine;
-    let rooms = Rooms::new(settings.concurrency);
-    let shared = Arc::new(Shared { dispatcher, clock, chance, in_force, settings, rooms });
+    let clock = Arc::new(clock);
+    let endpoints = Endpoints::new(settings.concurrency);
+    // A probe waits for its turn: there are few at a time.
+    let (claims, claimed) = mpsc::channel(16);
+    let mut keeper = Keeper {
+        endpoints: Arc::clone(&endpoints),
+        queue: Arc::clone(&queue),
+        clock: Arc::clone(&clock),
+        claims: claimed,
+        seen: BTreeMap::new(),
+    };
+    keeper.look().await;
+    let kept = CancellationToken::new();
+    let mut keeping = JoinSet::new();
+    keeping.spawn(keeper.run(kept.clone()));
+    let until_idle = settings.until_idle;
+    let shared = Arc::new(Shared { dispatcher, clock, chance, in_force, settings, endpoints, claims });
     let mut lanes = JoinSet::new();
     for shard in 0..queue.shards() {
         lanes.spawn(Lane::new(Arc::clone(&shared), Arc::clone(&queue), Shard(shard), shutdown.clone()).run());
@@ -129,6 +163,15 @@ where
         let lane =
             ended.map_err(|error| EngineError::Panicked(deliver::panic_message(&*error.into_panic())))??;
         summary.waits_for_later |= lane.waits_for_later;
+    }
+    kept.cancel();
+    while keeping.join_next().await.is_some() {}
+    if until_idle {
+        // What an endpoint keeps back is due and does not go out.
+        for shard in 0..queue.shards() {
+            let stats = queue.stats(Shard(shard)).await.map_err(EngineError::Store)?;
+            summary.waits_for_later |= stats.waiting > 0;
+        }
     }
     Ok(summary)
 }

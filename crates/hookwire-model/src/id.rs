@@ -225,6 +225,15 @@ impl EndpointId {
         EndpointId(u64::from_be_bytes(hash.finalize()[..8].try_into().expect("SHA-256 has 32 bytes")))
     }
 
+    /// What stands for all endpoints of a webhook, where something is said about the webhook as a whole.
+    pub fn of_webhook(webhook: &WebhookName) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(webhook.as_str().as_bytes());
+        // No authority looks like this.
+        hash.update(b"\0*");
+        EndpointId(u64::from_be_bytes(hash.finalize()[..8].try_into().expect("SHA-256 has 32 bytes")))
+    }
+
     /// From the number that [`as_u64`](Self::as_u64) told.
     pub fn from_u64(value: u64) -> Self {
         EndpointId(value)

@@ -250,6 +250,19 @@ impl Health {
         }
     }
 
+    /// Until when it asked to be left alone, if it did.
+    pub fn silent_until(&self) -> Option<Timestamp> {
+        self.silent_until
+    }
+
+    /// How many attempts failed in a row; 0 once the breaker has opened.
+    pub fn failures(&self) -> u32 {
+        match self.circuit.state {
+            Circuit::Closed { failures } => failures,
+            Circuit::Open { .. } | Circuit::HalfOpen { .. } => 0,
+        }
+    }
+
     /// Since when it is paused, if it is.
     pub fn paused_since(&self) -> Option<Timestamp> {
         self.paused.on.then_some(self.paused.since)

@@ -1,0 +1,567 @@
+//! What this worker knows of endpoints: attempts in flight, health, limits; and who may begin an attempt now.
+//!
+//! Invariants:
+//! - An attempt in flight holds exactly one [`Room`], which gives its place back when it is dropped, however that comes
+//!   about.
+//! - No endpoint has more attempts in flight than its webhook's concurrency, and the worker no more than its own.
+//! - An endpoint that refuses an attempt has no room in the next lease either, so that its deliveries stay where they
+//!   are instead of going round.
+//! - What is known of an endpoint at rest, about which there is nothing to say, is forgotten after [`REST_MAX`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hookwire_model::{Authority, EndpointId, Timestamp, WaitingReason, Webhook, WebhookName};
+use hookwire_policy::{Admittance, EndpointEffect};
+use tokio::sync::{Notify, watch};
+
+use crate::endpoint_state::{EndpointState, PausedBy};
+
+/// How long an endpoint at rest is remembered: a few seconds of its recent rate are worth keeping for the case that it
+/// asks to be called less often.
+const REST_MAX: Duration = Duration::from_secs(10);
+/// A wait that is shorter is not worth telling the store: leasing leaves the endpoint out meanwhile.
+const HOLD_MIN: Duration = Duration::from_millis(500);
+
+/// The endpoints of a worker.
+#[derive(Debug)]
+pub(crate) struct Endpoints {
+    /// Places that are free in the worker.
+    free: AtomicUsize,
+    /// A short section, never held across an await.
+    book: Mutex<Book>,
+    /// Something was learnt that other workers should know at once.
+    pub(crate) news: Notify,
+    /// Some endpoint has room that had none, for another reason than an attempt's end.
+    opened: watch::Sender<()>,
+}
+
+#[derive(Debug, Default)]
+struct Book {
+    entries: BTreeMap<EndpointId, Entry>,
+    /// Those with attempts in flight, or held back by something: the ones that leasing must be told of.
+    active: BTreeSet<EndpointId>,
+    /// Those that somebody should be told of.
+    unwritten: BTreeSet<EndpointId>,
+    /// Webhooks that a person paused.
+    paused_webhooks: BTreeSet<WebhookName>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    state: EndpointState,
+    in_flight: u32,
+    limit: u32,
+    /// Of the record that was last read or written; 0 where there is none.
+    version: u64,
+    /// Until when the store was asked to hold its backlog.
+    held_until: Option<Timestamp>,
+    used_at: Timestamp,
+}
+
+/// A place for one attempt; dropping it gives the place back.
+#[derive(Debug)]
+pub(crate) struct Room {
+    endpoints: Arc<Endpoints>,
+    endpoint: EndpointId,
+    /// What the attempt said about the endpoint, and when.
+    said: Option<(EndpointEffect, Timestamp)>,
+}
+
+/// Whether an attempt may begin.
+#[derive(Debug)]
+pub(crate) enum Entrance {
+    /// It may.
+    Room(Room),
+    /// It may, as the one that finds out whether the endpoint lives, if no other worker makes it.
+    Probe(Room),
+    /// Not now.
+    Refused(WaitingReason),
+}
+
+/// What is to be written to the store about an endpoint.
+#[derive(Debug)]
+pub(crate) struct Unwritten {
+    pub(crate) endpoint: EndpointId,
+    pub(crate) state: EndpointState,
+    pub(crate) version: u64,
+}
+
+/// How the backlog of an endpoint should be held by the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HoldChange {
+    pub(crate) endpoint: EndpointId,
+    pub(crate) until: Option<Timestamp>,
+}
+
+impl Endpoints {
+    pub(crate) fn new(concurrency: usize) -> Arc<Self> {
+        Arc::new(Endpoints {
+            free: AtomicUsize::new(concurrency),
+            book: Mutex::default(),
+            news: Notify::new(),
+            opened: watch::Sender::new(()),
+        })
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        // Each section leaves the book whole, so a panic elsewhere cannot have left it half-way.
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many attempts more the worker may have in flight.
+    pub(crate) fn free(&self) -> usize {
+        self.free.load(Ordering::Relaxed)
+    }
+
+    /// Tells when endpoints have room that had none.
+    pub(crate) fn opened(&self) -> watch::Receiver<()> {
+        self.opened.subscribe()
+    }
+
+    /// Takes a place at an endpoint, if the worker has one and nothing holds the endpoint back.
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        endpoint: EndpointId,
+        webhook: &Webhook,
+        authority: &Authority,
+        now: Timestamp,
+    ) -> Entrance {
+        let taken = self.free.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |free| free.checked_sub(1));
+        if taken.is_err() {
+            return Entrance::Refused(WaitingReason::Room);
+        }
+        let entered = self.book().enter(endpoint, webhook, authority, now);
+        match entered {
+            Ok(probe) => {
+                let room = Room { endpoints: Arc::clone(self), endpoint, said: None };
+                if probe { Entrance::Probe(room) } else { Entrance::Room(room) }
+            }
+            Err(reason) => {
+                self.free.fetch_add(1, Ordering::Relaxed);
+                Entrance::Refused(reason)
+            }
+        }
+    }
+
+    /// What is left at the endpoints that leasing must be told of, by id.
+    pub(crate) fn left(&self, now: Timestamp) -> Vec<(EndpointId, u32)> {
+        let book = self.book();
+        let left = book.active.iter().filter_map(|endpoint| {
+            let entry = book.entries.get(endpoint)?;
+            // The store leaves out what it holds.
+            let held = entry.held_until.is_some_and(|until| until > now);
+            (!held).then(|| (*endpoint, book.room(entry, now)))
+        });
+        left.collect()
+    }
+
+    /// When an endpoint that is held back lets attempts through without anything else happening, the next of them; and
+    /// whether it is a rate that holds it back, rather than trouble.
+    pub(crate) fn opens_at(&self, now: Timestamp) -> Option<(Timestamp, bool)> {
+        let book = self.book();
+        let opens = book.active.iter().filter_map(|endpoint| {
+            let entry = book.entries.get(endpoint).filter(|entry| book.room(entry, now) == 0)?;
+            let health = &entry.state.health;
+            health.changes_at(now).map(|at| (at, health.circuit() == "closed"))
+        });
+        opens.min()
+    }
+
+    /// What the keeper has to write, all of it.
+    pub(crate) fn unwritten(&self) -> Vec<Unwritten> {
+        let mut book = self.book();
+        let ids = std::mem::take(&mut book.unwritten);
+        let found = ids.into_iter().filter_map(|endpoint| {
+            let Entry { state, version, .. } = book.entries.get(&endpoint)?;
+            Some(Unwritten { endpoint, state: state.clone(), version: *version })
+        });
+        found.collect()
+    }
+
+    /// The same for one endpoint.
+    pub(crate) fn unwritten_of(&self, endpoint: EndpointId) -> Option<Unwritten> {
+        let mut book = self.book();
+        book.unwritten.remove(&endpoint);
+        let Entry { state, version, .. } = book.entries.get(&endpoint)?;
+        Some(Unwritten { endpoint, state: state.clone(), version: *version })
+    }
+
+    /// A record was written, and has this version now. What was learnt meanwhile is to be written again.
+    pub(crate) fn written(&self, written: &Unwritten, version: u64) {
+        let mut book = self.book();
+        if let Some(entry) = book.entries.get_mut(&written.endpoint) {
+            entry.version = version;
+            entry.state.health.shared();
+        }
+    }
+
+    /// A record could not be written: it is to be tried again.
+    pub(crate) fn still_unwritten(&self, endpoint: EndpointId) {
+        self.book().unwritten.insert(endpoint);
+    }
+
+    /// Whether anything waits to be written.
+    pub(crate) fn has_unwritten(&self) -> bool {
+        !self.book().unwritten.is_empty()
+    }
+
+    /// Takes over what another worker, or a person, wrote. `None`: the record is gone.
+    pub(crate) fn learn(&self, endpoint: EndpointId, record: Option<(u64, EndpointState)>, now: Timestamp) {
+        let opened = self.book().learn(endpoint, record, now);
+        if opened {
+            self.opened.send_replace(());
+        }
+    }
+
+    /// The version of an endpoint's record as far as it is known here.
+    pub(crate) fn version(&self, endpoint: EndpointId) -> u64 {
+        self.book().entries.get(&endpoint).map_or(0, |entry| entry.version)
+    }
+
+    /// Takes over which webhooks a person paused.
+    pub(crate) fn learn_paused_webhooks(&self, paused: BTreeSet<WebhookName>) {
+        let mut book = self.book();
+        if book.paused_webhooks == paused {
+            return;
+        }
+        book.paused_webhooks = paused;
+        let Book { entries, active, .. } = &mut *book;
+        active.extend(entries.keys());
+        drop(book);
+        self.opened.send_replace(());
+    }
+
+    /// What the store should hold otherwise than it was asked to.
+    pub(crate) fn hold_changes(&self, now: Timestamp) -> Vec<HoldChange> {
+        let book = self.book();
+        let changes = book.active.iter().filter_map(|endpoint| {
+            let entry = book.entries.get(endpoint)?;
+            let until = book.hold(entry, now);
+            let held = entry.held_until.filter(|held| *held > now);
+            (until != held).then_some(HoldChange { endpoint: *endpoint, until })
+        });
+        changes.collect()
+    }
+
+    /// The store holds an endpoint's backlog as it was asked to.
+    pub(crate) fn held(&self, change: HoldChange) {
+        if let Some(entry) = self.book().entries.get_mut(&change.endpoint) {
+            entry.held_until = change.until;
+        }
+    }
+
+    /// Forgets endpoints at rest.
+    pub(crate) fn forget(&self, now: Timestamp) {
+        let mut book = self.book();
+        let Book { entries, active, unwritten, .. } = &mut *book;
+        entries.retain(|endpoint, entry| {
+            let quiet =
+                entry.in_flight == 0 && entry.held_until.is_none() && !entry.state.health.is_troubled();
+            let rests =
+                quiet && now.saturating_since(entry.used_at) > REST_MAX && !unwritten.contains(endpoint);
+            if rests {
+                active.remove(endpoint);
+            }
+            !rests
+        });
+    }
+}
+
+impl Book {
+    /// Whether a place was taken, and by a probe.
+    fn enter(
+        &mut self,
+        endpoint: EndpointId,
+        webhook: &Webhook,
+        authority: &Authority,
+        now: Timestamp,
+    ) -> Result<bool, WaitingReason> {
+        let entry = self.entries.entry(endpoint).or_insert_with(|| {
+            let state = EndpointState::new(webhook.name.clone(), Some(authority.to_string()));
+            Entry::new(state, 0, now)
+        });
+        entry.limit = webhook.concurrency.get();
+        entry.used_at = entry.used_at.max(now);
+        let health = &mut entry.state.health;
+        if webhook.rate_limit.is_some() || health.is_troubled() {
+            let per_second =
+                webhook.rate_limit.map(|limit| f64::from(limit.count.get()) / limit.per.as_secs_f64());
+            health.set_limit(per_second, now);
+            self.active.insert(endpoint);
+        }
+        if self.paused_webhooks.contains(&webhook.name) {
+            self.active.insert(endpoint);
+            return Err(WaitingReason::Paused);
+        }
+        let probe = match health.admit(now) {
+            Admittance::Wait { reason, .. } => {
+                self.active.insert(endpoint);
+                return Err(reason);
+            }
+            // What was begun before the breaker opened must not keep the probe waiting.
+            Admittance::Probe => {
+                self.unwritten.insert(endpoint);
+                true
+            }
+            Admittance::Open if entry.in_flight >= entry.limit => return Err(WaitingReason::Room),
+            Admittance::Open => false,
+        };
+        if health.is_troubled() && !probe {
+            self.unwritten.insert(endpoint);
+            if health.take(1, now).attempts == 0 {
+                return Err(WaitingReason::RateLimit);
+            }
+        }
+        entry.in_flight += 1;
+        if entry.in_flight == 1 {
+            self.active.insert(endpoint);
+        }
+        Ok(probe)
+    }
+
+    /// An attempt has ended. Returns whether it says something that others should know at once.
+    fn leave(&mut self, endpoint: EndpointId, said: Option<(EndpointEffect, Timestamp)>) -> bool {
+        let Some(entry) = self.entries.get_mut(&endpoint) else { return false };
+        entry.in_flight = entry.in_flight.saturating_sub(1);
+        let mut news = false;
+        if let Some((effect, now)) = said {
+            let health = &mut entry.state.health;
+            let before = (health.circuit(), health.is_paused(), health.rate().is_some());
+            health.observe(effect, now);
+            news = before != (health.circuit(), health.is_paused(), health.rate().is_some());
+            if health.is_paused() && !before.1 {
+                entry.state.paused_by = Some(PausedBy::Gone);
+            }
+            if news || entry.state.health.is_troubled() {
+                self.unwritten.insert(endpoint);
+            }
+        }
+        if entry.state.health.is_troubled() {
+            self.active.insert(endpoint);
+        } else if entry.in_flight == 0 && entry.held_until.is_none() {
+            self.active.remove(&endpoint);
+        }
+        news
+    }
+
+    /// Whether an endpoint may have room now that had none.
+    fn learn(&mut self, endpoint: EndpointId, record: Option<(u64, EndpointState)>, now: Timestamp) -> bool {
+        let Some((version, state)) = record else {
+            if let Some(entry) = self.entries.get_mut(&endpoint) {
+                entry.version = 0;
+                self.unwritten.insert(endpoint);
+            }
+            return false;
+        };
+        let entry = self.entries.entry(endpoint).or_insert_with(|| {
+            let state = EndpointState::new(state.webhook.clone(), state.authority.clone());
+            Entry::new(state, version, now)
+        });
+        let was_paused = entry.state.health.is_paused();
+        entry.state.health.join(&state.health);
+        entry.version = version;
+        if entry.state.health.is_paused() {
+            entry.state.paused_by = state.paused_by.or(entry.state.paused_by);
+        } else {
+            entry.state.paused_by = None;
+        }
+        self.active.insert(endpoint);
+        was_paused || !entry.state.health.is_paused()
+    }
+
+    /// How many deliveries more may be leased for an endpoint.
+    fn room(&self, entry: &Entry, now: Timestamp) -> u32 {
+        if self.paused_webhooks.contains(&entry.state.webhook) {
+            return 0;
+        }
+        let health = &entry.state.health;
+        match health.circuit() {
+            "closed" => health.room(entry.limit.saturating_sub(entry.in_flight), now),
+            _ => health.room(1, now),
+        }
+    }
+
+    /// Until when the store should hold an endpoint's backlog.
+    fn hold(&self, entry: &Entry, now: Timestamp) -> Option<Timestamp> {
+        let health = &entry.state.health;
+        if health.is_paused() || self.paused_webhooks.contains(&entry.state.webhook) {
+            return Some(Timestamp::MAX);
+        }
+        if self.room(entry, now) > 0 || health.circuit() == "closed" && health.silent_until().is_none() {
+            return None;
+        }
+        health.changes_at(now).filter(|until| until.saturating_since(now) >= HOLD_MIN)
+    }
+}
+
+impl Entry {
+    fn new(state: EndpointState, version: u64, now: Timestamp) -> Self {
+        Entry { state, in_flight: 0, limit: 1, version, held_until: None, used_at: now }
+    }
+}
+
+impl Room {
+    /// Gives the place back with what the attempt said about the endpoint.
+    pub(crate) fn leave(mut self, effect: EndpointEffect, now: Timestamp) {
+        self.said = Some((effect, now));
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let news = self.endpoints.book().leave(self.endpoint, self.said);
+        self.endpoints.free.fetch_add(1, Ordering::Relaxed);
+        if news {
+            self.endpoints.news.notify_one();
+            self.endpoints.opened.send_replace(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use hookwire_policy::FAILURES_TO_OPEN;
+
+    use super::*;
+
+    fn at(millis: i64) -> Timestamp {
+        Timestamp::from_millis(1_700_000_000_000 + millis)
+    }
+
+    fn id(number: u64) -> EndpointId {
+        EndpointId::from_u64(number)
+    }
+
+    /// A webhook with room for so many, and perhaps a limit.
+    fn webhook(concurrency: u32, limit: Option<&str>) -> Webhook {
+        let mut webhook = Webhook::new(WebhookName::new("w").unwrap(), "http://127.0.0.1/");
+        webhook.concurrency = NonZeroU32::new(concurrency).unwrap();
+        webhook.rate_limit = limit.map(|limit| limit.parse().unwrap());
+        webhook
+    }
+
+    fn enter(endpoints: &Arc<Endpoints>, number: u64, webhook: &Webhook, millis: i64) -> Entrance {
+        let authority = Authority { https: false, host: "127.0.0.1".into(), port: 80 };
+        endpoints.enter(id(number), webhook, &authority, at(millis))
+    }
+
+    fn room(entrance: Entrance) -> Room {
+        match entrance {
+            Entrance::Room(room) | Entrance::Probe(room) => room,
+            Entrance::Refused(reason) => panic!("refused: {reason:?}"),
+        }
+    }
+
+    fn refused(entrance: Entrance) -> WaitingReason {
+        match entrance {
+            Entrance::Refused(reason) => reason,
+            Entrance::Room(_) | Entrance::Probe(_) => panic!("let in"),
+        }
+    }
+
+    fn opened() -> Arc<Endpoints> {
+        let endpoints = Endpoints::new(100);
+        for _ in 0..FAILURES_TO_OPEN {
+            room(enter(&endpoints, 1, &webhook(2, None), 0)).leave(EndpointEffect::Failure, at(0));
+        }
+        endpoints
+    }
+
+    #[test]
+    fn an_endpoint_and_the_worker_have_their_limits() {
+        let endpoints = Endpoints::new(3);
+        let two = webhook(2, None);
+        let first = room(enter(&endpoints, 1, &two, 0));
+        let second = room(enter(&endpoints, 1, &two, 0));
+        assert_eq!(refused(enter(&endpoints, 1, &two, 0)), WaitingReason::Room, "the endpoint is full");
+        let third = room(enter(&endpoints, 2, &two, 0));
+        assert_eq!(refused(enter(&endpoints, 2, &two, 0)), WaitingReason::Room, "the worker is full");
+        assert_eq!(endpoints.left(at(0)), [(id(1), 0), (id(2), 1)]);
+        drop((first, second, third));
+        assert_eq!((endpoints.free(), endpoints.left(at(0))), (3, vec![]));
+    }
+
+    #[test]
+    fn a_broken_endpoint_is_left_out_until_its_probe_is_due() {
+        let endpoints = opened();
+        let two = webhook(2, None);
+        assert_eq!(refused(enter(&endpoints, 1, &two, 1)), WaitingReason::Unhealthy);
+        assert_eq!(endpoints.left(at(1)), [(id(1), 0)]);
+        assert_eq!(endpoints.opens_at(at(1)), Some((at(1_000), false)));
+        let hold = HoldChange { endpoint: id(1), until: Some(at(1_000)) };
+        assert_eq!(endpoints.hold_changes(at(1)), [hold]);
+        endpoints.held(hold);
+        assert_eq!((endpoints.hold_changes(at(2)), endpoints.left(at(2))), (vec![], vec![]));
+        // When the gap has passed there is room for one.
+        assert_eq!(endpoints.left(at(1_000)), [(id(1), 1)]);
+        let Entrance::Probe(probe) = enter(&endpoints, 1, &two, 1_000) else { panic!("no probe") };
+        assert_eq!(refused(enter(&endpoints, 1, &two, 1_001)), WaitingReason::Unhealthy);
+        probe.leave(EndpointEffect::Success, at(1_100));
+        drop(room(enter(&endpoints, 1, &two, 1_101)));
+    }
+
+    #[test]
+    fn a_limit_gives_as_much_room_as_there_are_tokens() {
+        let endpoints = Endpoints::new(100);
+        let limited = webhook(32, Some("10/s"));
+        let rooms = [room(enter(&endpoints, 1, &limited, 0)), room(enter(&endpoints, 1, &limited, 0))];
+        assert_eq!(refused(enter(&endpoints, 1, &limited, 0)), WaitingReason::RateLimit);
+        assert_eq!(endpoints.left(at(0)), [(id(1), 0)]);
+        assert_eq!(endpoints.opens_at(at(0)), Some((at(50), true)));
+        assert_eq!(endpoints.left(at(160)), [(id(1), 2)]);
+        assert_eq!(endpoints.hold_changes(at(0)), [], "a short wait is not worth a write");
+        drop(rooms);
+    }
+
+    #[test]
+    fn what_a_person_wrote_holds_and_its_end_is_told() {
+        let endpoints = Endpoints::new(100);
+        let two = webhook(2, None);
+        let mut opened = endpoints.opened();
+        let mut state = EndpointState::new(two.name.clone(), None);
+        state.pause(PausedBy::Person, at(10));
+        endpoints.learn(id(1), Some((7, state.clone())), at(11));
+        assert_eq!(refused(enter(&endpoints, 1, &two, 12)), WaitingReason::Paused);
+        let hold = HoldChange { endpoint: id(1), until: Some(Timestamp::MAX) };
+        assert_eq!(endpoints.hold_changes(at(12)), [hold]);
+        endpoints.held(hold);
+        opened.mark_unchanged();
+        state.resume(at(20));
+        endpoints.learn(id(1), Some((8, state)), at(21));
+        assert!(opened.has_changed().unwrap());
+        assert_eq!(endpoints.hold_changes(at(21)), [HoldChange { endpoint: id(1), until: None }]);
+        drop(room(enter(&endpoints, 1, &two, 22)));
+    }
+
+    #[test]
+    fn a_paused_webhook_holds_all_its_endpoints() {
+        let endpoints = Endpoints::new(100);
+        let two = webhook(2, None);
+        drop(room(enter(&endpoints, 1, &two, 0)));
+        endpoints.learn_paused_webhooks([two.name.clone()].into());
+        assert_eq!(refused(enter(&endpoints, 1, &two, 1)), WaitingReason::Paused);
+        assert_eq!(refused(enter(&endpoints, 2, &two, 1)), WaitingReason::Paused);
+        assert_eq!(endpoints.left(at(1)), [(id(1), 0), (id(2), 0)]);
+        assert_eq!(endpoints.hold_changes(at(1)).len(), 2);
+        endpoints.learn_paused_webhooks(BTreeSet::new());
+        drop(room(enter(&endpoints, 2, &two, 2)));
+    }
+
+    #[test]
+    fn a_receiver_that_is_gone_is_paused_and_endpoints_at_rest_are_forgotten() {
+        let endpoints = Endpoints::new(100);
+        let two = webhook(2, None);
+        room(enter(&endpoints, 1, &two, 0)).leave(EndpointEffect::Pause, at(0));
+        room(enter(&endpoints, 2, &two, 0)).leave(EndpointEffect::Success, at(0));
+        let unwritten = endpoints.unwritten();
+        assert_eq!(unwritten.len(), 1, "there is nothing to say about the other");
+        assert_eq!((unwritten[0].endpoint, unwritten[0].state.paused_by), (id(1), Some(PausedBy::Gone)));
+        endpoints.forget(at(60_000));
+        assert_eq!(endpoints.book().entries.keys().copied().collect::<Vec<_>>(), [id(1)]);
+    }
+}

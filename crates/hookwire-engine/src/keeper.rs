@@ -1,0 +1,178 @@
+//! The keeper: shares what is known of endpoints with the store, and so with other workers and with people.
+//!
+//! Invariants:
+//! - A record is written only over the version that was read; on a conflict both are joined, and written again.
+//! - The fast path never waits for it. Only a probe does, because one worker makes it for all.
+//! - A store that fails keeps nobody from working: what could not be written is written later.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, stream};
+use hookwire_model::{EndpointId, Shard, Timestamp};
+use hookwire_queue::{EndpointRecord, Inspect, PutEndpoint, Queue, QueueError};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::Clock;
+use crate::endpoint_state::{EndpointState, home_shard};
+use crate::endpoints::{Endpoints, HoldChange, Unwritten};
+
+/// How often records of others are looked for: so long a pause takes at most to reach a worker that has nothing to
+/// send, and half a command per second and shard is what it costs a Redis server.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How often rates and spent tokens are shared: as long as a rate's burst lasts.
+const SHARE_EVERY: Duration = Duration::from_millis(250);
+/// Writes on their way at once: a store commits them together.
+const WRITES_MAX: usize = 32;
+/// Conflicts in a row before a record is left for the next round: others are at it.
+const CONFLICTS_MAX: usize = 3;
+/// How long the store is asked to hold what has no end: longer than any process lives. A worker that knows better asks
+/// otherwise.
+const HOLD_FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// A probe that asks to be the only one.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    pub(crate) endpoint: EndpointId,
+    /// Whether it is.
+    pub(crate) reply: oneshot::Sender<bool>,
+}
+
+pub(crate) struct Keeper<Q, C> {
+    pub(crate) endpoints: Arc<Endpoints>,
+    pub(crate) queue: Arc<Q>,
+    pub(crate) clock: Arc<C>,
+    pub(crate) claims: mpsc::Receiver<Claim>,
+    /// Versions of records that say nothing about an endpoint in use here.
+    pub(crate) seen: BTreeMap<EndpointId, u64>,
+}
+
+impl<Q: Queue + Inspect, C: Clock> Keeper<Q, C> {
+    /// Keeps until `shutdown`, and then writes what is left.
+    ///
+    /// Cancel safety: dropping it loses what was not written, which is found out again.
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+        let mut look_at = Instant::now() + LOOK_EVERY;
+        loop {
+            let share_at = self.endpoints.has_unwritten().then(|| Instant::now() + SHARE_EVERY);
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                Some(claim) = self.claims.recv() => self.claim(claim).await,
+                () = self.endpoints.news.notified() => self.share().await,
+                () = tokio::time::sleep_until(share_at.map_or(look_at, |at| at.min(look_at))) => {
+                    if look_at <= Instant::now() {
+                        look_at = Instant::now() + LOOK_EVERY;
+                        self.look().await;
+                        self.endpoints.forget(self.clock.now());
+                    }
+                    self.share().await;
+                }
+            }
+        }
+        self.share().await;
+    }
+
+    /// Reads all records: what is known of endpoints when the worker starts, and what others wrote since.
+    pub(crate) async fn look(&mut self) {
+        let mut paused_webhooks = BTreeSet::new();
+        for shard in 0..self.queue.shards() {
+            let records = match self.queue.endpoints(Shard(shard)).await {
+                Ok(records) => records,
+                Err(error) => return failed(&error),
+            };
+            for EndpointRecord { id, version, state } in records {
+                let known = self.endpoints.version(id).max(self.seen.get(&id).copied().unwrap_or(0));
+                // A record that stands for a webhook is read each time: few have one.
+                let Some(state) = EndpointState::read(&state) else { continue };
+                if state.authority.is_none() {
+                    if state.health.is_paused() {
+                        paused_webhooks.insert(state.webhook);
+                    }
+                } else if known != version {
+                    self.seen.insert(id, version);
+                    self.endpoints.learn(id, Some((version, state)), self.clock.now());
+                }
+            }
+        }
+        self.endpoints.learn_paused_webhooks(paused_webhooks);
+        self.hold().await;
+    }
+
+    /// Writes what others should know.
+    async fn share(&mut self) {
+        let unwritten = self.endpoints.unwritten();
+        let written = stream::iter(unwritten).map(|unwritten| self.write(unwritten));
+        written.buffer_unordered(WRITES_MAX).for_each(|_| std::future::ready(())).await;
+        self.hold().await;
+    }
+
+    async fn claim(&self, Claim { endpoint, reply }: Claim) {
+        let before = self.endpoints.unwritten_of(endpoint);
+        let claimed = match before {
+            Some(unwritten) => self.write(unwritten).await,
+            None => true,
+        };
+        // A probe that was given up meanwhile is nobody's loss.
+        let _ = reply.send(claimed);
+    }
+
+    /// Writes one record, joining what others wrote. Returns whether it was written without a conflict, or could not
+    /// be written at all.
+    async fn write(&self, mut unwritten: Unwritten) -> bool {
+        let endpoint = unwritten.endpoint;
+        let home = home_shard(endpoint, self.queue.shards());
+        for attempt in 0..CONFLICTS_MAX {
+            let record = unwritten.state.to_record();
+            match self.queue.put_endpoint(home, endpoint, unwritten.version, record).await {
+                Ok(PutEndpoint::Written(version)) => {
+                    self.endpoints.written(&unwritten, version);
+                    return attempt == 0;
+                }
+                Ok(PutEndpoint::Conflict(other)) => {
+                    let other = other.and_then(|record| {
+                        EndpointState::read(&record.state).map(|state| (record.version, state))
+                    });
+                    self.endpoints.learn(endpoint, other, self.clock.now());
+                    match self.endpoints.unwritten_of(endpoint) {
+                        Some(joined) => unwritten = joined,
+                        None => return false,
+                    }
+                }
+                Err(error) => {
+                    failed(&error);
+                    self.endpoints.still_unwritten(endpoint);
+                    return true;
+                }
+            }
+        }
+        self.endpoints.still_unwritten(endpoint);
+        false
+    }
+
+    /// Has the store hold the backlogs of endpoints that let nothing through.
+    async fn hold(&self) {
+        let now = self.clock.now();
+        for change in self.endpoints.hold_changes(now) {
+            let HoldChange { endpoint, until } = change;
+            let hold = until.map(|until| match until {
+                Timestamp::MAX => HOLD_FOREVER,
+                until => until.saturating_since(now),
+            });
+            for shard in 0..self.queue.shards() {
+                if let Err(error) = self.queue.hold(Shard(shard), endpoint, hold).await {
+                    return failed(&error);
+                }
+            }
+            self.endpoints.held(change);
+        }
+    }
+}
+
+/// The lanes say aloud that the store fails; here it only means that sharing waits.
+fn failed(error: &QueueError) {
+    tracing::debug!(error = error as &dyn std::error::Error, "endpoint states cannot be shared now");
+}

@@ -1,0 +1,182 @@
+//! One endpoint that fails, asks for less, is limited or paused: what it gets, and that the others do not notice.
+
+use std::time::Duration;
+
+use hookwire_engine::{EndpointState, PausedBy, home_shard};
+use hookwire_model::{Authority, DeliveryState, EndpointId, Shard, Timestamp, WaitingReason};
+use hookwire_queue::{Inspect as _, PutEndpoint, Queue as _};
+use tokio_util::sync::CancellationToken;
+
+use crate::world::{Act, World, webhook};
+
+/// The endpoint of a webhook of these tests.
+fn endpoint(name: &str) -> EndpointId {
+    let authority = Authority { https: false, host: "127.0.0.1".into(), port: 9000 };
+    EndpointId::derive(&webhook(name, "/").name, &authority)
+}
+
+/// What the store knows of the endpoint of a webhook.
+async fn stored(world: &World, name: &str) -> Option<EndpointState> {
+    let record = world.queue.endpoint(home_shard(endpoint(name), 1), endpoint(name)).await.unwrap();
+    record.map(|record| EndpointState::read(&record.state).unwrap())
+}
+
+/// Writes the record of an endpoint as a person's command does.
+async fn person(world: &World, name: &str, act: impl Fn(&mut EndpointState)) {
+    let record = world.queue.endpoint(Shard(0), endpoint(name)).await.unwrap();
+    let version = record.as_ref().map_or(0, |record| record.version);
+    let mut state = match record {
+        Some(record) => EndpointState::read(&record.state).unwrap(),
+        None => EndpointState::new(webhook(name, "/").name, Some("http://127.0.0.1:9000".into())),
+    };
+    act(&mut state);
+    let put = world.queue.put_endpoint(Shard(0), endpoint(name), version, state.to_record()).await.unwrap();
+    assert!(matches!(put, PutEndpoint::Written(_)), "{put:?}");
+}
+
+/// Runs an engine for so long, and lets it stop.
+async fn run_for(world: &World, time: Duration) {
+    let shutdown = CancellationToken::new();
+    let running = world.start(world.queue.clone(), shutdown.clone());
+    tokio::time::sleep(time).await;
+    shutdown.cancel();
+    running.await.unwrap().unwrap();
+}
+
+fn now(world: &World) -> Timestamp {
+    world.now()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_endpoint_costs_a_probe_now_and_then_and_the_others_nothing() {
+    let mut world = World::new();
+    world.settings.until_idle = false;
+    world.webhooks.push(webhook("b", "/b"));
+    world.script.always("/a", Act::Answer(500));
+    world.publish(200).await;
+    run_for(&world, Duration::from_secs(60)).await;
+    assert_eq!(world.script.count("/b"), 200, "the other one got everything");
+    // Up to 16 were in flight when it opened, and then probes after 1, 2, 4, 8, 16 and 32 seconds.
+    let calls = world.script.count("/a");
+    assert!((15..=26).contains(&calls), "{calls}");
+    assert_eq!(stored(&world, "a").await.unwrap().health.circuit(), "open");
+    assert_eq!(stored(&world, "b").await, None, "there is nothing to say about it");
+    let deliveries = world.deliveries().await;
+    let unhealthy =
+        deliveries.iter().filter(|delivery| delivery.waiting_reason == Some(WaitingReason::Unhealthy));
+    assert!(unhealthy.count() > 150);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_breaker_stays_open_over_a_restart_and_closes_with_everything_delivered() {
+    let mut world = World::new();
+    world.settings.until_idle = false;
+    world.script.always("/a", Act::Answer(500));
+    world.publish(100).await;
+    run_for(&world, Duration::from_secs(40)).await;
+    let calls = world.script.count("/a");
+    world.script.always("/a", Act::Answer(200));
+    // The next probe is due within 32 seconds; before that nothing is sent.
+    run_for(&world, Duration::from_secs(5)).await;
+    assert_eq!(world.script.count("/a"), calls, "the new worker knows that it is open");
+    run_for(&world, Duration::from_secs(1000)).await;
+    let deliveries = world.deliveries().await;
+    assert!(deliveries.iter().all(|delivery| delivery.state == DeliveryState::Delivered));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_delivery_at_a_time_goes_to_an_endpoint_that_is_probed() {
+    let mut world = World::new();
+    world.settings.until_idle = false;
+    world.script.always("/a", Act::AnswerAfter(Duration::from_secs(5), 500));
+    world.publish(50).await;
+    run_for(&world, Duration::from_secs(200)).await;
+    let mut seen = world.script.seen().split_off(16);
+    seen.dedup_by_key(|(_, _, at)| *at);
+    for pair in seen.windows(2) {
+        assert!(pair[1].2 - pair[0].2 >= Duration::from_secs(6), "{seen:?}");
+    }
+    assert!(seen.len() >= 4, "{seen:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_limit_holds_and_is_used() {
+    let mut world = World::new();
+    world.webhooks[0].rate_limit = Some("10/s".parse().unwrap());
+    world.publish(100).await;
+    let summary = world.run().await;
+    assert!(!summary.waits_for_later, "what a rate keeps back for a moment is waited for");
+    let seen = world.script.seen();
+    assert_eq!(seen.len(), 100);
+    let last = seen.last().unwrap().2.as_secs_f64();
+    assert!((9.0..11.0).contains(&last), "100 at 10/s take 10 s and not {last}");
+    for second in 0..9 {
+        let within = |at: &Duration| (second..second + 1).contains(&at.as_secs());
+        let count = seen.iter().filter(|(_, _, at)| within(at)).count();
+        assert!((8..=13).contains(&count), "{count} in second {second}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_says_gone_is_paused_and_its_backlog_kept() {
+    let mut world = World::new();
+    world.settings.until_idle = false;
+    world.settings.concurrency = 1;
+    world.script.on("/a", [Act::Answer(200), Act::Answer(410)]);
+    world.publish(20).await;
+    run_for(&world, Duration::from_secs(3600)).await;
+    assert_eq!(world.script.count("/a"), 2);
+    let state = stored(&world, "a").await.unwrap();
+    assert_eq!((state.paused_by, state.health.is_paused()), (Some(PausedBy::Gone), true));
+    let mut states: Vec<_> = world.deliveries().await.iter().map(|delivery| delivery.state).collect();
+    states.dedup();
+    assert_eq!(states, [DeliveryState::Delivered, DeliveryState::Dead, DeliveryState::Waiting]);
+    // A person resumes it: the backlog goes out.
+    person(&world, "a", |state| state.resume(now(&world))).await;
+    world.queue.hold(Shard(0), endpoint("a"), None).await.unwrap();
+    run_for(&world, Duration::from_secs(60)).await;
+    assert_eq!(world.script.count("/a"), 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_reaches_a_running_worker_and_so_does_its_end() {
+    let mut world = World::new();
+    world.settings.until_idle = false;
+    let shutdown = CancellationToken::new();
+    let running = world.start(world.queue.clone(), shutdown.clone());
+    world.publish(3).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.script.count("/a"), 3);
+    person(&world, "a", |state| state.pause(PausedBy::Person, now(&world))).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let more: Vec<_> = (3..6).map(|number| crate::world::event(&format!("e{number}"))).collect();
+    hookwire_engine::publish(&world.queue, &more).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(world.script.count("/a"), 3, "nothing goes out while it is paused");
+    let waiting = world.deliveries().await;
+    let reasons: Vec<_> = waiting.iter().filter_map(|delivery| delivery.waiting_reason).collect();
+    assert_eq!(reasons, [WaitingReason::Paused; 3]);
+    person(&world, "a", |state| state.resume(now(&world))).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(world.script.count("/a"), 6);
+    shutdown.cancel();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_backlog_of_an_outage_does_not_come_as_a_storm() {
+    let mut world = World::new();
+    world.settings.until_idle = false;
+    world.script.always("/a", Act::Answer(500));
+    world.publish(400).await;
+    run_for(&world, Duration::from_secs(20)).await;
+    world.script.always("/a", Act::Answer(200));
+    let before = world.script.seen().len();
+    run_for(&world, Duration::from_secs(600)).await;
+    let seen = world.script.seen().split_off(before);
+    let first = seen[0].2;
+    let within =
+        |seconds: f64| seen.iter().filter(|(_, _, at)| (*at - first).as_secs_f64() <= seconds).count();
+    assert!(within(1.0) <= 12, "{} in the first second", within(1.0));
+    assert!(within(30.0) >= 380, "{} in half a minute", within(30.0));
+}

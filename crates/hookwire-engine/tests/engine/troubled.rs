@@ -1,0 +1,144 @@
+//! A store that is not at its best.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hookwire_model::{Delivery, DeliveryId, EndpointId, EventId, Sequence, Shard};
+use hookwire_queue::{
+    Change, Changed, DeliveryFilter, DeliveryPage, EndpointRecord, Inspect, Lease, LeaseDeliveries,
+    LeaseEvents, LeasedDeliveries, LeasedEvent, MemoryQueue, NewEvent, PendingItem, Published, PutEndpoint,
+    Queue, QueueError, ScanPage, Selection, Settled, Settlement, Stats, StoredEvent, Subject,
+};
+
+/// A memory queue that is slow, or whose replies to settlements get lost after they took effect.
+pub(crate) struct Troubled {
+    queue: MemoryQueue,
+    /// How many more replies get lost.
+    losses: Mutex<u32>,
+    lease_takes: Duration,
+    settle_takes: Duration,
+}
+
+impl Troubled {
+    pub(crate) fn loses_replies(queue: &MemoryQueue, losses: u32) -> Self {
+        let (lease_takes, settle_takes) = (Duration::ZERO, Duration::ZERO);
+        Troubled { queue: queue.clone(), losses: Mutex::new(losses), lease_takes, settle_takes }
+    }
+
+    pub(crate) fn slow(queue: &MemoryQueue) -> Self {
+        let (lease_takes, settle_takes) = (Duration::from_millis(7), Duration::from_millis(3));
+        Troubled { queue: queue.clone(), losses: Mutex::new(0), lease_takes, settle_takes }
+    }
+}
+
+impl Queue for Troubled {
+    fn shards(&self) -> u16 {
+        self.queue.shards()
+    }
+    async fn publish(&self, shard: Shard, events: Vec<NewEvent>) -> Result<Vec<Published>, QueueError> {
+        self.queue.publish(shard, events).await
+    }
+    async fn lease_events(&self, shard: Shard, request: LeaseEvents) -> Result<Vec<LeasedEvent>, QueueError> {
+        let leased = self.queue.lease_events(shard, request).await;
+        tokio::time::sleep(self.lease_takes).await;
+        leased
+    }
+    async fn lease_deliveries(
+        &self,
+        shard: Shard,
+        request: LeaseDeliveries,
+    ) -> Result<LeasedDeliveries, QueueError> {
+        self.queue.lease_deliveries(shard, request).await
+    }
+    async fn extend(
+        &self,
+        shard: Shard,
+        leases: &[&Lease],
+        lease: Duration,
+    ) -> Result<Vec<Subject>, QueueError> {
+        self.queue.extend(shard, leases, lease).await
+    }
+    async fn settle(&self, shard: Shard, settlement: &Settlement) -> Result<Settled, QueueError> {
+        tokio::time::sleep(self.settle_takes).await;
+        let settled = self.queue.settle(shard, settlement).await?;
+        let mut losses = self.losses.lock().unwrap();
+        if *losses > 0 {
+            *losses -= 1;
+            return Err(QueueError::Unavailable {
+                message: "reply lost".into(),
+                retry_after: None,
+                source: None,
+            });
+        }
+        Ok(settled)
+    }
+    async fn hold(
+        &self,
+        shard: Shard,
+        endpoint: EndpointId,
+        hold: Option<Duration>,
+    ) -> Result<(), QueueError> {
+        self.queue.hold(shard, endpoint, hold).await
+    }
+    async fn wait(&self, shard: Shard, timeout: Duration) -> Result<(), QueueError> {
+        self.queue.wait(shard, timeout).await
+    }
+}
+
+/// What people and other workers do, it lets through.
+impl Inspect for Troubled {
+    async fn list(
+        &self,
+        shard: Shard,
+        filter: &DeliveryFilter,
+        before: Option<DeliveryId>,
+        limit: usize,
+    ) -> Result<DeliveryPage, QueueError> {
+        self.queue.list(shard, filter, before, limit).await
+    }
+    async fn delivery(&self, id: DeliveryId) -> Result<Option<Delivery>, QueueError> {
+        self.queue.delivery(id).await
+    }
+    async fn event(&self, shard: Shard, id: &EventId) -> Result<Option<StoredEvent>, QueueError> {
+        self.queue.event(shard, id).await
+    }
+    async fn stats(&self, shard: Shard) -> Result<Stats, QueueError> {
+        self.queue.stats(shard).await
+    }
+    async fn change(
+        &self,
+        shard: Shard,
+        change: Change,
+        selection: &Selection,
+        dry_run: bool,
+    ) -> Result<Changed, QueueError> {
+        self.queue.change(shard, change, selection, dry_run).await
+    }
+    async fn endpoint(&self, shard: Shard, id: EndpointId) -> Result<Option<EndpointRecord>, QueueError> {
+        self.queue.endpoint(shard, id).await
+    }
+    async fn endpoints(&self, shard: Shard) -> Result<Vec<EndpointRecord>, QueueError> {
+        self.queue.endpoints(shard).await
+    }
+    async fn put_endpoint(
+        &self,
+        shard: Shard,
+        id: EndpointId,
+        expected: u64,
+        state: Bytes,
+    ) -> Result<PutEndpoint, QueueError> {
+        self.queue.put_endpoint(shard, id, expected, state).await
+    }
+    async fn scan(
+        &self,
+        shard: Shard,
+        after: Option<Sequence>,
+        limit: usize,
+    ) -> Result<ScanPage, QueueError> {
+        self.queue.scan(shard, after, limit).await
+    }
+    async fn restore(&self, shard: Shard, items: Vec<PendingItem>) -> Result<u64, QueueError> {
+        self.queue.restore(shard, items).await
+    }
+}
