@@ -7,7 +7,8 @@
 
 use bytes::Bytes;
 use hookwire_model::{
-    AttemptError, DeliveryId, ErrorKind, PreparedRequest, Secret, TemplateContext, Timestamp, Webhook,
+    AttemptError, DeliveryId, ErrorKind, Ordering, PreparedRequest, Secret, TemplateContext, Timestamp,
+    Webhook,
 };
 use hookwire_policy::Signer;
 use hookwire_template::{Field, Limits, Rendered, TemplateError, TemplateErrorKind, WebhookTemplates};
@@ -122,6 +123,9 @@ impl CompiledWebhook {
         headers.push(("User-Agent".into(), Bytes::from_static(USER_AGENT.as_bytes())));
         headers.push(("webhook-id".into(), Bytes::from(id)));
         headers.push(("webhook-attempt".into(), Bytes::from(attempt.to_string())));
+        if self.webhook.ordering == Ordering::Object {
+            headers.push(("webhook-sequence".into(), Bytes::from(delivery.sequence().0.to_string())));
+        }
         for (name, value) in additional {
             // Only the content type may be there already: the others are refused when a template is compiled
             // or rendered.

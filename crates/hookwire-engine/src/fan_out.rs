@@ -15,10 +15,10 @@ use bytes::Bytes;
 use hookwire_definitions::{Definitions, Route};
 use hookwire_dispatch::Dispatch;
 use hookwire_model::{
-    AttemptError, DeadReason, DeliveryId, ErrorKind, Event, EventId, RuleName, Sequence, Shard, Timestamp,
-    WaitingReason, WebhookName,
+    AttemptError, DeadReason, DeliveryId, ErrorKind, Event, EventId, Ordering, RuleName, Sequence, Shard,
+    Timestamp, WaitingReason, Webhook, WebhookName,
 };
-use hookwire_queue::{EventFate, Fate, NewDelivery};
+use hookwire_queue::{EventFate, Fate, NewDelivery, Order};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -66,6 +66,7 @@ struct Slot {
     id: DeliveryId,
     rule: RuleName,
     webhook: WebhookName,
+    order: Option<Order>,
     finished: Option<Finished>,
 }
 
@@ -114,7 +115,7 @@ impl Progress {
                 rule: slot.rule,
                 webhook: slot.webhook,
                 endpoint: finished.endpoint,
-                order: None,
+                order: slot.order,
                 attempts: finished.attempts,
                 fate: finished.fate,
             }
@@ -135,6 +136,8 @@ impl Progress {
 
 /// A delivery to be made now.
 struct Planned {
+    /// Which of the event's deliveries it is.
+    place: usize,
     id: DeliveryId,
     route: Route,
 }
@@ -172,7 +175,7 @@ pub(crate) async fn handle_event<D: Dispatch, C: Clock>(
     };
     if work.losses > 0 {
         // A suspect: it is rendered here, where it harms only this worker, and stored before anything is sent.
-        for (place, delivery) in planned.iter().enumerate() {
+        for delivery in &planned {
             let rendered = catch_unwind(AssertUnwindSafe(|| {
                 delivery
                     .route
@@ -182,19 +185,19 @@ pub(crate) async fn handle_event<D: Dispatch, C: Clock>(
             }));
             drop(rendered);
             let waits = Finished::waits(None, Duration::ZERO, WaitingReason::Worker);
-            drop(progress.finish(place, waits));
+            drop(progress.finish(delivery.place, waits));
         }
         return;
     }
     let past = |id| Past { id, attempts: 0, interrupted: 0, forgiven: 0, since: work.accepted_at };
     if planned.len() == 1 {
-        let Planned { id, route } = planned.remove(0);
+        let Planned { place, id, route } = planned.remove(0);
         let finished = deliver_guarded(&shared, &snapshot, &route, past(id)).await;
-        return report(&progress, &late, 0, id, finished).await;
+        return report(&progress, &late, place, id, finished).await;
     }
     // The deliveries of one event run side by side: a slow one must not hold up its sisters.
     let mut tasks = JoinSet::new();
-    for (place, Planned { id, route }) in planned.into_iter().enumerate() {
+    for Planned { place, id, route } in planned {
         let (shared, snapshot) = (Arc::clone(&shared), Arc::clone(&snapshot));
         let (progress, late, past) = (Arc::clone(&progress), late.clone(), past(id));
         tasks.spawn(async move {
@@ -203,6 +206,17 @@ pub(crate) async fn handle_event<D: Dispatch, C: Clock>(
         });
     }
     while tasks.join_next().await.is_some() {}
+}
+
+/// The place of an event's deliveries to a webhook in the order of its object, where the webhook asks for order.
+fn order_of(event: &Event, webhook: &Webhook) -> Option<Order> {
+    let object_id = match webhook.ordering {
+        Ordering::None => return None,
+        Ordering::Object => event.object_id.as_ref()?,
+    };
+    // Names hold no control characters, so that no two keys run together.
+    let key = format!("{}\n{}\n{object_id}", webhook.name, event.object_type.as_str());
+    Some(Order { key: key.into(), on_failure: webhook.on_failure })
 }
 
 /// Puts a result where the lane finds it.
@@ -244,8 +258,15 @@ fn plan(
         if work.recorded.contains(&id) {
             continue;
         }
-        slots.push(Slot { id, rule: rule.clone(), webhook: webhook.clone(), finished: None });
-        planned.push(Planned { id, route });
+        // Ordered ones go by way of the store, which knows whether something is before them.
+        let order = order_of(&event, route.webhook.webhook());
+        let finished = order.is_some().then(|| Finished::waits(None, Duration::ZERO, WaitingReason::Order));
+        let ordered = finished.is_some();
+        slots.push(Slot { id, rule: rule.clone(), webhook: webhook.clone(), order, finished });
+        if ordered {
+            continue;
+        }
+        planned.push(Planned { place: slots.len() - 1, id, route });
     }
     progress.lock().fanned_out = Some(FannedOut {
         event: Arc::clone(&event.event),

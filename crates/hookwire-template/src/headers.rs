@@ -26,6 +26,7 @@ const RESERVED: &[(&str, &str)] = &[
     ("user-agent", "hookwire names itself"),
     ("webhook-id", "it carries the delivery id"),
     ("webhook-attempt", "it carries the number of the attempt"),
+    ("webhook-sequence", "it carries the event's place in the order of its object"),
     ("webhook-timestamp", "the signature covers it"),
     ("webhook-signature", "it carries the signature"),
 ];

@@ -3,5 +3,6 @@
 
 mod endpoints;
 mod flow;
+mod order;
 mod troubled;
 mod world;

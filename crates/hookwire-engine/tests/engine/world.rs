@@ -13,7 +13,7 @@ use hookwire_model::{
     Delivery, DeliveryState, Event, EventDefaults, EventId, EventRule, Outcome, PreparedRequest, RuleName,
     Shard, Timestamp, Timings, Webhook, WebhookName,
 };
-use hookwire_queue::{DeliveryFilter, Inspect, MemoryQueue, Queue, StoreLimits, WorkerId};
+use hookwire_queue::{Change, DeliveryFilter, Inspect, MemoryQueue, Queue, Selection, StoreLimits, WorkerId};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -181,6 +181,12 @@ impl World {
     /// Runs until nothing is due.
     pub(crate) async fn run(&self) -> Summary {
         self.start(self.queue.clone(), CancellationToken::new()).await.unwrap().unwrap()
+    }
+
+    /// Acts on all deliveries that it can be done to.
+    pub(crate) async fn act(&self, change: Change) {
+        let all = Selection::Filter(DeliveryFilter::default());
+        self.queue.change(Shard(0), change, &all, false).await.unwrap();
     }
 
     pub(crate) async fn deliveries(&self) -> Vec<Delivery> {
