@@ -9,8 +9,8 @@ use std::path::PathBuf;
 
 use hookwire_definitions::{DefinitionError, Kind, Place, Refused};
 use hookwire_model::{
-    Condition, DefaultBody, Engine, Escape, EventRule, Method, Ordering, RetryPolicy, RuleName, Schedule,
-    Secret, SignatureScheme, Tls, Undefined, Webhook, WebhookName,
+    Condition, DefaultBody, Engine, Escape, EventRule, Method, OnFailure, Ordering, RateLimit, RetryPolicy,
+    RuleName, Schedule, Secret, SignatureScheme, Tls, Undefined, Webhook, WebhookName,
 };
 use serde_json::{Map, Value};
 
@@ -219,11 +219,11 @@ fn read_webhook(loading: &mut Loading<'_>, owner: &Node, members: &Members<'_>) 
     let at_least_one = "a whole number, at least 1";
     webhook.concurrency =
         members.count::<NonZeroU32>(loading, "concurrency", at_least_one).unwrap_or(defaults.concurrency);
-    // These are refused as long as they stand in the list of what is not supported yet.
+    webhook.rate_limit = rate_limit(loading, members);
     webhook.ordering = members.word(loading, "ordering", Ordering::ALL).unwrap_or(defaults.ordering);
-    for member in ["rate_limit", "on_failure", "signing_key"] {
-        let _ = members.node(loading, member);
-    }
+    webhook.on_failure = on_failure(loading, members, webhook.ordering).unwrap_or(defaults.on_failure);
+    // Refused as long as it stands in the list of what is not supported yet.
+    let _ = members.node(loading, "signing_key");
     webhook.retry = retry(loading, members).unwrap_or(defaults.retry);
     whole.then_some(webhook)
 }
@@ -237,6 +237,30 @@ fn content_type(loading: &mut Loading<'_>, members: &Members<'_>) -> Option<Stri
         loading.refused(&members.path("content_type"), node.span, text, reason);
     }
     fits.then(|| text.to_owned())
+}
+
+fn rate_limit(loading: &mut Loading<'_>, members: &Members<'_>) -> Option<RateLimit> {
+    let text = members.text(loading, "rate_limit")?;
+    let node = members.place("rate_limit")?;
+    match text.parse() {
+        Ok(limit) => Some(limit),
+        Err(_) => {
+            let reason = "is no rate; write a count and a unit, such as \"100/s\", \"600/m\" or \"1000/h\"";
+            loading.refused(&members.path("rate_limit"), node.span, text, reason);
+            None
+        }
+    }
+}
+
+fn on_failure(loading: &mut Loading<'_>, members: &Members<'_>, ordering: Ordering) -> Option<OnFailure> {
+    let on_failure = members.word(loading, "on_failure", OnFailure::ALL)?;
+    if ordering == Ordering::None {
+        let node = members.place("on_failure")?;
+        let problem = Problem::new(members.path("on_failure"), "it means nothing without an order");
+        loading.add(problem.at(node.span).remedy("add `ordering = \"object\"`, or leave it out"));
+        return None;
+    }
+    Some(on_failure)
 }
 
 fn timeout(loading: &mut Loading<'_>, members: &Members<'_>) -> Option<std::time::Duration> {

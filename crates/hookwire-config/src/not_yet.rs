@@ -20,9 +20,6 @@ pub struct NotYet {
 
 /// Everything that is refused as "not supported yet".
 pub const NOT_YET: &[NotYet] = &[
-    entry("webhooks", "rate_limit", None, "leave it out; `concurrency` limits the attempts in flight"),
-    entry("webhooks", "ordering", Some("object"), "leave it out; deliveries go out as room allows"),
-    entry("webhooks", "on_failure", None, "leave it out, it goes with `ordering`"),
     entry("webhooks", "signature", Some("standard-ed25519"), "use \"standard\", with a shared secret"),
     entry("webhooks", "signing_key", None, "use `signature = [\"standard\"]` with a `secret`"),
     entry("store", "url", Some("redis"), EMBEDDED),

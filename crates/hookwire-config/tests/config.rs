@@ -8,7 +8,7 @@ use hookwire_config::{
     Config, Diagnostics, EgressMode, LoadError, NOT_YET, Overrides, SETTINGS, StoreUrl, Style, load,
     load_sound,
 };
-use hookwire_model::{Schedule, SignatureScheme, WebhookName};
+use hookwire_model::{OnFailure, Ordering, Schedule, SignatureScheme, WebhookName};
 
 /// A folder with files, an environment, and flags.
 struct Case {
@@ -139,7 +139,9 @@ X-Object: {{ object_type }}
             follow_redirects = true
             enabled = false
             concurrency = 7
-            ordering = "none"
+            ordering = "object"
+            on_failure = "supersede"
+            rate_limit = "600/m"
             retry = { max_attempts = 3, schedule = ["1s", "2m"], jitter = 0.5, max_age = "1d" }
 
             [[webhooks]]
@@ -169,6 +171,8 @@ X-Object: {{ object_type }}
     assert_eq!(all.content_type, "application/x-www-form-urlencoded");
     assert_eq!(all.additional_headers, "X-Object: {{ object_type }}\n");
     assert_eq!(all.signature, [SignatureScheme::Netbox, SignatureScheme::Standard]);
+    assert_eq!((all.ordering, all.on_failure), (Ordering::Object, OnFailure::Supersede));
+    assert_eq!(all.rate_limit.map(|limit| limit.to_string()).as_deref(), Some("600/m"));
     let secrets: Vec<&str> = all.secrets.iter().map(|secret| secret.expose()).collect();
     assert_eq!(
         secrets,
@@ -660,9 +664,6 @@ fn err_not_supported_yet() {
         [[webhooks]]
         name = "later"
         url = "http://localhost/"
-        rate_limit = "100/s"
-        ordering = "object"
-        on_failure = "skip"
         signature = ["netbox", "standard-ed25519"]
         signing_key = "whsk_x"
         [store]
@@ -839,4 +840,16 @@ enabled = false
     // Once enabled they are refused.
     let problems = Case::toml(&text.replace("enabled = false", "")).diagnostics().len();
     assert_eq!(problems, config.warnings.len());
+}
+
+#[test]
+fn err_rate_and_order() {
+    let text = r#"
+        [[webhooks]]
+        name = "w"
+        url = "http://localhost/"
+        rate_limit = "fast"
+        on_failure = "skip"
+    "#;
+    insta::assert_snapshot!(Case::toml(text).refusal());
 }
