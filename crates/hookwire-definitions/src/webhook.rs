@@ -7,8 +7,8 @@
 
 use bytes::Bytes;
 use hookwire_model::{
-    AttemptError, DeliveryId, ErrorKind, Ordering, PreparedRequest, Secret, TemplateContext, Timestamp,
-    Webhook,
+    AttemptError, Authority, DeliveryId, ErrorKind, Ordering, PreparedRequest, Secret, TemplateContext,
+    Timestamp, Webhook,
 };
 use hookwire_policy::Signer;
 use hookwire_template::{Field, Limits, Rendered, TemplateError, TemplateErrorKind, WebhookTemplates};
@@ -91,6 +91,11 @@ impl CompiledWebhook {
     /// The definition.
     pub fn webhook(&self) -> &Webhook {
         &self.webhook
+    }
+
+    /// The authority, if it stands literally in the URL: such a webhook has exactly one endpoint.
+    pub fn literal_authority(&self) -> Option<&Authority> {
+        self.templates.as_ref().ok().and_then(WebhookTemplates::literal_authority)
     }
 
     /// What is wrong with the templates: nothing, unless the webhook is disabled.

@@ -114,7 +114,7 @@ async fn deliver<D: Dispatch, C: Clock>(
             return conclude(shared, webhook, &past, None, attempt, &outcome, error.rendered());
         }
     };
-    let endpoint = EndpointId::derive(&webhook.webhook().name, &request.authority);
+    let endpoint = snapshot.endpoint(&webhook.webhook().name, &request.authority);
     let entrance = shared.endpoints.enter(endpoint, webhook.webhook(), &request.authority, started_at);
     let room = match entrance {
         Entrance::Room(room) => room,

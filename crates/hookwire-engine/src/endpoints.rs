@@ -236,14 +236,21 @@ impl Endpoints {
 
     /// What the store should hold otherwise than it was asked to.
     pub(crate) fn hold_changes(&self, now: Timestamp) -> Vec<HoldChange> {
-        let book = self.book();
+        let mut book = self.book();
+        let mut found = Vec::new();
         let changes = book.active.iter().filter_map(|endpoint| {
             let entry = book.entries.get(endpoint)?;
             let until = book.hold(entry, now);
+            if until.is_some() && entry.version == 0 {
+                // What is held has a record, so that whoever lets it go finds it.
+                found.push(*endpoint);
+            }
             let held = entry.held_until.filter(|held| *held > now);
             (until != held).then_some(HoldChange { endpoint: *endpoint, until })
         });
-        changes.collect()
+        let changes = changes.collect();
+        book.unwritten.extend(found);
+        changes
     }
 
     /// The store holds an endpoint's backlog as it was asked to.

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Clock;
 use crate::endpoint_state::{EndpointState, home_shard};
 use crate::endpoints::{Endpoints, HoldChange, Unwritten};
+use crate::operate::HOLD_FOREVER;
 
 /// How often records of others are looked for: so long a pause takes at most to reach a worker that has nothing to
 /// send, and half a command per second and shard is what it costs a Redis server.
@@ -29,9 +30,6 @@ const SHARE_EVERY: Duration = Duration::from_millis(250);
 const WRITES_MAX: usize = 32;
 /// Conflicts in a row before a record is left for the next round: others are at it.
 const CONFLICTS_MAX: usize = 3;
-/// How long the store is asked to hold what has no end: longer than any process lives. A worker that knows better asks
-/// otherwise.
-const HOLD_FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// A probe that asks to be the only one.
 #[derive(Debug)]

@@ -21,6 +21,7 @@ mod fan_out;
 mod in_force;
 mod keeper;
 mod lane;
+mod operate;
 mod publish;
 mod snapshot;
 
@@ -38,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 pub use clock::{Chance, Clock, SystemClock};
 pub use endpoint_state::{EndpointState, PausedBy, home_shard};
 pub use in_force::{InForce, RefusedReload, ReloadState};
+pub use operate::{Endpoint, EndpointAct, OperateError, act_on_endpoint, list_endpoints, pause_webhook};
 pub use publish::{Receipt, publish, shard_of};
 pub use snapshot::{Snapshot, SnapshotError};
 

@@ -8,13 +8,21 @@ use std::sync::Arc;
 
 use hookwire_definitions::Definitions;
 use hookwire_dispatch::{AttemptOptions, TlsError, TlsProfile};
-use hookwire_model::{Tls, WebhookName};
+use hookwire_model::{Authority, EndpointId, Tls, WebhookName};
 
 /// The definitions in force, and how to connect for each webhook.
 #[derive(Debug)]
 pub struct Snapshot {
     definitions: Definitions,
-    options: BTreeMap<WebhookName, AttemptOptions>,
+    webhooks: BTreeMap<WebhookName, Connecting>,
+}
+
+/// How to connect for a webhook.
+#[derive(Debug)]
+struct Connecting {
+    options: AttemptOptions,
+    /// Its one endpoint, where the authority stands literally in its URL: a hash less for each attempt.
+    literal: Option<(Authority, EndpointId)>,
 }
 
 /// A webhook whose certificates cannot be used.
@@ -36,7 +44,7 @@ impl Snapshot {
     pub fn new(definitions: Definitions) -> Result<Snapshot, Vec<SnapshotError>> {
         // Webhooks with the same settings share a profile, so that they resume each other's TLS sessions.
         let mut profiles: Vec<(Tls, Arc<TlsProfile>)> = Vec::new();
-        let mut options = BTreeMap::new();
+        let mut webhooks = BTreeMap::new();
         let mut errors = Vec::new();
         for compiled in definitions.webhooks() {
             let webhook = compiled.webhook();
@@ -51,15 +59,16 @@ impl Snapshot {
             };
             profiles.push((webhook.tls.clone(), Arc::clone(&tls)));
             let follow_redirects = webhook.follow_redirects;
-            options.insert(
-                webhook.name.clone(),
-                AttemptOptions { timeout: webhook.timeout, tls, follow_redirects },
-            );
+            let options = AttemptOptions { timeout: webhook.timeout, tls, follow_redirects };
+            let literal = compiled.literal_authority();
+            let literal =
+                literal.map(|authority| (authority.clone(), EndpointId::derive(&webhook.name, authority)));
+            webhooks.insert(webhook.name.clone(), Connecting { options, literal });
         }
         if !errors.is_empty() {
             return Err(errors);
         }
-        Ok(Snapshot { definitions, options })
+        Ok(Snapshot { definitions, webhooks })
     }
 
     /// The definitions.
@@ -69,6 +78,18 @@ impl Snapshot {
 
     /// How to connect for a webhook of these definitions.
     pub(crate) fn options(&self, webhook: &WebhookName) -> &AttemptOptions {
-        self.options.get(webhook).expect("there is an entry for every webhook of the definitions")
+        &self.connecting(webhook).options
+    }
+
+    /// The endpoint of a webhook of these definitions at an authority.
+    pub(crate) fn endpoint(&self, webhook: &WebhookName, authority: &Authority) -> EndpointId {
+        match &self.connecting(webhook).literal {
+            Some((literal, endpoint)) if literal == authority => *endpoint,
+            _ => EndpointId::derive(webhook, authority),
+        }
+    }
+
+    fn connecting(&self, webhook: &WebhookName) -> &Connecting {
+        self.webhooks.get(webhook).expect("there is an entry for every webhook of the definitions")
     }
 }

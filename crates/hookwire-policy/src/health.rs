@@ -190,6 +190,12 @@ impl Health {
             || !matches!(self.circuit.state, Circuit::Closed { .. })
     }
 
+    /// Until when nothing is let through, where that has an end: a probe is due then, or a silence ends.
+    pub fn waits_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let closed = self.circuit.state.is_closed() && self.silent_until.is_none();
+        self.changes_at(now).filter(|until| !closed && *until > now)
+    }
+
     /// When more attempts may be let through than now, without anything else happening; `None` where that takes an
     /// answer or a person.
     pub fn changes_at(&self, now: Timestamp) -> Option<Timestamp> {

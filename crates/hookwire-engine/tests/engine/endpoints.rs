@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use hookwire_engine::{EndpointState, PausedBy, home_shard};
-use hookwire_model::{Authority, DeliveryState, EndpointId, Shard, Timestamp, WaitingReason};
-use hookwire_queue::{Inspect as _, PutEndpoint, Queue as _};
+use hookwire_engine::{
+    Endpoint, EndpointAct, EndpointState, OperateError, PausedBy, act_on_endpoint, home_shard,
+    list_endpoints, pause_webhook,
+};
+use hookwire_model::{Authority, DeliveryState, EndpointId, WaitingReason};
+use hookwire_queue::Inspect as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::world::{Act, World, webhook};
@@ -21,17 +24,25 @@ async fn stored(world: &World, name: &str) -> Option<EndpointState> {
     record.map(|record| EndpointState::read(&record.state).unwrap())
 }
 
-/// Writes the record of an endpoint as a person's command does.
-async fn person(world: &World, name: &str, act: impl Fn(&mut EndpointState)) {
-    let record = world.queue.endpoint(Shard(0), endpoint(name)).await.unwrap();
-    let version = record.as_ref().map_or(0, |record| record.version);
-    let mut state = match record {
-        Some(record) => EndpointState::read(&record.state).unwrap(),
-        None => EndpointState::new(webhook(name, "/").name, Some("http://127.0.0.1:9000".into())),
-    };
-    act(&mut state);
-    let put = world.queue.put_endpoint(Shard(0), endpoint(name), version, state.to_record()).await.unwrap();
-    assert!(matches!(put, PutEndpoint::Written(_)), "{put:?}");
+/// What a person does.
+async fn person(world: &World, act: EndpointAct) {
+    let in_force = world.in_force();
+    let snapshot = in_force.snapshot();
+    act_on_endpoint(&world.queue, snapshot.definitions(), endpoint("a"), act, world.now()).await.unwrap();
+}
+
+/// What a person does to a webhook.
+async fn person_pauses_webhook(world: &World, pause: bool) {
+    let in_force = world.in_force();
+    let snapshot = in_force.snapshot();
+    let name = &world.webhooks[0].name;
+    pause_webhook(&world.queue, snapshot.definitions(), name, pause, world.now()).await.unwrap();
+}
+
+/// What a person sees.
+async fn listed(world: &World) -> Vec<Endpoint> {
+    let in_force = world.in_force();
+    list_endpoints(&world.queue, in_force.snapshot().definitions(), world.now()).await.unwrap()
 }
 
 /// Runs an engine for so long, and lets it stop.
@@ -41,10 +52,6 @@ async fn run_for(world: &World, time: Duration) {
     tokio::time::sleep(time).await;
     shutdown.cancel();
     running.await.unwrap().unwrap();
-}
-
-fn now(world: &World) -> Timestamp {
-    world.now()
 }
 
 #[tokio::test(start_paused = true)]
@@ -132,8 +139,7 @@ async fn an_endpoint_that_says_gone_is_paused_and_its_backlog_kept() {
     states.dedup();
     assert_eq!(states, [DeliveryState::Delivered, DeliveryState::Dead, DeliveryState::Waiting]);
     // A person resumes it: the backlog goes out.
-    person(&world, "a", |state| state.resume(now(&world))).await;
-    world.queue.hold(Shard(0), endpoint("a"), None).await.unwrap();
+    person(&world, EndpointAct::Resume).await;
     run_for(&world, Duration::from_secs(60)).await;
     assert_eq!(world.script.count("/a"), 20);
 }
@@ -147,7 +153,7 @@ async fn a_pause_reaches_a_running_worker_and_so_does_its_end() {
     world.publish(3).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(world.script.count("/a"), 3);
-    person(&world, "a", |state| state.pause(PausedBy::Person, now(&world))).await;
+    person(&world, EndpointAct::Pause).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     let more: Vec<_> = (3..6).map(|number| crate::world::event(&format!("e{number}"))).collect();
     hookwire_engine::publish(&world.queue, &more).await.unwrap();
@@ -156,7 +162,7 @@ async fn a_pause_reaches_a_running_worker_and_so_does_its_end() {
     let waiting = world.deliveries().await;
     let reasons: Vec<_> = waiting.iter().filter_map(|delivery| delivery.waiting_reason).collect();
     assert_eq!(reasons, [WaitingReason::Paused; 3]);
-    person(&world, "a", |state| state.resume(now(&world))).await;
+    person(&world, EndpointAct::Resume).await;
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert_eq!(world.script.count("/a"), 6);
     shutdown.cancel();
@@ -179,4 +185,67 @@ async fn the_backlog_of_an_outage_does_not_come_as_a_storm() {
         |seconds: f64| seen.iter().filter(|(_, _, at)| (*at - first).as_secs_f64() <= seconds).count();
     assert!(within(1.0) <= 12, "{} in the first second", within(1.0));
     assert!(within(30.0) >= 380, "{} in half a minute", within(30.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_webhook_keeps_the_backlogs_of_all_its_endpoints_and_lets_them_go() {
+    let mut world = World::new();
+    world.settings.until_idle = false;
+    // Endpoints that only rendering tells.
+    world.webhooks[0].url = "http://127.0.0.1:{{data.port}}/a".into();
+    person_pauses_webhook(&world, true).await;
+    let events = (0..6).map(|number| {
+        let text = format!(
+            r#"{{"id":"e{number}","event":"created","object_type":"dcim.site","data":{{"port":{}}}}}"#,
+            9000 + number % 3
+        );
+        crate::world::parse(&text)
+    });
+    hookwire_engine::publish(&world.queue, &events.collect::<Vec<_>>()).await.unwrap();
+    run_for(&world, Duration::from_secs(600)).await;
+    assert_eq!(world.script.count("/a"), 0);
+    let endpoints = listed(&world).await;
+    let told: Vec<_> = endpoints
+        .iter()
+        .map(|endpoint| (endpoint.state.as_str(), endpoint.paused_by, endpoint.waiting))
+        .collect();
+    assert_eq!(told, [("paused", Some(PausedBy::Webhook), 2); 3]);
+    person_pauses_webhook(&world, false).await;
+    run_for(&world, Duration::from_secs(10)).await;
+    assert_eq!(world.script.count("/a"), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_person_sees_what_holds_an_endpoint_back_and_may_have_it_probed() {
+    let mut world = World::new();
+    world.settings.until_idle = false;
+    world.script.always("/a", Act::Answer(500));
+    world.publish(40).await;
+    run_for(&world, Duration::from_secs(100)).await;
+    let seen = listed(&world).await.remove(0);
+    assert_eq!((seen.state.as_str(), seen.waiting, seen.id), ("open", 40, endpoint("a")));
+    assert!(seen.waits_until.is_some_and(|until| until > world.now()), "{seen:?}");
+    let calls = world.script.count("/a");
+    world.script.always("/a", Act::Answer(200));
+    person(&world, EndpointAct::Probe).await;
+    run_for(&world, Duration::from_secs(5)).await;
+    assert!(world.script.count("/a") > calls, "the probe went out at once");
+    assert_eq!(listed(&world).await[0].state, "closed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn acts_on_what_does_not_exist_are_refused() {
+    let world = World::new();
+    let in_force = world.in_force();
+    let snapshot = in_force.snapshot();
+    let unknown = EndpointId::from_u64(7);
+    let act = act_on_endpoint(&world.queue, snapshot.definitions(), unknown, EndpointAct::Pause, world.now());
+    assert!(matches!(act.await, Err(OperateError::UnknownEndpoint(id)) if id == unknown));
+    let name = &webhook("nobody", "/").name;
+    let act = pause_webhook(&world.queue, snapshot.definitions(), name, true, world.now());
+    assert!(matches!(act.await, Err(OperateError::UnknownWebhook(_))));
+    person(&world, EndpointAct::Pause).await;
+    let act =
+        act_on_endpoint(&world.queue, snapshot.definitions(), endpoint("a"), EndpointAct::Probe, world.now());
+    assert!(matches!(act.await, Err(OperateError::Paused(_))));
 }

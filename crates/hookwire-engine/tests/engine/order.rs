@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hookwire_engine::publish;
-use hookwire_model::{DeliveryState, Event, EventDefaults, OnFailure, Ordering};
+use hookwire_model::{DeliveryState, Event, OnFailure, Ordering};
 use tokio_util::sync::CancellationToken;
 
-use crate::world::{Act, START, World, webhook};
+use crate::world::{Act, World, parse, webhook};
 
 /// Changes of a few objects, round after round: `o0`, `o1`, .., `o0`, ..
 fn changes(objects: usize, rounds: usize) -> Vec<Event> {
@@ -16,8 +16,7 @@ fn changes(objects: usize, rounds: usize) -> Vec<Event> {
         let text = format!(
             r#"{{"id":"o{object}-{round}","event":"updated","object_type":"dcim.site","data":{{"id":"o{object}","round":{round}}}}}"#
         );
-        let mut new_id = || unreachable!("the event brings its id");
-        Event::parse(&text, &mut EventDefaults { now: START, new_id: &mut new_id }).unwrap()
+        parse(&text)
     });
     events.collect()
 }

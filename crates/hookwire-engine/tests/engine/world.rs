@@ -204,10 +204,13 @@ pub(crate) fn webhook(name: &str, path: &str) -> Webhook {
 }
 
 pub(crate) fn event(id: &str) -> Event {
-    let text =
-        format!(r#"{{"id":"{id}","event":"created","object_type":"dcim.site","data":{{"id":"{id}"}}}}"#);
+    parse(&format!(r#"{{"id":"{id}","event":"created","object_type":"dcim.site","data":{{"id":"{id}"}}}}"#))
+}
+
+/// An event that brings its id.
+pub(crate) fn parse(text: &str) -> Event {
     let mut new_id = || unreachable!("the event brings its id");
-    Event::parse(&text, &mut EventDefaults { now: START, new_id: &mut new_id }).unwrap()
+    Event::parse(text, &mut EventDefaults { now: START, new_id: &mut new_id }).unwrap()
 }
 
 pub(crate) fn states(deliveries: &[Delivery]) -> Vec<DeliveryState> {

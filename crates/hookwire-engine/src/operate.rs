@@ -1,0 +1,292 @@
+//! What people see of endpoints, and do to them: list, pause, resume, probe.
+//!
+//! It goes by way of the store, so that it works from a server, from a command beside one, and where no worker runs.
+//!
+//! Invariants:
+//! - What was done is in the store when the call returns; backlogs are held, or let go, at once. A worker that is running
+//!   knows of it within two seconds.
+//! - Nothing here drops a delivery.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use hookwire_definitions::Definitions;
+use hookwire_model::{DeliveryState, EndpointId, Shard, Timestamp, WebhookName};
+use hookwire_queue::{
+    Change, DeliveryFilter, EndpointRecord, Inspect, PutEndpoint, Queue, QueueError, Selection,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::endpoint_state::{EndpointState, PausedBy, home_shard};
+
+/// How long the store is asked to hold what has no end: longer than any process lives. A worker that knows better asks
+/// otherwise.
+pub(crate) const HOLD_FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// Conflicts in a row before it is given up: a worker writes a few times a second at most.
+const CONFLICTS_MAX: usize = 20;
+
+/// An endpoint as people see it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// Its id.
+    pub id: EndpointId,
+    /// Its webhook.
+    pub webhook: WebhookName,
+    /// Scheme, host and port.
+    pub authority: String,
+    /// `closed`: deliveries go out. `open`: it failed, and nothing goes out but a probe now and then. `half_open`: a
+    /// probe is on its way. `paused`: nothing goes out until it is resumed.
+    pub state: String,
+    /// Who paused it, where it is paused.
+    pub paused_by: Option<PausedBy>,
+    /// Since when it is paused.
+    pub paused_since: Option<Timestamp>,
+    /// Attempts per second that it is held to, because it asked for less or was down; `None` without such a limit.
+    pub rate: Option<f64>,
+    /// Not before then: a probe is due, or the silence that it asked for ends.
+    pub waits_until: Option<Timestamp>,
+    /// Deliveries that wait for it.
+    pub waiting: u64,
+}
+
+/// What to do to an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndpointAct {
+    /// Let nothing through until it is resumed; the backlog is kept.
+    Pause,
+    /// End a pause, whoever began it; the backlog goes out at a rate that grows.
+    Resume,
+    /// Let one attempt through now, where the breaker is open.
+    Probe,
+}
+
+/// Why nothing was done.
+#[derive(Debug, thiserror::Error)]
+pub enum OperateError {
+    /// No endpoint has this id.
+    #[error("no endpoint has the id {0}; `hookwire endpoints list` shows those there are")]
+    UnknownEndpoint(EndpointId),
+    /// No webhook has this name.
+    #[error("no webhook has the name {0:?} in the definitions in force")]
+    UnknownWebhook(WebhookName),
+    /// A probe of an endpoint that is paused.
+    #[error("the endpoint {0} is paused; resume it instead")]
+    Paused(EndpointId),
+    /// Others wrote at the same time, again and again.
+    #[error("the endpoint {0} is being changed by others at this moment; try again")]
+    Contended(EndpointId),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] QueueError),
+}
+
+/// All endpoints that something is known of, by webhook and id: those of webhooks without a template in their URL, and
+/// those that have been in trouble.
+///
+/// # Errors
+/// [`QueueError`] if the store cannot be read.
+///
+/// Cancel safety: it changes nothing.
+pub async fn list_endpoints<Q: Queue + Inspect>(
+    queue: &Q,
+    definitions: &Definitions,
+    now: Timestamp,
+) -> Result<Vec<Endpoint>, QueueError> {
+    let mut states = literal_endpoints(definitions);
+    let mut paused_webhooks = BTreeMap::new();
+    for shard in 0..queue.shards() {
+        for EndpointRecord { id, state, .. } in queue.endpoints(Shard(shard)).await? {
+            let Some(state) = EndpointState::read(&state) else { continue };
+            if state.authority.is_some() {
+                states.insert(id, state);
+            } else if let Some(since) = state.health.paused_since() {
+                paused_webhooks.insert(state.webhook, since);
+            }
+        }
+    }
+    let mut endpoints = Vec::with_capacity(states.len());
+    for (id, state) in states {
+        let waiting = count_waiting(queue, id).await?;
+        let paused_since = state.health.paused_since();
+        let by_webhook = paused_webhooks.get(&state.webhook).copied();
+        let word = match paused_since.or(by_webhook) {
+            Some(_) => "paused",
+            None => state.health.circuit(),
+        };
+        endpoints.push(Endpoint {
+            id,
+            webhook: state.webhook,
+            authority: state.authority.unwrap_or_default(),
+            state: word.to_owned(),
+            paused_by: match (paused_since, by_webhook) {
+                (Some(_), _) => state.paused_by,
+                (None, Some(_)) => Some(PausedBy::Webhook),
+                (None, None) => None,
+            },
+            paused_since: paused_since.or(by_webhook),
+            rate: state.health.rate(),
+            waits_until: state.health.waits_until(now),
+            waiting,
+        });
+    }
+    endpoints.sort_by(|a, b| (&a.webhook, a.id).cmp(&(&b.webhook, b.id)));
+    Ok(endpoints)
+}
+
+/// Acts on one endpoint.
+///
+/// # Errors
+/// [`OperateError`]; then nothing was done, or the store could not be asked to hold the backlog or let it go, which a
+/// worker makes up for.
+///
+/// Cancel safety: dropped, it may have been done.
+pub async fn act_on_endpoint<Q: Queue + Inspect>(
+    queue: &Q,
+    definitions: &Definitions,
+    id: EndpointId,
+    act: EndpointAct,
+    now: Timestamp,
+) -> Result<(), OperateError> {
+    let home = home_shard(id, queue.shards());
+    for _ in 0..CONFLICTS_MAX {
+        let record = queue.endpoint(home, id).await?;
+        let version = record.as_ref().map_or(0, |record| record.version);
+        let known = record.and_then(|record| EndpointState::read(&record.state));
+        let mut state = match known.or_else(|| literal_endpoints(definitions).remove(&id)) {
+            Some(state) => state,
+            None => from_deliveries(queue, id).await?.ok_or(OperateError::UnknownEndpoint(id))?,
+        };
+        match act {
+            EndpointAct::Pause => state.pause(PausedBy::Person, now),
+            EndpointAct::Resume => state.resume(now),
+            EndpointAct::Probe if state.health.is_paused() => return Err(OperateError::Paused(id)),
+            EndpointAct::Probe => state.health.probe(now),
+        }
+        match queue.put_endpoint(home, id, version, state.to_record()).await? {
+            PutEndpoint::Written(_) => return Ok(hold(queue, id, act == EndpointAct::Pause).await?),
+            PutEndpoint::Conflict(_) => {}
+        }
+    }
+    Err(OperateError::Contended(id))
+}
+
+/// Pauses or resumes a whole webhook: all its endpoints, those that nobody has met yet among them.
+///
+/// # Errors
+/// As for [`act_on_endpoint`].
+///
+/// Cancel safety: dropped, it may have been done.
+pub async fn pause_webhook<Q: Queue + Inspect>(
+    queue: &Q,
+    definitions: &Definitions,
+    webhook: &WebhookName,
+    pause: bool,
+    now: Timestamp,
+) -> Result<(), OperateError> {
+    let id = EndpointId::of_webhook(webhook);
+    let home = home_shard(id, queue.shards());
+    let mut written = false;
+    for _ in 0..CONFLICTS_MAX {
+        let record = queue.endpoint(home, id).await?;
+        if record.is_none() && definitions.webhook(webhook).is_none() {
+            return Err(OperateError::UnknownWebhook(webhook.clone()));
+        }
+        let version = record.as_ref().map_or(0, |record| record.version);
+        let known = record.and_then(|record| EndpointState::read(&record.state));
+        let mut state = known.unwrap_or_else(|| EndpointState::new(webhook.clone(), None));
+        if pause {
+            state.pause(PausedBy::Person, now);
+        } else {
+            state.resume(now);
+        }
+        if let PutEndpoint::Written(_) = queue.put_endpoint(home, id, version, state.to_record()).await? {
+            written = true;
+            break;
+        }
+    }
+    if !written {
+        return Err(OperateError::Contended(id));
+    }
+    let mut ids: BTreeSet<EndpointId> = literal_endpoints(definitions)
+        .into_iter()
+        .filter(|(_, state)| state.webhook == *webhook)
+        .map(|(id, _)| id)
+        .collect();
+    for shard in 0..queue.shards() {
+        for EndpointRecord { id, state, .. } in queue.endpoints(Shard(shard)).await? {
+            let state = EndpointState::read(&state)
+                .filter(|state| state.webhook == *webhook && state.authority.is_some());
+            match state {
+                // One that was paused by itself stays so.
+                Some(state) if !pause && state.health.is_paused() => {
+                    ids.remove(&id);
+                }
+                Some(_) => {
+                    ids.insert(id);
+                }
+                None => {}
+            }
+        }
+    }
+    for id in ids {
+        hold(queue, id, pause).await?;
+    }
+    Ok(())
+}
+
+/// Has every shard hold an endpoint's backlog, or let it go.
+async fn hold<Q: Queue>(queue: &Q, id: EndpointId, hold: bool) -> Result<(), QueueError> {
+    for shard in 0..queue.shards() {
+        queue.hold(Shard(shard), id, hold.then_some(HOLD_FOREVER)).await?;
+    }
+    Ok(())
+}
+
+/// The endpoints of webhooks without a template in the authority of their URL: each has exactly one.
+fn literal_endpoints(definitions: &Definitions) -> BTreeMap<EndpointId, EndpointState> {
+    let literal = definitions.webhooks().filter_map(|compiled| {
+        let authority = compiled.literal_authority()?;
+        let name = &compiled.webhook().name;
+        let state = EndpointState::new(name.clone(), Some(authority.to_string()));
+        Some((EndpointId::derive(name, authority), state))
+    });
+    literal.collect()
+}
+
+/// An endpoint without a record that deliveries were rendered to.
+async fn from_deliveries<Q: Queue + Inspect>(
+    queue: &Q,
+    id: EndpointId,
+) -> Result<Option<EndpointState>, QueueError> {
+    let filter = DeliveryFilter { endpoint: Some(id), ..DeliveryFilter::default() };
+    for shard in 0..queue.shards() {
+        let Some(found) = queue.list(Shard(shard), &filter, None, 1).await?.items.into_iter().next() else {
+            continue;
+        };
+        let Some(webhook) = found.webhook else { continue };
+        let log =
+            queue.delivery(found.id).await?.and_then(|delivery| delivery.attempt_log).unwrap_or_default();
+        let url = log.into_iter().rev().find_map(|attempt| attempt.request).map(|request| request.url);
+        // Scheme and authority: up to the slash that begins the path.
+        let authority = url.map(|url| {
+            let path = url.match_indices('/').nth(2).map_or(url.len(), |(at, _)| at);
+            url[..path].to_owned()
+        });
+        return Ok(Some(EndpointState::new(webhook, Some(authority.unwrap_or_default()))));
+    }
+    Ok(None)
+}
+
+async fn count_waiting<Q: Queue + Inspect>(queue: &Q, id: EndpointId) -> Result<u64, QueueError> {
+    let filter = DeliveryFilter {
+        endpoint: Some(id),
+        state: Some(DeliveryState::Waiting),
+        ..DeliveryFilter::default()
+    };
+    let selection = Selection::Filter(filter);
+    let mut waiting = 0;
+    for shard in 0..queue.shards() {
+        waiting += queue.change(Shard(shard), Change::Retry, &selection, true).await?.changed;
+    }
+    Ok(waiting)
+}
