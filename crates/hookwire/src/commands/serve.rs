@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hookwire_config::Settings;
-use hookwire_engine::{EngineError, InForce, Summary, SystemClock};
+use hookwire_engine::{EngineError, InForce, Metrics, Summary, SystemClock};
 use hookwire_server::{Api, ApiLimits, Tokens, router};
 use hookwire_worker::{
     CommandResult, ConfigArguments, Exit, Failure, LoadedConfig, Reloading, Store, engine_failure, in_force,
@@ -97,7 +97,9 @@ impl Running {
         let server =
             tokio::spawn(hookwire_server::serve(listener, router(api), shutdown.clone().cancelled_owned()));
         let (work, stop) = (store.clone(), shutdown.clone());
-        let worker = tokio::spawn(async move { run_worker(&settings, in_force, work, false, stop).await });
+        let worker = tokio::spawn(async move {
+            run_worker(&settings, in_force, work, Metrics::default(), false, stop).await
+        });
         Ok(Running { address, store, ready, server, worker, shutdown })
     }
 
