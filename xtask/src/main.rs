@@ -1,9 +1,10 @@
-//! The project's own commands: ci, test, bench, tidy.
+//! The project's own commands: ci, test, bench, tidy, docs.
 //!
 //! `cargo xtask ci` is all of it, on a developer's machine and in continuous integration alike. One file per command.
 
 mod bench;
 mod ci;
+mod docs;
 mod redis;
 mod run;
 mod test;
@@ -27,8 +28,10 @@ enum Command {
     Test(test::Arguments),
     /// Measures; prints a table of ratios.
     Bench(bench::Arguments),
-    /// Checks what reviewers would otherwise repeat: the arrows between crates, file headers, pure crates.
+    /// Checks what reviewers would otherwise repeat: the arrows between crates, file headers, pure crates, pages, links.
     Tidy,
+    /// Writes the pages that are made of the code's own tables.
+    Docs,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -37,5 +40,6 @@ fn main() -> anyhow::Result<()> {
         Command::Test(arguments) => test::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Tidy => tidy::run(),
+        Command::Docs => docs::run(),
     }
 }

@@ -5,6 +5,7 @@
 //! - Every source file begins with `//!`.
 //! - Pure crates use no clock, no chance and no I/O.
 //! - Every library crate has a README and an example.
+//! - Pages made of the code's tables are up to date, and links between our pages lead somewhere.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use toml::Table;
 
+use crate::docs;
 use crate::run::root;
 
 /// What a crate of the workspace may depend on, besides crates from outside.
@@ -96,6 +98,10 @@ pub(crate) fn run() -> anyhow::Result<()> {
         check_crate(folder, &mut complaints)
             .with_context(|| format!("{} cannot be checked", folder.display()))?;
     }
+    for page in files(&root, "md")? {
+        docs::check_links(&page, &mut complaints)?;
+    }
+    docs::check(&mut complaints)?;
     if complaints.is_empty() {
         eprintln!("tidy: {} crates, nothing to complain about", folders.len());
         return Ok(());
@@ -139,14 +145,14 @@ fn check_crate(folder: &Path, complaints: &mut Vec<String>) -> anyhow::Result<()
             }
         }
         if listed.pure {
-            for file in sources(&folder.join("src"))? {
+            for file in files(&folder.join("src"), "rs")? {
                 check_pure(&file, complaints)?;
             }
         }
     } else if !COMPOSERS.contains(&name) {
         complaints.push(format!("{name}: not in xtask's list of crates; add it, with the crates it may use"));
     }
-    for file in sources(folder)? {
+    for file in files(folder, "rs")? {
         let text = fs::read_to_string(&file)?;
         if !text.starts_with("//!") && !text.starts_with("#!") {
             complaints
@@ -196,8 +202,8 @@ fn names(code: &str, word: &str) -> bool {
     })
 }
 
-/// All Rust files below a folder, in order.
-fn sources(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+/// All files below a folder with this ending, in order.
+fn files(folder: &Path, ending: &str) -> anyhow::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -205,10 +211,10 @@ fn sources(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
             let path = entry?.path();
             let name = path.file_name().unwrap_or_default();
             if path.is_dir() {
-                if name != "target" && name != "fixtures" && name != "corpus" {
+                if !["target", "fixtures", "corpus", ".git"].iter().any(|other| name == *other) {
                     folders.push(path);
                 }
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
+            } else if path.extension().is_some_and(|extension| extension == ending) {
                 found.push(path);
             }
         }

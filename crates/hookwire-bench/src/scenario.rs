@@ -9,7 +9,8 @@ use bytes::Bytes;
 use hookwire_definitions::Definitions;
 use hookwire_dispatch::{DispatchSettings, HttpDispatcher};
 use hookwire_engine::{
-    Chance, Clock as _, Engine, EngineSettings, InForce, Snapshot, SystemClock, publish, run as run_engine,
+    Chance, Clock as _, Engine, EngineSettings, InForce, Metrics, Snapshot, SystemClock, publish,
+    run as run_engine,
 };
 use hookwire_model::{DeliveryId, Event, PreparedRequest, Sequence, Shard, Timestamp};
 use hookwire_queue::{StoreLimits, WorkerId};
@@ -137,6 +138,7 @@ fn whole_path(runtime: &Runtime, port: u16, events: &[Event], sink: &mut Sink) -
             clock: SystemClock,
             chance: Chance::seeded(1),
             in_force: InForce::new(snapshot, SystemClock.now()),
+            metrics: Metrics::default(),
             settings: EngineSettings {
                 worker: WorkerId::new("bench"),
                 concurrency: CONCURRENCY as usize,

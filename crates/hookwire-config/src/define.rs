@@ -6,6 +6,7 @@
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use hookwire_definitions::{DefinitionError, Kind, Place, Refused};
 use hookwire_model::{
@@ -15,41 +16,14 @@ use hookwire_model::{
 use serde_json::{Map, Value};
 
 use crate::json_tree;
+use crate::members::{RETRY_MEMBERS, RULE_MEMBERS, WEBHOOK_MEMBERS, names};
 use crate::problem::{Loading, Problem};
 use crate::read::{self, Alias, Members};
 use crate::tree::{Content, Node};
 
-/// The members of a webhook.
-pub(crate) const WEBHOOK: &[&str] = &[
-    "name",
-    "url",
-    "method",
-    "content_type",
-    "additional_headers",
-    "body_template",
-    "template_engine",
-    "escape",
-    "undefined",
-    "default_body",
-    "secret",
-    "secret_env",
-    "secret_file",
-    "previous_secrets",
-    "signature",
-    "signing_key",
-    "ssl_verification",
-    "ca_file",
-    "client_cert",
-    "client_key",
-    "timeout",
-    "follow_redirects",
-    "enabled",
-    "concurrency",
-    "rate_limit",
-    "ordering",
-    "on_failure",
-    "retry",
-];
+static WEBHOOK: LazyLock<Vec<&'static str>> = LazyLock::new(|| names(WEBHOOK_MEMBERS));
+static RETRY: LazyLock<Vec<&'static str>> = LazyLock::new(|| names(RETRY_MEMBERS));
+static RULE: LazyLock<Vec<&'static str>> = LazyLock::new(|| names(RULE_MEMBERS));
 
 /// What NetBox calls them.
 const WEBHOOK_ALIASES: &[Alias] = &[
@@ -63,11 +37,6 @@ const WEBHOOK_ALIASES: &[Alias] = &[
     ("engine", "template_engine"),
     ("signing_secret", "secret"),
 ];
-
-const RETRY: &[&str] = &["max_attempts", "schedule", "initial", "factor", "max_delay", "max_age", "jitter"];
-
-const RULE: &[&str] =
-    &["name", "object_types", "event_types", "conditions", "webhooks", "action_data", "enabled"];
 
 const RULE_ALIASES: &[Alias] = &[
     ("content_types", "object_types"),
@@ -87,7 +56,7 @@ pub(crate) fn webhook(
     let name = name_of(node);
     let path = path_of("webhooks", position, &name);
     let before = loading.problems.len();
-    let webhook = Members::new(loading, path, "webhooks", node, WEBHOOK, WEBHOOK_ALIASES)
+    let webhook = Members::new(loading, path, "webhooks", node, &WEBHOOK, WEBHOOK_ALIASES)
         .and_then(|members| read_webhook(loading, node, &members));
     let problems = &loading.problems[before..];
     match webhook {
@@ -97,7 +66,7 @@ pub(crate) fn webhook(
             let reading = [".template_engine", ".escape", ".undefined", ".content_type"];
             let readable =
                 !problems.iter().any(|problem| reading.iter().any(|end| problem.path.ends_with(end)));
-            let refused = refused(Place::webhook(position, &name), name, problems, WEBHOOK);
+            let refused = refused(Place::webhook(position, &name), name, problems, &WEBHOOK);
             (Err(refused), webhook.filter(|_| readable))
         }
     }
@@ -108,11 +77,11 @@ pub(crate) fn rule(loading: &mut Loading<'_>, position: usize, node: &Node) -> R
     let name = name_of(node);
     let path = path_of("event_rules", position, &name);
     let before = loading.problems.len();
-    let rule = Members::new(loading, path, "event_rules", node, RULE, RULE_ALIASES)
+    let rule = Members::new(loading, path, "event_rules", node, &RULE, RULE_ALIASES)
         .and_then(|members| read_rule(loading, node, &members));
     match rule {
         Some(rule) if loading.problems.len() == before => Ok(rule),
-        _ => Err(refused(Place::rule(position, &name), name, &loading.problems[before..], RULE)),
+        _ => Err(refused(Place::rule(position, &name), name, &loading.problems[before..], &RULE)),
     }
 }
 
@@ -447,7 +416,7 @@ fn file(loading: &mut Loading<'_>, members: &Members<'_>, name: &str) -> Option<
 
 fn retry(loading: &mut Loading<'_>, members: &Members<'_>) -> Option<RetryPolicy> {
     let node = members.node(loading, "retry")?;
-    let members = Members::new(loading, members.path("retry"), "retry", node, RETRY, &[])?;
+    let members = Members::new(loading, members.path("retry"), "retry", node, &RETRY, &[])?;
     let defaults = RetryPolicy::default();
     let max_attempts = members.count(loading, "max_attempts", "a whole number, at least 1");
     let jitter = members.fraction(loading, "jitter", 0.0..=1.0, "a number from 0 to 1");

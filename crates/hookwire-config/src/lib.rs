@@ -18,23 +18,31 @@ mod define;
 mod json_tree;
 mod load;
 mod mask;
+mod members;
 mod not_yet;
+mod page;
 mod problem;
 mod read;
 mod report;
+mod schema;
 mod settings;
+mod show;
 mod syntax;
 mod toml_tree;
 mod tree;
 mod units;
 
 pub use load::{Config, config_files, load, load_sound};
+pub use members::{MemberInfo, MemberKind, RETRY_MEMBERS, RULE_MEMBERS, WEBHOOK_MEMBERS};
 pub use not_yet::{NOT_YET, NotYet};
+pub use page::settings_page;
 pub use report::{DiagnosticView, Diagnostics, LoadError, Style};
+pub use schema::schema;
 pub use settings::{
     EgressMode, EgressSettings, HistorySettings, Overrides, SETTINGS, ServerSettings, SettingInfo,
     SettingKind, Settings, StoreSettings, StoreUrl, WorkerSettings,
 };
+pub use show::{Origin, Shown, ShownDefinition, ShownValue, show};
 
 /// The README's example is run as a test.
 #[cfg(doctest)]

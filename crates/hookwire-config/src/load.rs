@@ -41,7 +41,20 @@ pub fn load(
     env: &dyn Fn(&str) -> Option<String>,
     overrides: &Overrides,
 ) -> Result<Config, LoadError> {
-    let (config, problems) = load_all(paths, env, overrides)?;
+    load_and_look(paths, env, overrides, &mut |_, _, _, _| {})
+}
+
+/// Looks at what is loaded while the files' trees are there.
+pub(crate) type Look<'l> = &'l mut dyn FnMut(&mut Loading<'_>, &Parts<'_>, &Tables<'_>, &Settings);
+
+/// The same with a look at everything, which is taken if it is sound.
+pub(crate) fn load_and_look(
+    paths: &[PathBuf],
+    env: &dyn Fn(&str) -> Option<String>,
+    overrides: &Overrides,
+    look: Look<'_>,
+) -> Result<Config, LoadError> {
+    let (config, problems) = load_all(paths, env, overrides, look)?;
     match config {
         Some(config) if problems.is_empty() => Ok(config),
         _ => Err(LoadError::Invalid(problems)),
@@ -58,7 +71,7 @@ pub fn load_sound(
     env: &dyn Fn(&str) -> Option<String>,
     overrides: &Overrides,
 ) -> Result<(Config, Diagnostics), LoadError> {
-    match load_all(paths, env, overrides)? {
+    match load_all(paths, env, overrides, &mut |_, _, _, _| {})? {
         (Some(config), problems) => Ok((config, problems)),
         (None, problems) => Err(LoadError::Invalid(problems)),
     }
@@ -68,6 +81,7 @@ fn load_all(
     paths: &[PathBuf],
     env: &dyn Fn(&str) -> Option<String>,
     overrides: &Overrides,
+    look: Look<'_>,
 ) -> Result<(Option<Config>, Diagnostics), LoadError> {
     let sources = read_files(paths)?;
     let mut loading =
@@ -83,6 +97,9 @@ fn load_all(
     let settings = settings::read(&mut loading, &tables, overrides, definitions.timeout_max());
     if loading.problems.is_empty() {
         warn_of_unused(&mut loading, &definitions, &drafts);
+        if let Some(settings) = &settings {
+            look(&mut loading, &parts, &tables, settings);
+        }
     }
     let Loading { problems, warnings, mut files, .. } = loading;
     files.extend(sources.iter().map(|source| source.path.clone()));
@@ -171,9 +188,9 @@ fn parse(loading: &mut Loading<'_>) -> Vec<Node> {
 
 /// What the files hold, put together.
 #[derive(Default)]
-struct Parts<'t> {
-    webhooks: Vec<&'t Node>,
-    rules: Vec<&'t Node>,
+pub(crate) struct Parts<'t> {
+    pub(crate) webhooks: Vec<&'t Node>,
+    pub(crate) rules: Vec<&'t Node>,
     /// The tables of settings, with their names.
     tables: Vec<(&'t str, &'t Node)>,
 }

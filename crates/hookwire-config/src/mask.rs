@@ -4,6 +4,8 @@
 //! - Offsets and lines stay as they are, so that every span still names its place.
 //! - A file that could not be parsed is masked by the look of its lines, rather too much than too little.
 
+use std::ops::Range;
+
 use crate::problem::Source;
 use crate::tree::{Content, Node, Span, Table};
 
@@ -29,6 +31,23 @@ pub(crate) fn masked(sources: &[Source], roots: &[Node]) -> Vec<Source> {
         Source { path: source.path.clone(), text: String::from_utf8_lossy(&text).into_owned() }
     };
     sources.iter().enumerate().map(mask).collect()
+}
+
+/// A text with the credentials in it masked: of URLs and of headers.
+pub(crate) fn text(text: &str) -> String {
+    let mut masked = String::with_capacity(text.len());
+    let mut from = 0;
+    for Range { start, end } in credentials(text) {
+        masked += &text[from..start];
+        // A user and a password stay two, so that the URL stays one.
+        masked += match (text[..start].ends_with("://"), text[start..end].contains(':')) {
+            (true, true) => "***:***",
+            (true, false) => "***",
+            (false, _) => " ***",
+        };
+        from = end;
+    }
+    masked + &text[from..]
 }
 
 /// The places of secrets in a tree.
@@ -90,14 +109,21 @@ fn mask_by_look(text: &str, out: &mut [u8]) {
     }
 }
 
-/// Masks user and password of URLs, and headers that hold credentials unless a template makes them.
+/// Masks user and password of URLs, and headers that hold credentials.
 fn mask_credentials(text: &str, out: &mut [u8]) {
+    for range in credentials(text) {
+        mask_value(&mut out[range]);
+    }
+}
+
+/// Where a text has user and password of a URL, or the value of a header that holds credentials unless a template makes
+/// it. In the order of the text, none within another.
+fn credentials(text: &str) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
     for (at, _) in text.match_indices("://") {
         let start = at + 3;
         let end = text[start..].find(['"', '\'', '\n', '/', ' ']).map_or(text.len(), |end| start + end);
-        if let Some(user) = text[start..end].rfind('@') {
-            mask_value(&mut out[start..start + user]);
-        }
+        found.extend(text[start..end].rfind('@').map(|user| start..start + user));
     }
     let lower = text.to_ascii_lowercase();
     for name in ["authorization:", "cookie:"] {
@@ -105,8 +131,16 @@ fn mask_credentials(text: &str, out: &mut [u8]) {
             let start = at + name.len();
             let end = text[start..].find('\n').map_or(text.len(), |end| start + end);
             if !text[start..end].contains('{') {
-                mask_value(&mut out[start..end]);
+                found.push(start..end);
             }
         }
     }
+    found.sort_by_key(|range| range.start);
+    let mut beyond = 0;
+    found.retain(|range| {
+        let apart = range.start >= beyond;
+        beyond = beyond.max(range.end);
+        apart
+    });
+    found
 }

@@ -181,7 +181,8 @@ impl fmt::Display for Diagnostics {
     }
 }
 
-fn place(text: &str, at: usize) -> (usize, usize) {
+/// Line and column, from 1, of a byte in a text.
+pub(crate) fn place(text: &str, at: usize) -> (usize, usize) {
     let before = text.get(..at).unwrap_or(text);
     let start = before.rfind('\n').map_or(0, |newline| newline + 1);
     (before.matches('\n').count() + 1, before[start..].chars().count() + 1)

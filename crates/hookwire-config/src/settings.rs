@@ -13,11 +13,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use hookwire_model::Secret;
+use serde_json::Value;
 
 use crate::define::secret_from_file;
+use crate::mask;
 use crate::not_yet::{not_yet, not_yet_text};
 use crate::problem::{Loading, Problem, nearest};
 use crate::read::join;
+use crate::show::{self, Origin, ShownValue};
 use crate::tree::{Content, Key, Node, Span};
 use crate::units;
 
@@ -80,17 +83,37 @@ impl SettingKind {
     }
 }
 
+impl SettingKind {
+    /// A text out of the environment, a flag or the table, as it would stand in a file.
+    pub(crate) fn value(self, text: &str) -> Value {
+        match self {
+            SettingKind::Count => {
+                serde_json::from_str(&text.replace('_', "")).unwrap_or_else(|_| text.into())
+            }
+            SettingKind::Boolean => matches!(text, "true" | "1").into(),
+            SettingKind::List => text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).collect(),
+            SettingKind::StoreUrl
+            | SettingKind::Listen
+            | SettingKind::Duration
+            | SettingKind::Size
+            | SettingKind::EgressMode
+            | SettingKind::EnvName
+            | SettingKind::File => text.into(),
+        }
+    }
+}
+
 impl SettingInfo {
     /// The environment variable: `HOOKWIRE_` and the path, as `HOOKWIRE_STORE_URL`.
     pub fn env(&self) -> String {
         format!("HOOKWIRE_{}", self.path.to_uppercase().replace('.', "_"))
     }
 
-    fn section(&self) -> &'static str {
+    pub(crate) fn section(&self) -> &'static str {
         self.path.split_once('.').map_or("", |(section, _)| section)
     }
 
-    fn member(&self) -> &'static str {
+    pub(crate) fn member(&self) -> &'static str {
         self.path.split_once('.').map_or("", |(_, member)| member)
     }
 }
@@ -416,6 +439,15 @@ impl Overrides {
 struct Given<'t> {
     path: String,
     value: Raw<'t>,
+    from: Giver,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Giver {
+    Flag,
+    Environment,
+    File,
+    Default,
 }
 
 enum Raw<'t> {
@@ -523,6 +555,36 @@ pub(crate) fn read(
     (reader.loading.problems.len() == before).then_some(settings)
 }
 
+/// Every setting with its value in force and where that comes from.
+pub(crate) fn shown_settings(
+    loading: &mut Loading<'_>,
+    tables: &Tables<'_>,
+    overrides: &Overrides,
+    settings: &Settings,
+) -> Vec<ShownValue> {
+    let reader = Reader { loading, tables, overrides };
+    let shown = SETTINGS.iter().map(|row| {
+        let given = reader.given(row.path);
+        let origin = match &given {
+            Some(Given { from: Giver::Flag, path, .. }) => Origin::Flag(path.clone()),
+            Some(Given { from: Giver::Environment, path, .. }) => Origin::Environment(path.clone()),
+            Some(Given { value: Raw::Node(node), .. }) => show::origin(reader.loading, node.span),
+            _ => Origin::Default,
+        };
+        let value = match row.path {
+            // As it is in force, relative to nothing.
+            "store.url" => Some(mask::text(&settings.store.url.to_string()).into()),
+            "worker.grace" => Some(units::duration_text(settings.worker.grace).into()),
+            _ => given.map(|given| match given.value {
+                Raw::Node(node) => node.to_value().unwrap_or_default(),
+                Raw::Text(text) => row.kind.value(&text),
+            }),
+        };
+        ShownValue { name: row.path.to_owned(), value, origin }
+    });
+    shown.collect()
+}
+
 struct Reader<'a, 'b, 't> {
     loading: &'a mut Loading<'b>,
     tables: &'a Tables<'t>,
@@ -536,16 +598,17 @@ impl<'t> Reader<'_, '_, 't> {
         let row = info(path);
         let flag = self.overrides.0.iter().rev().find(|(set, _, _)| *set == path);
         if let Some((_, flag, text)) = flag {
-            return Some(Given { path: flag.clone(), value: Raw::Text(text.clone()) });
+            return Some(Given { path: flag.clone(), value: Raw::Text(text.clone()), from: Giver::Flag });
         }
         if let Some(text) = (self.loading.env)(&row.env()).filter(|text| !text.is_empty()) {
-            return Some(Given { path: row.env(), value: Raw::Text(text) });
+            return Some(Given { path: row.env(), value: Raw::Text(text), from: Giver::Environment });
         }
         let in_file = self.tables.0.iter().find(|(set, _, _)| set == path);
         if let Some((_, _, node)) = in_file.filter(|(_, _, node)| !matches!(node.content, Content::Null)) {
-            return Some(Given { path: path.to_owned(), value: Raw::Node(node) });
+            return Some(Given { path: path.to_owned(), value: Raw::Node(node), from: Giver::File });
         }
-        let default = Given { path: path.to_owned(), value: Raw::Text(row.default.to_owned()) };
+        let value = Raw::Text(row.default.to_owned());
+        let default = Given { path: path.to_owned(), value, from: Giver::Default };
         (!row.default.is_empty()).then_some(default)
     }
 

@@ -45,6 +45,20 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_millis(total))
 }
 
+/// A duration as people write it: the largest units first, `1m30s`.
+pub(crate) fn duration_text(duration: Duration) -> String {
+    let mut rest = duration.as_millis();
+    let mut text = String::new();
+    for (unit, millis) in DURATION_UNITS.iter().rev() {
+        let count = rest / u128::from(*millis);
+        rest %= u128::from(*millis);
+        if count > 0 {
+            text += &format!("{count}{unit}");
+        }
+    }
+    if text.is_empty() { "0s".into() } else { text }
+}
+
 /// Reads a size: a whole number with `B`, `KiB`, `MiB`, `GiB`, `TiB`, or `kB`, `MB`, `GB`, `TB`.
 ///
 /// # Errors
@@ -109,6 +123,12 @@ mod tests {
             let millis: u64 = parts.iter().map(|(n, unit)| n * DURATION_UNITS[*unit].1).sum();
             prop_assert_eq!(duration(&text.concat()), Ok(Duration::from_millis(millis)));
             prop_assert_eq!(duration(&text.join(" ")), Ok(Duration::from_millis(millis)));
+        }
+
+        #[test]
+        fn a_duration_that_is_printed_reads_back(millis in 0u64..u64::MAX) {
+            let exact = Duration::from_millis(millis);
+            prop_assert_eq!(duration(&duration_text(exact)), Ok(exact));
         }
 
         #[test]

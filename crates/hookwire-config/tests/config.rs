@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hookwire_config::{
     Config, Diagnostics, EgressMode, LoadError, NOT_YET, Overrides, SETTINGS, StoreUrl, Style, load,
-    load_sound,
+    load_sound, show,
 };
 use hookwire_model::{OnFailure, Ordering, Schedule, SignatureScheme, WebhookName};
 
@@ -852,4 +852,65 @@ fn err_rate_and_order() {
         on_failure = "skip"
     "#;
     insta::assert_snapshot!(Case::toml(text).refusal());
+}
+
+#[test]
+fn what_is_in_force_and_where_it_comes_from() {
+    let case = Case::new(&[
+        (
+            "a.toml",
+            r#"
+[store]
+url = "embedded:data"
+[server]
+admin_token_env = "TOKEN"
+[egress]
+allow = ["10.0.0.0/8", ".example.org"]
+[[webhooks]]
+name = "slack"
+url = "https://user:s3cret@hooks.example.org/x"
+secret = "s3cret"
+previous_secrets = ["s3cret-old", { secret_env = "OLDER" }, { secret = "s3cret" }]
+body_template = """
+{"text": "{{ data.name }}",
+ "more": 1}
+"""
+additional_headers = "Authorization: Bearer s3cret"
+retry = { max_attempts = 3 }
+"#,
+        ),
+        (
+            "b.json",
+            r#"{
+"webhooks": [{"name": "b", "url": "http://localhost/", "secret_file": "secret", "retry": {"factor": 3}, "timeout": "20s"}],
+"event_rules": [
+  {"name": "r", "object_types": ["*"], "event_types": ["created"], "webhooks": ["slack", "b"],
+   "conditions": {"and": [{"attr": "status.value", "value": "active"}, {"attr": "tenant", "value": null}]},
+   "action_data": {"a b": [1, 2.50]}}
+]}"#,
+        ),
+        ("secret", "s3cret-file"),
+    ])
+    .env("TOKEN", "s3cret-token")
+    .env("OLDER", "s3cret-older")
+    .env("HOOKWIRE_WORKER_CONCURRENCY", "1_000")
+    .env("HOOKWIRE_EGRESS_DENY", "192.0.2.1, 192.0.2.2")
+    .flag("server.listen", "--listen", "127.0.0.1:9");
+    let env = |name: &str| case.env.get(name).map(|value| (*value).to_owned());
+    let shown = show(&[case.folder.path().to_owned()], &env, &case.overrides).unwrap();
+    let folder = format!("{}/", case.folder.path().display());
+    let text = shown.to_string().replace(&folder, "");
+    let json = serde_json::to_string_pretty(&shown.to_json()).unwrap().replace(&folder, "");
+    assert!(!text.contains("s3cret") && !json.contains("s3cret"), "{text}\n{json}");
+    // It is TOML that loads again, but for the secrets that it leaves out.
+    let again = Case::toml(&text).env("TOKEN", "x").env("OLDER", "x");
+    std::fs::write(again.path("secret"), "x").unwrap();
+    let again = again.config();
+    assert_eq!(again.settings.worker.concurrency.get(), 1000);
+    assert_eq!(again.definitions.webhooks().count(), 2);
+    insta::assert_snapshot!("shown_text", text);
+    insta::assert_snapshot!("shown_json", json);
+    // What does not check is not in force.
+    let broken = Case::toml("[store]\nurl = 1");
+    assert!(show(&[broken.path("hookwire.toml")], &|_| None, &Overrides::new()).is_err());
 }

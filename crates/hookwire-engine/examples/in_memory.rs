@@ -7,7 +7,7 @@ use std::sync::Arc;
 use hookwire_definitions::Definitions;
 use hookwire_dispatch::{DispatchSettings, HttpDispatcher};
 use hookwire_engine::{
-    Chance, Clock as _, Engine, EngineSettings, InForce, Snapshot, SystemClock, publish, run,
+    Chance, Clock as _, Engine, EngineSettings, InForce, Metrics, Snapshot, SystemClock, publish, run,
 };
 use hookwire_model::{Event, EventDefaults, EventId, EventRule, RuleName, Shard, Webhook, WebhookName};
 use hookwire_queue::{Inspect as _, MemoryQueue, StoreLimits, WorkerId};
@@ -43,6 +43,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         clock: SystemClock,
         chance: Chance::seeded(0),
         in_force: InForce::new(snapshot, SystemClock.now()),
+        metrics: Metrics::default(),
         settings: EngineSettings {
             worker: WorkerId::new("example"),
             concurrency: 16,

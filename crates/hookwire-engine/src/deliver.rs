@@ -20,7 +20,7 @@ use hookwire_policy::{Attempted, Decision, Due, Verdict};
 use hookwire_queue::Fate;
 
 use crate::endpoints::{Entrance, Room};
-use crate::{Clock, Shared, Snapshot};
+use crate::{Clock, Metrics, Shared, Snapshot};
 
 /// How soon a delivery is looked at again whose webhook is disabled or gone: it costs a lease and a settle each time,
 /// and a definition that comes back should not be kept waiting for long.
@@ -124,11 +124,29 @@ async fn deliver<D: Dispatch, C: Clock>(
         }
         Entrance::Refused(reason) => return Finished::waits(Some(endpoint), Duration::ZERO, reason),
     };
+    let in_flight = InFlight::new(&shared.metrics);
     let report = shared.dispatcher.attempt(&request, snapshot.options(&webhook.webhook().name)).await;
+    drop(in_flight);
     let outcome = report.outcome.clone();
     let record = hookwire_dispatch::record(&request, shared.settings.keep_bodies);
     let attempt = report.into_attempt(number, started_at, Some(record));
     conclude(shared, webhook, &past, Some((endpoint, room)), attempt, &outcome, true)
+}
+
+/// An attempt on the wire, counted as long as this lives.
+struct InFlight<'a>(&'a Metrics);
+
+impl<'a> InFlight<'a> {
+    fn new(metrics: &'a Metrics) -> Self {
+        metrics.in_flight.inc();
+        InFlight(metrics)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.dec();
+    }
 }
 
 /// Decides, and says so in the log.
@@ -156,6 +174,8 @@ fn conclude<D: Dispatch, C: Clock>(
         room.leave(effect, now);
         endpoint
     });
+    let delivered = (decision == Decision::Done).then(|| now.saturating_since(past.since));
+    shared.metrics.attempt(&webhook.webhook().name, attempt.outcome, attempt.duration, delivered);
     let fate = match decision {
         Decision::Done => Fate::Delivered,
         Decision::RetryAfter(due_in) => Fate::Waiting { due_in, reason: WaitingReason::Retry },

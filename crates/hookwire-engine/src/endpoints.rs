@@ -260,6 +260,20 @@ impl Endpoints {
         }
     }
 
+    /// How many endpoints are in each state.
+    pub(crate) fn states(&self) -> [(&'static str, usize); 4] {
+        let mut states = [("closed", 0), ("half_open", 0), ("open", 0), ("paused", 0)];
+        let book = self.book();
+        for Entry { state, .. } in book.entries.values() {
+            let paused = state.health.is_paused() || book.paused_webhooks.contains(&state.webhook);
+            let word = if paused { "paused" } else { state.health.circuit() };
+            if let Some((_, count)) = states.iter_mut().find(|(state, _)| *state == word) {
+                *count += 1;
+            }
+        }
+        states
+    }
+
     /// Forgets endpoints at rest.
     pub(crate) fn forget(&self, now: Timestamp) {
         let mut book = self.book();

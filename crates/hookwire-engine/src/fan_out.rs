@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::deliver::{Finished, Past, deliver_guarded, panic_message};
-use crate::{Clock, Shared};
+use crate::{Clock, Metrics, Shared};
 
 /// How many leases an event may lose before it is taken for one that takes its worker down.
 const LOSSES_MAX: u32 = 5;
@@ -164,7 +164,9 @@ pub(crate) async fn handle_event<D: Dispatch, C: Clock>(
         ));
     }
     let snapshot = shared.in_force.snapshot();
-    let planned = catch_unwind(AssertUnwindSafe(|| plan(snapshot.definitions(), shard, &work, &progress)));
+    let planned = catch_unwind(AssertUnwindSafe(|| {
+        plan(&shared.metrics, snapshot.definitions(), shard, &work, &progress)
+    }));
     let mut planned = match planned {
         Ok(Ok(planned)) => planned,
         Ok(Err((reason, error))) => {
@@ -235,6 +237,7 @@ async fn report(
 
 /// Which deliveries the event becomes; they stand in `progress` when this returns.
 fn plan(
+    metrics: &Metrics,
     definitions: &Definitions,
     shard: Shard,
     work: &Work,
@@ -249,6 +252,7 @@ fn plan(
     let mut slots = Vec::new();
     let fan_out = definitions.fan_out(&event);
     for (rule, error) in &fan_out.errors {
+        metrics.condition_error(rule);
         // It does not match, event after event, until the rule is mended; `hookwire explain` says the same at leisure.
         tracing::debug!(event = %work.id, %rule, error = %error, "a condition cannot be evaluated; its rule does not match");
     }
@@ -268,6 +272,7 @@ fn plan(
         }
         planned.push(Planned { place: slots.len() - 1, id, route });
     }
+    metrics.matches.inc_by(slots.len() as u64);
     progress.lock().fanned_out = Some(FannedOut {
         event: Arc::clone(&event.event),
         object_type: event.object_type.as_str().into(),

@@ -16,10 +16,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::Clock;
 use crate::endpoint_state::{EndpointState, home_shard};
 use crate::endpoints::{Endpoints, HoldChange, Unwritten};
 use crate::operate::HOLD_FOREVER;
+use crate::{Clock, Metrics};
 
 /// How often records of others are looked for: so long a pause takes at most to reach a worker that has nothing to
 /// send, and half a command per second and shard is what it costs a Redis server.
@@ -44,6 +44,7 @@ pub(crate) struct Keeper<Q, C> {
     pub(crate) queue: Arc<Q>,
     pub(crate) clock: Arc<C>,
     pub(crate) claims: mpsc::Receiver<Claim>,
+    pub(crate) metrics: Metrics,
     /// Versions of records that say nothing about an endpoint in use here.
     pub(crate) seen: BTreeMap<EndpointId, u64>,
 }
@@ -66,6 +67,7 @@ impl<Q: Queue + Inspect, C: Clock> Keeper<Q, C> {
                         look_at = Instant::now() + LOOK_EVERY;
                         self.look().await;
                         self.endpoints.forget(self.clock.now());
+                        self.metrics.endpoint_states(&self.endpoints.states());
                     }
                     self.share().await;
                 }

@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::deliver::{Finished, Past, deliver_guarded, panic_message, webhook_removed};
 use crate::fan_out::{Late, Progress, Work, handle_event};
+use crate::metrics::BatchCall;
 use crate::{Clock, EngineError, Shared, Summary};
 
 /// How long an event may stay open for its slowest delivery before what is unfinished is stored: long enough that
@@ -377,6 +378,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             Happening::Events(reply) => {
                 self.leasing_events = None;
                 if let Some(events) = self.store_answered(reply)? {
+                    self.shared.metrics.batch(BatchCall::LeaseEvents, events.len());
                     let all = events.len() < BATCH_MAX.min(self.shared.settings.concurrency);
                     self.ready.extend(events);
                     // A suspect that ended while this lease was under way makes room for one that it left out.
@@ -389,6 +391,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             Happening::Deliveries(reply) => {
                 self.leasing_deliveries = None;
                 if let Some(leased) = self.store_answered(reply)? {
+                    self.shared.metrics.batch(BatchCall::LeaseDeliveries, leased.deliveries.len());
                     self.deliveries_leased(leased);
                 }
             }
@@ -408,6 +411,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
                 self.renewing = None;
                 for subject in self.store_answered(reply)?.unwrap_or_default() {
                     tracing::warn!(?subject, "a lease was lost: another worker goes on with this");
+                    self.shared.metrics.leases_lost.inc();
                     self.ready.retain(|leased| leased.lease.subject != subject);
                 }
             }
@@ -440,6 +444,9 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
 
     /// Takes an answer of the store. `None`: it failed in a way that may pass, and is left alone for a while.
     fn store_answered<T>(&mut self, reply: Result<T, QueueError>) -> Result<Option<T>, EngineError> {
+        if reply.is_err() {
+            self.shared.metrics.store_errors.inc();
+        }
         match reply {
             Ok(value) => {
                 if self.store_pause.take().is_some() {
@@ -494,6 +501,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
 
     /// What a settlement means for what goes on.
     fn settled(&mut self, settlement: Settlement, reply: Settled) {
+        self.shared.metrics.settled(&settlement);
         for subject in &reply.lost {
             tracing::warn!(?subject, "settled too late: the lease had run out");
         }

@@ -21,6 +21,7 @@ mod fan_out;
 mod in_force;
 mod keeper;
 mod lane;
+mod metrics;
 mod operate;
 mod publish;
 mod snapshot;
@@ -39,6 +40,7 @@ use tokio_util::sync::CancellationToken;
 pub use clock::{Chance, Clock, SystemClock};
 pub use endpoint_state::{EndpointState, PausedBy, home_shard};
 pub use in_force::{InForce, RefusedReload, ReloadState};
+pub use metrics::Metrics;
 pub use operate::{Endpoint, EndpointAct, OperateError, act_on_endpoint, list_endpoints, pause_webhook};
 pub use publish::{Receipt, publish, shard_of};
 pub use snapshot::{Snapshot, SnapshotError};
@@ -76,6 +78,8 @@ pub struct Engine<Q, D, C> {
     pub chance: Chance,
     /// The definitions in force.
     pub in_force: Arc<InForce>,
+    /// What it counts.
+    pub metrics: Metrics,
     /// How to work.
     pub settings: EngineSettings,
 }
@@ -104,6 +108,7 @@ pub(crate) struct Shared<D, C> {
     pub(crate) clock: Arc<C>,
     pub(crate) chance: Chance,
     pub(crate) in_force: Arc<InForce>,
+    pub(crate) metrics: Metrics,
     pub(crate) settings: EngineSettings,
     pub(crate) endpoints: Arc<Endpoints>,
     claims: mpsc::Sender<Claim>,
@@ -138,7 +143,7 @@ where
     D: Dispatch,
     C: Clock,
 {
-    let Engine { queue, dispatcher, clock, chance, in_force, settings } = engine;
+    let Engine { queue, dispatcher, clock, chance, in_force, metrics, settings } = engine;
     let clock = Arc::new(clock);
     let endpoints = Endpoints::new(settings.concurrency);
     // A probe waits for its turn: there are few at a time.
@@ -148,6 +153,7 @@ where
         queue: Arc::clone(&queue),
         clock: Arc::clone(&clock),
         claims: claimed,
+        metrics: metrics.clone(),
         seen: BTreeMap::new(),
     };
     keeper.look().await;
@@ -155,7 +161,8 @@ where
     let mut keeping = JoinSet::new();
     keeping.spawn(keeper.run(kept.clone()));
     let until_idle = settings.until_idle;
-    let shared = Arc::new(Shared { dispatcher, clock, chance, in_force, settings, endpoints, claims });
+    let shared =
+        Arc::new(Shared { dispatcher, clock, chance, in_force, metrics, settings, endpoints, claims });
     let mut lanes = JoinSet::new();
     for shard in 0..queue.shards() {
         lanes.spawn(Lane::new(Arc::clone(&shared), Arc::clone(&queue), Shard(shard), shutdown.clone()).run());

@@ -1,11 +1,11 @@
 //! Arguments that several commands share.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
-use hookwire_config::{Config, Diagnostics, LoadError, Overrides, Style};
+use hookwire_config::{Config, Diagnostics, LoadError, Overrides, Shown, Style};
 
 use crate::exit::{Exit, Failure};
-use crate::logging::is_coloured;
 
 /// What is read if nobody says otherwise.
 pub(crate) const DEFAULT_FILE: &str = "hookwire.toml";
@@ -66,6 +66,14 @@ impl ConfigArguments {
         hookwire_config::load_sound(&self.paths(), &environment, &self.overrides()).map_err(load_failure)
     }
 
+    /// Loads and checks it, and shows what is in force and where each value comes from.
+    ///
+    /// # Errors
+    /// Exit code 66 if a named file cannot be read, 78 for anything wrong in it.
+    pub fn show(&self) -> Result<Shown, Failure> {
+        hookwire_config::show(&self.paths(), &environment, &self.overrides()).map_err(load_failure)
+    }
+
     /// The files and folders to read.
     pub fn paths(&self) -> Vec<PathBuf> {
         if self.config.is_empty() {
@@ -88,7 +96,7 @@ impl ConfigArguments {
 
 /// Diagnostics as people read them.
 pub fn render(diagnostics: &Diagnostics) -> String {
-    diagnostics.render(Style { color: is_coloured(&std::io::stderr()), width: MESSAGE_WIDTH })
+    diagnostics.render(Style { color: std::io::stderr().is_terminal(), width: MESSAGE_WIDTH })
 }
 
 /// A configuration that cannot be loaded, as a failure of the program.

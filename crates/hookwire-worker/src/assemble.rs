@@ -9,7 +9,7 @@ use hookwire_dispatch::{
     DispatchSettings, EgressMode, EgressPolicy, EgressRule, EgressRuleError, HttpDispatcher,
 };
 use hookwire_engine::{
-    Chance, Clock as _, Engine, EngineError, EngineSettings, InForce, Snapshot, Summary, SystemClock,
+    Chance, Clock as _, Engine, EngineError, EngineSettings, InForce, Metrics, Snapshot, Summary, SystemClock,
 };
 use hookwire_queue::{StoreLimits, WorkerId};
 use tokio::runtime::Runtime;
@@ -69,6 +69,7 @@ pub async fn run_worker(
     settings: &Settings,
     in_force: Arc<InForce>,
     store: Store,
+    metrics: Metrics,
     until_idle: bool,
     shutdown: CancellationToken,
 ) -> Result<Summary, EngineError> {
@@ -80,6 +81,7 @@ pub async fn run_worker(
         // The seed needs no secrecy: jitter keeps workers apart, it hides nothing.
         chance: Chance::seeded(Uuid::new_v4().as_u64_pair().0),
         in_force,
+        metrics,
         settings: EngineSettings {
             worker: WorkerId::new(Uuid::now_v7().to_string()),
             concurrency: settings.worker.concurrency.get() as usize,

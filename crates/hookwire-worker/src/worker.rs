@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookwire_config::StoreUrl;
+use hookwire_engine::Metrics;
 
 use crate::args::ConfigArguments;
 use crate::assemble::{engine_failure, in_force, open_store, run_worker, runtime};
@@ -45,7 +46,9 @@ pub fn run(arguments: &WorkerArguments) -> CommandResult {
         let shutdown = shutdown_token();
         let _reloading = Reloading::start(&arguments.config, loaded, Arc::clone(&in_force));
         let store = open_store(&settings, Duration::ZERO).await?;
-        let ended = run_worker(&settings, in_force, store.clone(), arguments.until_idle, shutdown).await;
+        let metrics = Metrics::default();
+        let ended =
+            run_worker(&settings, in_force, store.clone(), metrics, arguments.until_idle, shutdown).await;
         store.close().await;
         let summary = ended.map_err(engine_failure)?;
         Ok(if arguments.until_idle && summary.waits_for_later { Exit::No } else { Exit::Fine })

@@ -7,7 +7,7 @@ use std::time::Duration;
 use hookwire_definitions::Definitions;
 use hookwire_dispatch::{AttemptOptions, AttemptReport, Dispatch};
 use hookwire_engine::{
-    Chance, Clock, Engine, EngineError, EngineSettings, InForce, Snapshot, Summary, publish, run,
+    Chance, Clock, Engine, EngineError, EngineSettings, InForce, Metrics, Snapshot, Summary, publish, run,
 };
 use hookwire_model::{
     Delivery, DeliveryState, Event, EventDefaults, EventId, EventRule, Outcome, PreparedRequest, RuleName,
@@ -163,6 +163,7 @@ impl World {
             clock,
             chance: Chance::seeded(7),
             in_force: self.in_force(),
+            metrics: Metrics::default(),
             settings: self.settings.clone(),
         }
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hookwire_config::Settings;
-use hookwire_engine::{EngineError, InForce, Summary, SystemClock};
+use hookwire_engine::{EngineError, InForce, Metrics, Summary, SystemClock};
 use hookwire_server::{Api, ApiLimits, Tokens, router};
 use hookwire_worker::{
     CommandResult, ConfigArguments, Exit, Failure, LoadedConfig, Reloading, Store, engine_failure, in_force,
@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::events::new_event_id;
+use crate::commands::new_event_id;
 
 /// How long a store that another process holds is waited for: a predecessor that is being stopped needs that long at
 /// most to finish what is in flight.
@@ -97,7 +97,9 @@ impl Running {
         let server =
             tokio::spawn(hookwire_server::serve(listener, router(api), shutdown.clone().cancelled_owned()));
         let (work, stop) = (store.clone(), shutdown.clone());
-        let worker = tokio::spawn(async move { run_worker(&settings, in_force, work, false, stop).await });
+        let worker = tokio::spawn(async move {
+            run_worker(&settings, in_force, work, Metrics::default(), false, stop).await
+        });
         Ok(Running { address, store, ready, server, worker, shutdown })
     }
 

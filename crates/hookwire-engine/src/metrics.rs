@@ -1,0 +1,235 @@
+//! What a worker counts, for Prometheus.
+//!
+//! Invariants:
+//! - Every label has a bounded set of values: words of ours, and names of the definitions.
+//! - Counting on the path of an event takes no lock for writing, and no allocation.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use hookwire_model::{DeadReason, OutcomeKind, RuleName, WebhookName};
+use hookwire_queue::{EventFate, Fate, Settlement};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::Receipt;
+
+/// From a receiver on the same machine to the longest usual timeout.
+const ATTEMPT_SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0, 30.0];
+/// From the fast path to the end of a long schedule.
+const DELIVERED_SECONDS: [f64; 14] =
+    [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0, 300.0, 3600.0, 21_600.0, 86_400.0];
+const BATCH: [f64; 8] = [0.0, 1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0];
+
+/// The counters of a process. Cloning gives another handle to the same ones.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    events: Family<EventLabels, Counter>,
+    pub(crate) matches: Counter,
+    condition_errors: Family<RuleLabels, Counter>,
+    attempts: Family<AttemptLabels, Counter>,
+    attempt_seconds: Histogram,
+    delivered_seconds: Histogram,
+    dead_letters: Family<ReasonLabels, Counter>,
+    batches: Family<CallLabels, Histogram>,
+    pub(crate) leases_lost: Counter,
+    pub(crate) store_errors: Counter,
+    pub(crate) in_flight: Gauge,
+    endpoints: Family<StateLabels, Gauge>,
+}
+
+/// A call of the store whose batches are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum BatchCall {
+    LeaseEvents,
+    LeaseDeliveries,
+    Settle,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EventLabels {
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RuleLabels {
+    rule: Rule,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AttemptLabels {
+    webhook: Webhook,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    call: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabels {
+    state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Webhook(WebhookName);
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Rule(RuleName);
+
+impl EncodeLabelValue for Webhook {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+        encoder.write_str(self.0.as_str())
+    }
+}
+
+impl EncodeLabelValue for Rule {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+        encoder.write_str(self.0.as_str())
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Metrics {
+            events: Family::default(),
+            matches: Counter::default(),
+            condition_errors: Family::default(),
+            attempts: Family::default(),
+            attempt_seconds: Histogram::new(ATTEMPT_SECONDS),
+            delivered_seconds: Histogram::new(DELIVERED_SECONDS),
+            dead_letters: Family::default(),
+            batches: Family::new_with_constructor(|| Histogram::new(BATCH)),
+            leases_lost: Counter::default(),
+            store_errors: Counter::default(),
+            in_flight: Gauge::default(),
+            endpoints: Family::default(),
+        }
+    }
+}
+
+impl Metrics {
+    /// Registers all of them. `docs/reference/metrics.md` says what each means.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register("events", "Events published, by what became of them", self.events.clone());
+        registry.register("matches", "Deliveries that events became", self.matches.clone());
+        registry.register(
+            "condition_errors",
+            "Conditions that could not be evaluated, so that their rule did not match",
+            self.condition_errors.clone(),
+        );
+        registry.register("attempts", "Attempts, by webhook and outcome", self.attempts.clone());
+        registry.register(
+            "attempt_duration_seconds",
+            "From the beginning of an attempt to its end",
+            self.attempt_seconds.clone(),
+        );
+        registry.register(
+            "publish_to_delivered_seconds",
+            "From accepting an event, or redriving, to a 2xx status",
+            self.delivered_seconds.clone(),
+        );
+        registry.register("dead_letters", "Deliveries that died, by reason", self.dead_letters.clone());
+        registry.register(
+            "store_batch_size",
+            "Events or deliveries in one call of the store; the count of a call is how often it was made",
+            self.batches.clone(),
+        );
+        registry.register(
+            "leases_lost",
+            "Leases that ran out while this worker held them",
+            self.leases_lost.clone(),
+        );
+        registry.register("store_errors", "Calls of the store that failed", self.store_errors.clone());
+        registry.register("attempts_in_flight", "Requests on the wire", self.in_flight.clone());
+        registry.register(
+            "endpoints",
+            "Endpoints that this worker knows of, by state; those at rest are not among them",
+            self.endpoints.clone(),
+        );
+    }
+
+    /// Events were published.
+    pub fn published(&self, receipts: &[Receipt]) {
+        let duplicates = receipts.iter().filter(|receipt| receipt.duplicate).count() as u64;
+        self.events.get_or_create(&EventLabels { result: "duplicate" }).inc_by(duplicates);
+        let accepted = receipts.len() as u64 - duplicates;
+        self.events.get_or_create(&EventLabels { result: "accepted" }).inc_by(accepted);
+    }
+
+    /// A request with events was refused.
+    pub fn refused(&self) {
+        self.events.get_or_create(&EventLabels { result: "refused_request" }).inc();
+    }
+
+    pub(crate) fn condition_error(&self, rule: &RuleName) {
+        self.condition_errors.get_or_create(&RuleLabels { rule: Rule(rule.clone()) }).inc();
+    }
+
+    /// An attempt ended; `delivered` tells how long after its event was accepted, where it succeeded.
+    pub(crate) fn attempt(
+        &self,
+        webhook: &WebhookName,
+        outcome: OutcomeKind,
+        duration: Duration,
+        delivered: Option<Duration>,
+    ) {
+        let labels = AttemptLabels { webhook: Webhook(webhook.clone()), outcome: outcome.as_str() };
+        self.attempts.get_or_create(&labels).inc();
+        self.attempt_seconds.observe(duration.as_secs_f64());
+        if let Some(delivered) = delivered {
+            self.delivered_seconds.observe(delivered.as_secs_f64());
+        }
+    }
+
+    pub(crate) fn batch(&self, call: BatchCall, size: usize) {
+        let call = match call {
+            BatchCall::LeaseEvents => "lease_events",
+            BatchCall::LeaseDeliveries => "lease_deliveries",
+            BatchCall::Settle => "settle",
+        };
+        self.batches.get_or_create(&CallLabels { call }).observe(size as f64);
+    }
+
+    /// A settlement is in the store.
+    pub(crate) fn settled(&self, settlement: &Settlement) {
+        self.batch(BatchCall::Settle, settlement.events.len() + settlement.deliveries.len());
+        for settled in &settlement.events {
+            match &settled.fate {
+                EventFate::FannedOut { deliveries, .. } => {
+                    deliveries.iter().for_each(|delivery| self.fate(&delivery.fate));
+                }
+                EventFate::Dead { reason, .. } => self.dead(*reason),
+                EventFate::Released => {}
+            }
+        }
+        settlement.deliveries.iter().for_each(|settled| self.fate(&settled.fate));
+    }
+
+    fn fate(&self, fate: &Fate) {
+        if let Fate::Dead { reason, .. } = fate {
+            self.dead(*reason);
+        }
+    }
+
+    fn dead(&self, reason: DeadReason) {
+        self.dead_letters.get_or_create(&ReasonLabels { reason: reason.as_str() }).inc();
+    }
+
+    /// How many endpoints there are in each state.
+    pub(crate) fn endpoint_states(&self, states: &[(&'static str, usize)]) {
+        for (state, count) in states {
+            self.endpoints.get_or_create(&StateLabels { state }).set(*count as i64);
+        }
+    }
+}
