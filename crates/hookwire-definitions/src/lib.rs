@@ -11,11 +11,13 @@
 //! Absences: this crate reads no files, no environment and no clock, and sends nothing.
 
 mod error;
+mod mask;
 mod preview;
 mod snapshot;
 mod webhook;
 
 pub use error::{DefinitionError, Kind, Place, Refused};
+pub use mask::MaskedTemplates;
 pub use preview::{Preview, PreviewError, PreviewFilter, PreviewRequest};
 pub use snapshot::{Definitions, FanOut, Route};
 pub use webhook::{CompiledWebhook, PrepareError};

@@ -19,10 +19,10 @@ use crate::{DefinitionError, Place};
 const USER_AGENT: &str = concat!("hookwire/", env!("CARGO_PKG_VERSION"));
 
 /// Headers whose values are never recorded or shown.
-const CREDENTIALS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
+pub(crate) const CREDENTIALS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
 
 /// A secret shorter than this is not searched for in headers: it would be found everywhere.
-const SEARCHED_SECRET_BYTES_MIN: usize = 6;
+pub(crate) const SEARCHED_SECRET_BYTES_MIN: usize = 6;
 
 /// A webhook with its templates and signer.
 #[derive(Debug)]
