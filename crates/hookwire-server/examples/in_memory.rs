@@ -9,7 +9,7 @@ use hookwire_definitions::Definitions;
 use hookwire_engine::{Clock as _, InForce, Snapshot, SystemClock};
 use hookwire_model::EventId;
 use hookwire_queue::{MemoryQueue, StoreLimits};
-use hookwire_server::{Api, ApiLimits, Tokens, router, serve};
+use hookwire_server::{Api, ApiLimits, ServeLimits, Tokens, router, serve};
 use tokio::net::TcpListener;
 
 #[tokio::main(flavor = "current_thread")]
@@ -26,6 +26,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     println!("POST events to http://{}/v1/events", listener.local_addr()?);
-    serve(listener, router(api), std::future::pending()).await?;
+    serve(listener, router(api), ServeLimits::default(), std::future::pending()).await?;
     Ok(())
 }

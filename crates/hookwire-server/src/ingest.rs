@@ -54,35 +54,78 @@ const PROBLEMS_MAX: usize = 100;
 /// # Errors
 /// [`Refusal`] if any event is bad; then none is taken.
 pub fn read_events(text: &str, format: Format, reading: &mut Reading<'_>) -> Result<Vec<Event>, Refusal> {
+    read_at_most(usize::MAX, text, format, reading)
+}
+
+/// Reads all events of a text, of which there may be so many.
+pub(crate) fn read_at_most(
+    events_max: usize,
+    text: &str,
+    format: Format,
+    reading: &mut Reading<'_>,
+) -> Result<Vec<Event>, Refusal> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     match format {
-        Format::Json if !text.trim_start().starts_with('[') => {
-            let mut refusal = Refusal { too_large: false, problems: Vec::new() };
-            let event = read_one(text, None, reading, &mut refusal);
-            event.map(|event| vec![event]).ok_or(refusal)
-        }
-        Format::Json => match serde_json::from_str::<Vec<&RawValue>>(text) {
-            Ok(items) => read_all(items.iter().map(|item| item.get()).enumerate(), reading),
-            Err(error) => {
-                let problem = Problem { pointer: String::new(), message: format!("not valid JSON: {error}") };
-                Err(Refusal { too_large: false, problems: vec![problem] })
-            }
-        },
+        Format::Json if !text.trim_start().starts_with('[') => read_single(text, reading, parse_own),
+        Format::Json => read_array(events_max, text, reading, parse_own),
         Format::Lines => {
             let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-            read_all(lines, reading)
+            read_all(events_max, lines, reading, parse_own)
+        }
+    }
+}
+
+/// How the text of one event is read.
+pub(crate) type Parse = fn(&str, &mut Reading<'_>) -> Result<Event, Refusal>;
+
+/// An event in hookwire's own form.
+pub(crate) fn parse_own(text: &str, reading: &mut Reading<'_>) -> Result<Event, Refusal> {
+    Event::parse(text, &mut EventDefaults { now: reading.now, new_id: reading.new_id })
+        .map_err(|error| Refusal { too_large: false, problems: error.problems })
+}
+
+/// A text that is one event.
+pub(crate) fn read_single(
+    text: &str,
+    reading: &mut Reading<'_>,
+    parse: Parse,
+) -> Result<Vec<Event>, Refusal> {
+    let mut refusal = Refusal { too_large: false, problems: Vec::new() };
+    let event = read_one(text, None, reading, parse, &mut refusal);
+    event.map(|event| vec![event]).ok_or(refusal)
+}
+
+/// A text that is an array of events.
+pub(crate) fn read_array(
+    events_max: usize,
+    text: &str,
+    reading: &mut Reading<'_>,
+    parse: Parse,
+) -> Result<Vec<Event>, Refusal> {
+    match serde_json::from_str::<Vec<&RawValue>>(text) {
+        Ok(items) => read_all(events_max, items.iter().map(|item| item.get()).enumerate(), reading, parse),
+        Err(error) => {
+            let problem = Problem { pointer: String::new(), message: format!("not valid JSON: {error}") };
+            Err(Refusal { too_large: false, problems: vec![problem] })
         }
     }
 }
 
 fn read_all<'t>(
+    events_max: usize,
     texts: impl Iterator<Item = (usize, &'t str)>,
     reading: &mut Reading<'_>,
+    parse: Parse,
 ) -> Result<Vec<Event>, Refusal> {
     let mut events = Vec::new();
     let mut refusal = Refusal { too_large: false, problems: Vec::new() };
     for (place, text) in texts {
-        events.extend(read_one(text, Some(place), reading, &mut refusal));
+        if events.len() >= events_max {
+            let message = format!("a request may have {events_max} events; send smaller batches");
+            let problems = vec![Problem { pointer: format!("/{place}"), message }];
+            return Err(Refusal { too_large: true, problems });
+        }
+        events.extend(read_one(text, Some(place), reading, parse, &mut refusal));
         if refusal.problems.len() >= PROBLEMS_MAX {
             break;
         }
@@ -94,6 +137,7 @@ fn read_one(
     text: &str,
     place: Option<usize>,
     reading: &mut Reading<'_>,
+    parse: Parse,
     refusal: &mut Refusal,
 ) -> Option<Event> {
     let prefix = place.map(|place| format!("/{place}")).unwrap_or_default();
@@ -104,11 +148,11 @@ fn read_one(
         refusal.problems.push(Problem { pointer: prefix, message });
         return None;
     }
-    let mut defaults = EventDefaults { now: reading.now, new_id: reading.new_id };
-    match Event::parse(text, &mut defaults) {
+    match parse(text, reading) {
         Ok(event) => Some(event),
-        Err(error) => {
-            let told = error.problems.into_iter();
+        Err(found) => {
+            refusal.too_large |= found.too_large;
+            let told = found.problems.into_iter();
             let told = told.map(|problem| Problem {
                 pointer: prefix.clone() + &problem.pointer,
                 message: problem.message,

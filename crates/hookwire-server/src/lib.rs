@@ -8,10 +8,18 @@
 //! Absences: this crate sends no webhooks, and names no backend.
 
 mod api;
+mod body;
+mod cloud_events;
+mod definitions;
+mod deliveries;
+mod events;
 mod guard;
 mod ingest;
 mod problem;
+mod serve;
+mod stats;
 
-pub use api::{Api, ApiLimits, router, serve};
+pub use api::{Api, ApiLimits, router};
 pub use guard::Tokens;
 pub use ingest::{Format, Reading, Refusal, read_events};
+pub use serve::{ServeLimits, serve};

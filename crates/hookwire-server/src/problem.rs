@@ -1,8 +1,10 @@
 //! Answers that say what went wrong: `application/problem+json` (RFC 9457).
 
-use axum::http::{HeaderValue, StatusCode, header};
+use std::time::Duration;
+
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use hookwire_model::Problem as EventProblem;
+use hookwire_model::{DeliveryState, Problem as EventProblem};
 use hookwire_queue::QueueError;
 use serde::Serialize;
 
@@ -18,8 +20,12 @@ pub(crate) struct Problem {
     /// Each thing that is wrong with the body.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<EventProblem>,
+    /// The state of the delivery that cannot be changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<DeliveryState>,
+    /// A header that belongs to the status, beside the content type.
     #[serde(skip)]
-    retry_after_secs: Option<u64>,
+    header: Option<Box<(HeaderName, HeaderValue)>>,
 }
 
 impl Problem {
@@ -29,7 +35,8 @@ impl Problem {
             title,
             detail: detail.into(),
             errors: Vec::new(),
-            retry_after_secs: None,
+            state: None,
+            header: None,
         }
     }
 
@@ -37,13 +44,38 @@ impl Problem {
         Problem::new(StatusCode::BAD_REQUEST, "bad request", detail)
     }
 
+    /// One thing that is wrong with a body, with its place as a JSON pointer.
+    pub(crate) fn bad_body(pointer: impl Into<String>, message: impl Into<String>) -> Self {
+        let problem = Problem::bad_request("nothing was done; mend what `errors` names");
+        problem.with_errors(vec![EventProblem { pointer: pointer.into(), message: message.into() }])
+    }
+
     pub(crate) fn not_found(detail: impl Into<String>) -> Self {
         Problem::new(StatusCode::NOT_FOUND, "not found", detail)
+    }
+
+    pub(crate) fn too_large(detail: impl Into<String>) -> Self {
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too large", detail)
+    }
+
+    /// Something that was asked of a delivery cannot be done in the state it is in.
+    pub(crate) fn conflict(state: DeliveryState, detail: impl Into<String>) -> Self {
+        Problem { state: Some(state), ..Problem::new(StatusCode::CONFLICT, "conflict", detail) }
     }
 
     pub(crate) fn with_errors(mut self, errors: Vec<EventProblem>) -> Self {
         self.errors = errors;
         self
+    }
+
+    pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.header = Some(Box::new((name, value)));
+        self
+    }
+
+    /// Asks to come back after a time, in whole seconds and at least one (RFC 9110 section 10.2.3).
+    pub(crate) fn retry_after(self, after: Duration) -> Self {
+        self.with_header(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)))
     }
 }
 
@@ -53,15 +85,13 @@ impl From<QueueError> for Problem {
         tracing::warn!(error = &error as &dyn std::error::Error, "a request failed at the store");
         match error {
             QueueError::Full { .. } | QueueError::Unavailable { .. } | QueueError::NotWritable { .. } => {
-                let retry_after = match &error {
-                    QueueError::Unavailable { retry_after: Some(after), .. } => after.as_secs().max(1),
+                let retry_after = match error {
+                    QueueError::Unavailable { retry_after: Some(after), .. } => after,
                     // A backlog does not go away in a second, nor does a full disk.
-                    _ => 5,
+                    _ => Duration::from_secs(5),
                 };
-                let mut problem =
-                    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the store takes nothing now", detail);
-                problem.retry_after_secs = Some(retry_after);
-                problem
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the store takes nothing now", detail)
+                    .retry_after(retry_after)
             }
             QueueError::InUse { .. } | QueueError::UnknownVersion { .. } | QueueError::Damaged(_) => {
                 Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the store failed", detail)
@@ -71,14 +101,16 @@ impl From<QueueError> for Problem {
 }
 
 impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
+    fn into_response(mut self) -> Response {
+        let header = self.header.take();
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = serde_json::to_vec(&self).expect("numbers and strings always serialise");
         let mut response = (status, body).into_response();
         let json = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(header::CONTENT_TYPE, json);
-        if let Some(seconds) = self.retry_after_secs {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        if let Some(header) = header {
+            let (name, value) = *header;
+            response.headers_mut().insert(name, value);
         }
         response
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hookwire_config::Settings;
 use hookwire_engine::{EngineError, InForce, Metrics, Summary, SystemClock};
-use hookwire_server::{Api, ApiLimits, Tokens, router};
+use hookwire_server::{Api, ApiLimits, ServeLimits, Tokens, router};
 use hookwire_worker::{
     CommandResult, ConfigArguments, Exit, Failure, LoadedConfig, Reloading, Store, engine_failure, in_force,
     open_store, run_worker, runtime, shutdown_token,
@@ -94,8 +94,13 @@ impl Running {
         // A child of the shutdown, so that either side can stop the other and not the whole program.
         let shutdown = shutdown.child_token();
         // Both are awaited in `finish`.
-        let server =
-            tokio::spawn(hookwire_server::serve(listener, router(api), shutdown.clone().cancelled_owned()));
+        let server = hookwire_server::serve(
+            listener,
+            router(api),
+            ServeLimits::default(),
+            shutdown.clone().cancelled_owned(),
+        );
+        let server = tokio::spawn(server);
         let (work, stop) = (store.clone(), shutdown.clone());
         let worker = tokio::spawn(async move {
             run_worker(&settings, in_force, work, Metrics::default(), false, stop).await

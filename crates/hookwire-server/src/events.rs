@@ -1,0 +1,169 @@
+//! Events in, and one event with its deliveries.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use hookwire_engine::Clock;
+use hookwire_model::{Delivery, Event, EventId, Shard, Timestamp};
+use hookwire_queue::{EventState, Inspect, Queue, StoredEvent};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::api::{Api, App};
+use crate::body::HeldBody;
+use crate::cloud_events;
+use crate::ingest::{Format, Reading, Refusal, read_array, read_at_most, read_single};
+use crate::problem::Problem;
+
+/// A batch from which reading does not go on in the async thread: parsing this much takes a millisecond or so, and
+/// other requests and the worker wait for it.
+const READ_APART_BYTES_MIN: usize = 256 << 10;
+
+#[derive(Serialize)]
+pub(crate) struct Published {
+    ids: Vec<EventId>,
+    duplicates: Vec<EventId>,
+}
+
+/// Takes one event, an array, one a line, or CloudEvents.
+pub(crate) async fn publish<Q: Queue + Inspect, C: Clock>(
+    State(app): State<Arc<App<Q, C>>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<Published>), Problem> {
+    let body = app.room.read(&headers, body, app.api.limits.request_bytes_max).await?;
+    let source = Source::new(&app.api, headers);
+    // The body is held until its events are in the store, so that what it takes stays counted.
+    let (events, _body) = source.read(body).await?;
+    let receipts = hookwire_engine::publish(&*app.api.queue, &events).await?;
+    let duplicates =
+        receipts.iter().filter(|receipt| receipt.duplicate).map(|receipt| receipt.id.clone()).collect();
+    let ids = receipts.into_iter().map(|receipt| receipt.id).collect();
+    Ok((StatusCode::ACCEPTED, Json(Published { ids, duplicates })))
+}
+
+/// What reading the events of a body needs to know, apart from the body.
+pub(crate) struct Source {
+    headers: HeaderMap,
+    now: Timestamp,
+    new_id: fn() -> EventId,
+    event_bytes_max: usize,
+    events_max: usize,
+}
+
+impl Source {
+    pub(crate) fn new<Q, C: Clock>(api: &Api<Q, C>, headers: HeaderMap) -> Self {
+        let limits = &api.limits;
+        Source {
+            headers,
+            now: api.clock.now(),
+            new_id: api.new_id,
+            event_bytes_max: limits.event_bytes_max,
+            events_max: limits.request_events_max,
+        }
+    }
+
+    /// Reads all events of a body, and gives the body back.
+    pub(crate) async fn read(self, body: HeldBody) -> Result<(Vec<Event>, HeldBody), Problem> {
+        if body.bytes().len() < READ_APART_BYTES_MIN {
+            return Ok((self.events(&body)?, body));
+        }
+        let read = tokio::task::spawn_blocking(move || Ok((self.events(&body)?, body)));
+        read.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+    }
+
+    fn events(&self, body: &HeldBody) -> Result<Vec<Event>, Problem> {
+        let mut new_id = self.new_id;
+        let mut reading =
+            Reading { now: self.now, new_id: &mut new_id, event_bytes_max: self.event_bytes_max };
+        let content_type = self.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let media_type = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+        let read = match media_type.to_ascii_lowercase().as_str() {
+            cloud_events::STRUCTURED => {
+                read_single(body.text()?, &mut reading, cloud_events::parse_structured)
+            }
+            cloud_events::BATCHED => {
+                let parse = cloud_events::parse_structured;
+                read_array(self.events_max, body.text()?, &mut reading, parse)
+            }
+            other if other.starts_with("application/cloudevents") => {
+                let detail = format!(
+                    "CloudEvents are understood in JSON: as {}, as {}, or with their attributes in headers",
+                    cloud_events::STRUCTURED,
+                    cloud_events::BATCHED
+                );
+                return Err(Problem::new(
+                    StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                    "unsupported media type",
+                    detail,
+                ));
+            }
+            _ if cloud_events::is_binary(&self.headers) => {
+                cloud_events::read_binary(&self.headers, body.bytes(), &mut reading)
+            }
+            "application/x-ndjson" | "application/ndjson" | "application/jsonl" => {
+                read_at_most(self.events_max, body.text()?, Format::Lines, &mut reading)
+            }
+            _ => {
+                let text = body.text()?;
+                read_at_most(self.events_max, text, Format::guess(text), &mut reading)
+            }
+        };
+        read.map_err(refused)
+    }
+}
+
+fn refused(refusal: Refusal) -> Problem {
+    let (status, title) = match refusal.too_large {
+        true => (StatusCode::PAYLOAD_TOO_LARGE, "too large"),
+        false => (StatusCode::BAD_REQUEST, "bad events"),
+    };
+    let detail = "nothing was taken; mend what `errors` names and send the whole batch again";
+    Problem::new(status, title, detail).with_errors(refusal.problems)
+}
+
+/// An event as the API shows it.
+#[derive(Serialize)]
+pub(crate) struct EventView {
+    id: EventId,
+    sequence: u64,
+    state: &'static str,
+    accepted_at: Timestamp,
+    event: Option<Box<RawValue>>,
+    deliveries: Vec<Delivery>,
+}
+
+impl From<StoredEvent> for EventView {
+    fn from(stored: StoredEvent) -> Self {
+        EventView {
+            id: stored.id,
+            sequence: stored.sequence.0,
+            state: match stored.state {
+                EventState::Queued => "queued",
+                EventState::Leased => "leased",
+                EventState::FannedOut => "fanned_out",
+            },
+            accepted_at: stored.accepted_at,
+            event: serde_json::from_slice(&stored.payload).ok(),
+            deliveries: stored.deliveries,
+        }
+    }
+}
+
+/// One event with its deliveries, also before its fan-out.
+pub(crate) async fn event<Q: Queue + Inspect, C: Clock>(
+    State(app): State<Arc<App<Q, C>>>,
+    Path(id): Path<String>,
+) -> Result<Json<EventView>, Problem> {
+    let id = EventId::new(&id).map_err(|error| Problem::bad_request(error.to_string()))?;
+    let queue = &app.api.queue;
+    for shard in 0..queue.shards() {
+        if let Some(stored) = queue.event(Shard(shard), &id).await? {
+            return Ok(Json(stored.into()));
+        }
+    }
+    Err(Problem::not_found(format!("no event has the id {id}, or it is no longer kept")))
+}

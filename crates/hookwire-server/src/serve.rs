@@ -1,0 +1,131 @@
+//! The listener: connections in, within limits of number and time.
+//!
+//! Invariants:
+//! - No more than so many connections are open; further ones wait in the system's queue.
+//! - A connection on which no request comes in for a while is closed, whether it is silent or slow.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// What connections may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServeLimits {
+    /// How many may be open.
+    pub connections_max: usize,
+    /// How long a connection may take until the head of its next request is there: for a slow client, and for one that
+    /// keeps its connection open without using it.
+    pub head_timeout: Duration,
+}
+
+impl Default for ServeLimits {
+    /// 512 connections, which leaves the worker its share of the 1024 files that a process usually may open; 30 s.
+    fn default() -> Self {
+        ServeLimits { connections_max: 512, head_timeout: Duration::from_secs(30) }
+    }
+}
+
+/// Largest head of a request in bytes: far more than tokens, traces and CloudEvents attributes take.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+
+/// How long accepting pauses after it failed, for want of files or memory mostly: some may be free again by then.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves until `shutdown` ends, and the requests under way have been answered.
+///
+/// # Errors
+/// If the listener cannot be used at all.
+///
+/// Cancel safety: dropping the future closes all connections.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    limits: ServeLimits,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    listener.local_addr()?;
+    let permits = Arc::new(Semaphore::new(limits.connections_max));
+    let stop = CancellationToken::new();
+    let mut connections = JoinSet::new();
+    tokio::pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            (stream, permit) = accept(&listener, &permits) => {
+                connections.spawn(connection(stream, router.clone(), limits, stop.clone(), permit));
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+    // Whoever connects now is told at once that nobody is there.
+    drop(listener);
+    stop.cancel();
+    while connections.join_next().await.is_some() {}
+    Ok(())
+}
+
+/// The next connection, once there is room for it.
+async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
+    let permit = Arc::clone(permits).acquire_owned().await.expect("nobody closes this semaphore");
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return (stream, permit),
+            Err(error) if is_about_one_connection(&error) => {}
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "no connection can be accepted now; raise the limit on open files if this goes on"
+                );
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Whether only the connection that was to be accepted is gone.
+fn is_about_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+    )
+}
+
+async fn connection(
+    stream: TcpStream,
+    router: Router,
+    limits: ServeLimits,
+    stop: CancellationToken,
+    _permit: OwnedSemaphorePermit,
+) -> Result<(), Infallible> {
+    // Answers are short, and none should wait for the next one.
+    let _ = stream.set_nodelay(true);
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_timeout)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    tokio::pin!(served);
+    let ended = tokio::select! {
+        ended = &mut served => ended,
+        () = stop.cancelled() => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = ended {
+        // Mostly a client that went away; nobody here can do anything about it.
+        tracing::debug!(error = &error as &dyn std::error::Error, "a connection ended early");
+    }
+    Ok(())
+}

@@ -1,0 +1,68 @@
+//! Counts and health.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use hookwire_engine::{Clock, RefusedReload};
+use hookwire_model::{Shard, Timestamp};
+use hookwire_queue::{Inspect, Queue, Stats};
+use serde::Serialize;
+
+use crate::api::App;
+use crate::problem::Problem;
+
+#[derive(Serialize)]
+pub(crate) struct StatsView {
+    shards: Vec<Stats>,
+    definitions: DefinitionsState,
+}
+
+/// The definitions in force: how many, and how they came to be.
+#[derive(Serialize)]
+struct DefinitionsState {
+    rules: usize,
+    webhooks: usize,
+    loaded_at: Timestamp,
+    reloads: u64,
+    refused: Option<RefusedReload>,
+}
+
+/// Counts of every shard, and the state of the definitions.
+pub(crate) async fn stats<Q: Queue + Inspect, C: Clock>(
+    State(app): State<Arc<App<Q, C>>>,
+) -> Result<Json<StatsView>, Problem> {
+    let queue = &app.api.queue;
+    let mut shards = Vec::new();
+    for shard in 0..queue.shards() {
+        shards.push(queue.stats(Shard(shard)).await?);
+    }
+    let snapshot = app.api.in_force.snapshot();
+    let state = app.api.in_force.state();
+    let definitions = DefinitionsState {
+        rules: snapshot.definitions().rules().count(),
+        webhooks: snapshot.definitions().webhooks().count(),
+        loaded_at: state.loaded_at,
+        reloads: state.reloads,
+        refused: state.refused,
+    };
+    Ok(Json(StatsView { shards, definitions }))
+}
+
+/// Whether the process answers.
+pub(crate) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// Whether a worker runs and its store answers.
+pub(crate) async fn readyz<Q: Queue + Inspect, C: Clock>(State(app): State<Arc<App<Q, C>>>) -> Response {
+    let answers = app.api.queue.stats(Shard(0)).await;
+    match answers {
+        Ok(_) if app.api.ready.load(Ordering::Relaxed) => "ready\n".into_response(),
+        Ok(_) => (StatusCode::SERVICE_UNAVAILABLE, "starting or stopping\n").into_response(),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
+    }
+}
