@@ -119,8 +119,8 @@ fn read_all<'t>(
 ) -> Result<Vec<Event>, Refusal> {
     let mut events = Vec::new();
     let mut refusal = Refusal { too_large: false, problems: Vec::new() };
-    for (place, text) in texts {
-        if events.len() >= events_max {
+    for (count, (place, text)) in texts.enumerate() {
+        if count >= events_max {
             let message = format!("a request may have {events_max} events; send smaller batches");
             let problems = vec![Problem { pointer: format!("/{place}"), message }];
             return Err(Refusal { too_large: true, problems });

@@ -5,6 +5,7 @@ mod cloud_events;
 mod definitions;
 mod deliveries;
 mod guard;
+mod limits;
 mod publish;
 mod store;
 mod support;
