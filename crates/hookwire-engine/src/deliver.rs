@@ -14,7 +14,7 @@ use hookwire_definitions::{CompiledWebhook, Route};
 use hookwire_dispatch::Dispatch;
 use hookwire_model::{
     Attempt, AttemptError, DeadReason, DeliveryId, EndpointId, ErrorKind, Outcome, OutcomeKind, Timestamp,
-    Timings, WaitingReason,
+    Timings, WaitingReason, WebhookName,
 };
 use hookwire_policy::{Attempted, Decision, Due, Verdict};
 use hookwire_queue::Fate;
@@ -30,6 +30,8 @@ const UNAVAILABLE_RECHECK: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone)]
 pub(crate) struct Past {
     pub(crate) id: DeliveryId,
+    /// The endpoint that it rendered to last.
+    pub(crate) endpoint: Option<EndpointId>,
     /// Attempts made so far, interrupted ones among them.
     pub(crate) attempts: u32,
     /// How many of them were interrupted.
@@ -66,9 +68,18 @@ impl Finished {
     }
 }
 
-/// A delivery whose webhook the definitions in force do not have.
-pub(crate) fn webhook_removed(endpoint: Option<EndpointId>) -> Finished {
-    Finished::waits(endpoint, UNAVAILABLE_RECHECK, WaitingReason::WebhookRemoved)
+/// A delivery whose webhook is disabled, or not among the definitions in force.
+pub(crate) fn unavailable<D, C: Clock>(
+    shared: &Shared<D, C>,
+    endpoint: Option<EndpointId>,
+    webhook: &WebhookName,
+    reason: WaitingReason,
+) -> Finished {
+    if let Some(endpoint) = endpoint {
+        let now = shared.clock.now();
+        shared.endpoints.shut(endpoint, webhook, now.saturating_add(UNAVAILABLE_RECHECK), now);
+    }
+    Finished::waits(endpoint, UNAVAILABLE_RECHECK, reason)
 }
 
 /// Makes one attempt, if there is room for it, and decides what comes next. A panic on the way is the delivery's end.
@@ -96,7 +107,8 @@ async fn deliver<D: Dispatch, C: Clock>(
 ) -> Finished {
     let Route { webhook, context, .. } = route;
     if !webhook.webhook().enabled {
-        return Finished::waits(None, UNAVAILABLE_RECHECK, WaitingReason::WebhookDisabled);
+        let endpoint = past.endpoint.or_else(|| snapshot.literal_endpoint(&webhook.webhook().name));
+        return unavailable(shared, endpoint, &webhook.webhook().name, WaitingReason::WebhookDisabled);
     }
     let number = past.attempts + 1;
     let started_at = shared.clock.now();

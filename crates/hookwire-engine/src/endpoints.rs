@@ -58,6 +58,8 @@ struct Entry {
     version: u64,
     /// Until when the store was asked to hold its backlog.
     held_until: Option<Timestamp>,
+    /// Nothing can be sent before then: its webhook is disabled, or gone.
+    shut_until: Option<Timestamp>,
     used_at: Timestamp,
 }
 
@@ -146,6 +148,22 @@ impl Endpoints {
         }
     }
 
+    /// Leaves an endpoint's backlog where it is for a while, because nothing of it could be sent: one look at a few of
+    /// its deliveries tells as much as one at each.
+    pub(crate) fn shut(&self, endpoint: EndpointId, webhook: &WebhookName, until: Timestamp, now: Timestamp) {
+        let mut book = self.book();
+        let entry = book
+            .entries
+            .entry(endpoint)
+            .or_insert_with(|| Entry::new(EndpointState::new(webhook.clone(), Some(String::new())), 0, now));
+        let shut = entry.shut_until.replace(until).is_some_and(|until| until > now);
+        book.active.insert(endpoint);
+        drop(book);
+        if !shut {
+            self.news.notify_one();
+        }
+    }
+
     /// What is left at the endpoints that leasing must be told of, by id.
     pub(crate) fn left(&self, now: Timestamp) -> Vec<(EndpointId, u32)> {
         let book = self.book();
@@ -164,6 +182,9 @@ impl Endpoints {
         let book = self.book();
         let opens = book.active.iter().filter_map(|endpoint| {
             let entry = book.entries.get(endpoint).filter(|entry| book.room(entry, now) == 0)?;
+            if let Some(until) = entry.shut_until.filter(|until| *until > now) {
+                return Some((until, false));
+            }
             let health = &entry.state.health;
             health.changes_at(now).map(|at| (at, health.circuit() == "closed"))
         });
@@ -241,7 +262,7 @@ impl Endpoints {
         let changes = book.active.iter().filter_map(|endpoint| {
             let entry = book.entries.get(endpoint)?;
             let until = book.hold(entry, now);
-            if until.is_some() && entry.version == 0 {
+            if until == Some(Timestamp::MAX) && entry.version == 0 {
                 // What is held has a record, so that whoever lets it go finds it.
                 found.push(*endpoint);
             }
@@ -279,8 +300,11 @@ impl Endpoints {
         let mut book = self.book();
         let Book { entries, active, unwritten, .. } = &mut *book;
         entries.retain(|endpoint, entry| {
-            let quiet =
-                entry.in_flight == 0 && entry.held_until.is_none() && !entry.state.health.is_troubled();
+            let waits = |until: Option<Timestamp>| until.is_some_and(|until| until > now);
+            let quiet = entry.in_flight == 0
+                && !waits(entry.held_until)
+                && !waits(entry.shut_until)
+                && !entry.state.health.is_troubled();
             let rests =
                 quiet && now.saturating_since(entry.used_at) > REST_MAX && !unwritten.contains(endpoint);
             if rests {
@@ -395,7 +419,8 @@ impl Book {
 
     /// How many deliveries more may be leased for an endpoint.
     fn room(&self, entry: &Entry, now: Timestamp) -> u32 {
-        if self.paused_webhooks.contains(&entry.state.webhook) {
+        let shut = entry.shut_until.is_some_and(|until| until > now);
+        if shut || self.paused_webhooks.contains(&entry.state.webhook) {
             return 0;
         }
         let health = &entry.state.health;
@@ -411,6 +436,9 @@ impl Book {
         if health.is_paused() || self.paused_webhooks.contains(&entry.state.webhook) {
             return Some(Timestamp::MAX);
         }
+        if let Some(until) = entry.shut_until.filter(|until| *until > now) {
+            return Some(until);
+        }
         if self.room(entry, now) > 0 || health.circuit() == "closed" && health.silent_until().is_none() {
             return None;
         }
@@ -420,7 +448,7 @@ impl Book {
 
 impl Entry {
     fn new(state: EndpointState, version: u64, now: Timestamp) -> Self {
-        Entry { state, in_flight: 0, limit: 1, version, held_until: None, used_at: now }
+        Entry { state, in_flight: 0, limit: 1, version, held_until: None, shut_until: None, used_at: now }
     }
 }
 

@@ -191,7 +191,8 @@ pub(crate) async fn handle_event<D: Dispatch, C: Clock>(
         }
         return;
     }
-    let past = |id| Past { id, attempts: 0, interrupted: 0, forgiven: 0, since: work.accepted_at };
+    let past =
+        |id| Past { id, endpoint: None, attempts: 0, interrupted: 0, forgiven: 0, since: work.accepted_at };
     if planned.len() == 1 {
         let Planned { place, id, route } = planned.remove(0);
         let finished = deliver_guarded(&shared, &snapshot, &route, past(id)).await;

@@ -25,7 +25,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::deliver::{Finished, Past, deliver_guarded, panic_message, webhook_removed};
+use crate::deliver::{Finished, Past, deliver_guarded, panic_message, unavailable};
 use crate::fan_out::{Late, Progress, Work, handle_event};
 use crate::metrics::BatchCall;
 use crate::{Clock, EngineError, Shared, Summary};
@@ -217,6 +217,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         let LeasedDelivery { lease, id, payload, webhook, rule, endpoint, .. } = leased;
         let past = Past {
             id,
+            endpoint,
             attempts: leased.attempts,
             interrupted: leased.interrupted,
             forgiven: leased.forgiven,
@@ -232,7 +233,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
                 id,
                 match route {
                     Some(route) => deliver_guarded(&shared, &snapshot, &route, past).await,
-                    None => webhook_removed(endpoint),
+                    None => unavailable(&shared, endpoint, &webhook, WaitingReason::WebhookRemoved),
                 },
             )
         });

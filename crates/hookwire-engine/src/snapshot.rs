@@ -89,6 +89,11 @@ impl Snapshot {
         }
     }
 
+    /// The one endpoint of a webhook of these definitions, where rendering is not needed to tell it.
+    pub(crate) fn literal_endpoint(&self, webhook: &WebhookName) -> Option<EndpointId> {
+        self.connecting(webhook).literal.as_ref().map(|(_, endpoint)| *endpoint)
+    }
+
     fn connecting(&self, webhook: &WebhookName) -> &Connecting {
         self.webhooks.get(webhook).expect("there is an entry for every webhook of the definitions")
     }

@@ -34,6 +34,9 @@ pub const GAP_MIN: Duration = Duration::from_secs(1);
 /// The longest gap before a probe: an endpoint that comes back waits no longer than this.
 pub const GAP_MAX: Duration = Duration::from_secs(5 * 60);
 
+/// A rate ends when the endpoint has not asked for less for so long: one that bears less than it gets asks within
+/// seconds.
+const RATE_CALM: Duration = Duration::from_secs(10 * 60);
 /// How long a probe may take before another is made: the worker that made it may have died. Twice the longest
 /// timeout that is usual.
 const PROBE_LEASE: Duration = Duration::from_secs(60);
@@ -371,7 +374,8 @@ impl Health {
         let used = self.meter.per_second();
         let Some(rate) = &mut self.rate else { return };
         rate.grow(used, now);
-        if rate.bucket.per_second >= RATE_FREE {
+        let calm = now.saturating_since(self.rate_since) >= RATE_CALM;
+        if calm || rate.bucket.per_second >= RATE_FREE {
             (self.rate, self.rate_since) = (None, now);
         }
     }
@@ -615,12 +619,13 @@ mod tests {
 
     #[test]
     fn a_rate_that_is_not_used_does_not_grow_and_one_that_is_ends() {
-        let mut health = Health { rate: Some(Rate::start(at(0))), ..Health::default() };
+        let mut health = Health { rate: Some(Rate::start(at(0))), rate_since: at(0), ..Health::default() };
         for second in 0..100 {
             health.observe(EndpointEffect::Success, at(second * 1_000));
         }
         assert!(health.rate().is_some_and(|rate| rate <= 2.0 * RATE_START), "{:?}", health.rate());
-        let mut health = Health { rate: Some(Rate::at(RATE_FREE / 3.0, at(0))), ..Health::default() };
+        let mut health =
+            Health { rate: Some(Rate::at(RATE_FREE / 3.0, at(0))), rate_since: at(0), ..Health::default() };
         for millis in 0..5_000 {
             for _ in 0..25 {
                 health.observe(EndpointEffect::Success, at(millis));
@@ -633,6 +638,16 @@ mod tests {
         health.observe(EndpointEffect::Success, at(7_000));
         health.observe(EndpointEffect::Success, at(7_999));
         assert_eq!(health.rate(), None);
+    }
+
+    #[test]
+    fn a_rate_ends_when_nobody_has_asked_for_less_for_long() {
+        let mut health = Health::default();
+        health.observe(ANSWERS_429, at(0));
+        health.observe(EndpointEffect::Success, at(599_000));
+        assert!(health.rate().is_some());
+        health.observe(EndpointEffect::Success, at(600_000));
+        assert_eq!((health.rate(), health.is_troubled()), (None, false));
     }
 
     fn any_effect() -> impl Strategy<Value = EndpointEffect> {

@@ -10,6 +10,7 @@ use hookwire_model::{Authority, DeliveryState, EndpointId, WaitingReason};
 use hookwire_queue::Inspect as _;
 use tokio_util::sync::CancellationToken;
 
+use crate::troubled::Troubled;
 use crate::world::{Act, World, webhook};
 
 /// The endpoint of a webhook of these tests.
@@ -248,4 +249,24 @@ async fn acts_on_what_does_not_exist_are_refused() {
     let act =
         act_on_endpoint(&world.queue, snapshot.definitions(), endpoint("a"), EndpointAct::Probe, world.now());
     assert!(matches!(act.await, Err(OperateError::Paused(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_backlog_of_a_disabled_webhook_is_looked_at_by_samples() {
+    let mut world = World::new();
+    world.settings.until_idle = false;
+    world.webhooks[0].enabled = false;
+    world.publish(500).await;
+    let queue = Troubled::counting(&world.queue);
+    let leased = queue.leased();
+    let shutdown = CancellationToken::new();
+    let running = world.start(queue, shutdown.clone());
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    shutdown.cancel();
+    running.await.unwrap().unwrap();
+    let leased = leased.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(leased <= 120 * 16, "{leased} leases of deliveries in an hour, where all each time are 60,000");
+    world.webhooks[0].enabled = true;
+    run_for(&world, Duration::from_secs(60)).await;
+    assert_eq!(world.script.count("/a"), 500);
 }

@@ -1,6 +1,7 @@
 //! A store that is not at its best.
 
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,17 +19,40 @@ pub(crate) struct Troubled {
     losses: Mutex<u32>,
     lease_takes: Duration,
     settle_takes: Duration,
+    /// How many deliveries were leased.
+    leased: Arc<AtomicUsize>,
 }
 
 impl Troubled {
     pub(crate) fn loses_replies(queue: &MemoryQueue, losses: u32) -> Self {
         let (lease_takes, settle_takes) = (Duration::ZERO, Duration::ZERO);
-        Troubled { queue: queue.clone(), losses: Mutex::new(losses), lease_takes, settle_takes }
+        Troubled {
+            queue: queue.clone(),
+            losses: Mutex::new(losses),
+            lease_takes,
+            settle_takes,
+            leased: Arc::default(),
+        }
+    }
+
+    /// One that only counts.
+    pub(crate) fn counting(queue: &MemoryQueue) -> Self {
+        Troubled::loses_replies(queue, 0)
+    }
+
+    pub(crate) fn leased(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.leased)
     }
 
     pub(crate) fn slow(queue: &MemoryQueue) -> Self {
         let (lease_takes, settle_takes) = (Duration::from_millis(7), Duration::from_millis(3));
-        Troubled { queue: queue.clone(), losses: Mutex::new(0), lease_takes, settle_takes }
+        Troubled {
+            queue: queue.clone(),
+            losses: Mutex::new(0),
+            lease_takes,
+            settle_takes,
+            leased: Arc::default(),
+        }
     }
 }
 
@@ -49,7 +73,9 @@ impl Queue for Troubled {
         shard: Shard,
         request: LeaseDeliveries,
     ) -> Result<LeasedDeliveries, QueueError> {
-        self.queue.lease_deliveries(shard, request).await
+        let leased = self.queue.lease_deliveries(shard, request).await?;
+        self.leased.fetch_add(leased.deliveries.len(), Ordering::Relaxed);
+        Ok(leased)
     }
     async fn extend(
         &self,
