@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! - Line ends become `\n`, as Jinja2 makes them before it reads a template.
-//! - A header line that HTTP forbids, or that is not a webhook's to set, is left out if it stands literally.
+//! - A literal header line that every request has anyway (`User-Agent`, `Content-Length`, `Connection`) is left out.
 //! - What does not compile comes over disabled, as it is.
 
 use hookwire_model::{DefaultBody, Engine, Escape, Secret, Undefined, Webhook, WebhookName};
@@ -155,7 +155,7 @@ impl Importing<'_> {
         self.finding(Effect::Disabled, message).remedy(format!("{remedy}; then delete `enabled = false`"))
     }
 
-    /// Compiles the templates; literal header lines that are refused are taken out until the rest is sound.
+    /// Compiles the templates; literal lines with headers that are not a webhook's to set are taken out before.
     fn compile(&mut self) -> Result<WebhookTemplates, Vec<TemplateError>> {
         let before = (self.webhook.additional_headers.clone(), self.findings.len());
         let mut result = self.try_compile();
@@ -165,7 +165,7 @@ impl Importing<'_> {
                 let ours =
                     error.field == Field::AdditionalHeaders && error.kind == TemplateErrorKind::InvalidHeader;
                 let line = headers.lines().nth(error.line?.checked_sub(1)?)?;
-                (ours && stands_alone(line)).then(|| (line.to_owned(), error.message.clone()))
+                (ours && not_a_webhooks(line)).then(|| (line.to_owned(), error.message.clone()))
             });
             // Each turn takes a line out, so the turns end.
             let Some((line, message)) = refused else { break };
@@ -198,10 +198,15 @@ fn in_netbox(field: Field) -> &'static str {
     }
 }
 
-/// Whether a line of headers is whole in itself, so that it can be taken out of its template.
-fn stands_alone(line: &str) -> bool {
+/// Headers that a request has anyway, so that leaving the line out is the same request but for `User-Agent`.
+const NOT_A_WEBHOOKS: [&str; 3] = ["connection", "content-length", "user-agent"];
+
+/// Whether a line sets one of these, and is whole in itself, so that it can be taken out of its template.
+fn not_a_webhooks(line: &str) -> bool {
+    let name = line.split(':').next().unwrap_or_default().trim();
     let tags = ["{%", "%}", "{#", "#}"].iter().any(|tag| line.contains(tag));
-    !tags && line.matches("{{").count() == line.matches("}}").count()
+    let whole = !tags && line.matches("{{").count() == line.matches("}}").count();
+    whole && NOT_A_WEBHOOKS.iter().any(|ours| ours.eq_ignore_ascii_case(name))
 }
 
 /// Line ends as Jinja2 sees them.

@@ -88,6 +88,11 @@ impl ScriptedEndpoint {
         ScriptedEndpoint { address, shared, _server: server }
     }
 
+    /// More answers, after those that are still to be given.
+    pub fn script(&self, answers: impl IntoIterator<Item = Answer>) {
+        self.shared.script.lock().expect("no test panics while it holds this").extend(answers);
+    }
+
     /// What it answers when the script has run out.
     pub fn otherwise(&self, answer: Answer) {
         *self.shared.otherwise.lock().expect("no test panics while it holds this") = answer;

@@ -98,8 +98,11 @@ pub(super) fn rule(definition: &RuleDefinition) -> Members {
         ("event_types", event_types),
     ];
     let conditions = rule.conditions.as_ref().map(|condition| condition.to_value());
-    members
-        .extend(definition.broken_conditions.clone().or(conditions).map(|document| ("conditions", document)));
+    members.extend(definition.broken_conditions.clone().or(conditions).map(|document| match document {
+        // A string in the place of a document holds JSON.
+        Value::String(_) => ("conditions", document.to_string().into()),
+        _ => ("conditions", document),
+    }));
     members.push(("webhooks", webhooks));
     if !rule.action_data.is_empty() {
         members.push(("action_data", Value::Object(rule.action_data.clone())));
