@@ -86,7 +86,7 @@ async fn what_the_commands_that_look_say() {
         ("publish_bad_event", "publish event.json typo.json"),
         ("missing_config", "serve --config missing.toml"),
         ("missing_event", "explain --event missing.json"),
-        ("unknown_delivery", "deliveries show dlv_00000000000000000000000000"),
+        ("no_store", "deliveries show dlv_00000000000000000000000000"),
     ] {
         let arguments: Vec<&str> = arguments.split(' ').collect();
         let ended = folder.hookwire(&arguments).await;
@@ -145,7 +145,7 @@ async fn a_store_in_use_names_its_owner() {
     let folder = good();
     let server = Server::start(&folder).await;
     // The configuration's port is 0, so the command finds no server and turns to the store itself.
-    let ended = folder.hookwire(&["publish", "event.json"]).await;
+    let ended = folder.hookwire(&["publish", "--wait", "0", "event.json"]).await;
     assert_eq!(ended.code(), 69, "{}", ended.stderr);
     let owner = server.program.id().unwrap().to_string();
     assert!(ended.stderr.contains(&owner), "{} has no {owner}", ended.stderr);

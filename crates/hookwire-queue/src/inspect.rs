@@ -153,7 +153,7 @@ pub struct StoredEvent {
 }
 
 /// Counts of a shard.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Stats {
     /// Events that wait for their fan-out.
     pub events_queued: u64,

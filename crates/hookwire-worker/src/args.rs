@@ -1,11 +1,11 @@
 //! Arguments that several commands share.
 
-use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use hookwire_config::{Config, Diagnostics, LoadError, Overrides, Shown, Style};
 
 use crate::exit::{Exit, Failure};
+use crate::logging::is_coloured;
 
 /// What is read if nobody says otherwise.
 pub(crate) const DEFAULT_FILE: &str = "hookwire.toml";
@@ -96,7 +96,7 @@ impl ConfigArguments {
 
 /// Diagnostics as people read them.
 pub fn render(diagnostics: &Diagnostics) -> String {
-    diagnostics.render(Style { color: std::io::stderr().is_terminal(), width: MESSAGE_WIDTH })
+    diagnostics.render(Style { color: is_coloured(&std::io::stderr()), width: MESSAGE_WIDTH })
 }
 
 /// A configuration that cannot be loaded, as a failure of the program.

@@ -58,6 +58,11 @@ impl Failure {
         Failure { exit, error: anyhow::Error::msg(message) }
     }
 
+    /// The error itself, if it is of this type.
+    pub fn downcast_ref<E: std::error::Error + Send + Sync + 'static>(&self) -> Option<&E> {
+        self.error.downcast_ref()
+    }
+
     /// The code to end with.
     pub fn exit(&self) -> Exit {
         self.exit

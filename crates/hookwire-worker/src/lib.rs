@@ -16,7 +16,7 @@ mod worker;
 pub use args::{ConfigArguments, environment, load_failure, render};
 pub use assemble::{engine_failure, in_force, open_store, run_worker, runtime};
 pub use exit::{CommandResult, Exit, Failure, main};
-pub use logging::{LogArguments, LogFormat};
+pub use logging::{LogArguments, LogFormat, is_coloured};
 pub use reload::{LoadedConfig, Reloading};
 pub use signals::shutdown_token;
 pub use store::Store;

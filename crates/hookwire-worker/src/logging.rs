@@ -1,6 +1,6 @@
 //! Logs: to standard error, as text for people or JSON for machines.
 
-use std::io::IsTerminal as _;
+use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
@@ -14,6 +14,11 @@ pub enum LogFormat {
     Text,
     /// A JSON object a line.
     Json,
+}
+
+/// Whether what goes there may be coloured: it is a terminal, and nobody asked for none (no-color.org).
+pub fn is_coloured(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// What is logged, and how.
@@ -42,7 +47,7 @@ impl LogArguments {
             .with_writer(std::io::stderr)
             .log_internal_errors(false);
         match self.log_format {
-            LogFormat::Text => builder.with_target(false).with_ansi(std::io::stderr().is_terminal()).init(),
+            LogFormat::Text => builder.with_target(false).with_ansi(is_coloured(&std::io::stderr())).init(),
             LogFormat::Json => builder.json().init(),
         }
         Ok(())

@@ -3,15 +3,24 @@
 use std::io;
 use std::time::Duration;
 
-use hookwire_model::Delivery;
+use hookwire_engine::{Clock as _, SystemClock};
+use hookwire_model::{Delivery, DeliveryId};
 use hookwire_worker::{Exit, Failure};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
+use ureq::http::{StatusCode, Uri, header};
 
 /// How long a connection may take; a server on this machine answers at once, and one elsewhere should.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// How long a whole request may take.
 const REQUEST_MAX: Duration = Duration::from_secs(60);
+/// How long it may take to say that a server is there: whoever waits longer finds out by the request itself.
+const ALIVE_MAX: Duration = Duration::from_secs(5);
+/// The largest answer that is read: a page of deliveries has half a megabyte, a delivery with its bodies some more.
+const ANSWER_BYTES_MAX: u64 = 256 << 20;
+/// Deliveries in a page, as many as a server gives.
+pub(crate) const PAGE_MAX: usize = 500;
 
 /// A running server.
 #[derive(Debug, Clone)]
@@ -25,7 +34,7 @@ pub(crate) struct Client {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Page {
     pub(crate) items: Vec<Delivery>,
-    pub(crate) next_cursor: Option<String>,
+    pub(crate) next_cursor: Option<DeliveryId>,
 }
 
 /// The answer to publishing.
@@ -53,30 +62,48 @@ struct ProblemPlace {
 /// Why a request was not answered as asked.
 #[derive(Debug)]
 pub(crate) enum Refusal {
-    /// No server is there, or it went away.
+    /// No server is there, or it went away: it may come back.
     Unreachable(String),
-    /// The server has no room now, and asks to come back.
-    Busy(String),
+    /// The server has no room now, and asks to come back, perhaps not before so long.
+    Busy(String, Option<Duration>),
     /// The server says no.
-    Refused(u16, String),
+    Refused(StatusCode, String),
+    /// It is no server to talk to: a certificate that does not hold, an answer that is none of ours.
+    Strange(String),
 }
 
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Unreachable(message) | Refusal::Busy(message) => {
-                Failure::message(Exit::Unavailable, message)
+        let (exit, message) = match refusal {
+            Refusal::Unreachable(message) | Refusal::Busy(message, _) | Refusal::Strange(message) => {
+                (Exit::Unavailable, message)
             }
-            Refusal::Refused(404, message) => Failure::message(Exit::No, message),
-            Refusal::Refused(400 | 413 | 422, message) => Failure::message(Exit::Data, message),
-            Refusal::Refused(_, message) => Failure::message(Exit::Unavailable, message),
-        }
+            Refusal::Refused(StatusCode::NOT_FOUND | StatusCode::CONFLICT, message) => (Exit::No, message),
+            Refusal::Refused(
+                StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY,
+                message,
+            ) => (Exit::Data, message),
+            Refusal::Refused(_, message) => (Exit::Unavailable, message),
+        };
+        Failure::message(exit, message)
     }
 }
 
 impl Client {
     /// A client of the server at a URL, such as `http://127.0.0.1:8080`.
-    pub(crate) fn new(url: &str, token: Option<String>) -> Self {
+    ///
+    /// # Errors
+    /// Exit code 2 for what is no such URL.
+    pub(crate) fn new(url: &str, token: Option<String>) -> Result<Self, Failure> {
+        let parsed = url.parse::<Uri>().ok();
+        let fits = parsed.is_some_and(|uri| {
+            matches!(uri.scheme_str(), Some("http" | "https"))
+                && uri.host().is_some_and(|host| !host.is_empty())
+        });
+        if !fits {
+            let message = format!("{url:?} is no URL of a server; write it like http://127.0.0.1:8080");
+            return Err(Failure::message(Exit::Usage, message));
+        }
         let agent = ureq::Agent::config_builder()
             .timeout_connect(Some(CONNECT_MAX))
             .timeout_global(Some(REQUEST_MAX))
@@ -84,41 +111,44 @@ impl Client {
             .proxy(None)
             .build()
             .new_agent();
-        Client { agent, url: url.trim_end_matches('/').to_owned(), token }
+        Ok(Client { agent, url: url.trim_end_matches('/').to_owned(), token })
     }
 
-    /// Whether a server answers there.
+    /// Whether a server of ours answers there; another program may have the port.
     pub(crate) fn is_alive(&self) -> bool {
-        self.agent.get(format!("{}/healthz", self.url)).call().is_ok()
+        let asked = self.agent.get(format!("{}/healthz", self.url));
+        let answer = asked.config().timeout_global(Some(ALIVE_MAX)).build().call();
+        answer.is_ok_and(|mut answer| answer.body_mut().read_to_string().is_ok_and(|body| body == "ok\n"))
     }
 
-    /// Deliveries that match a query such as `state=dead&limit=10`.
-    pub(crate) fn deliveries(&self, query: &str) -> Result<Page, Refusal> {
-        self.get(&format!("/v1/deliveries?{query}"))
-    }
-
-    /// One delivery with its attempts.
-    pub(crate) fn delivery(&self, id: &str) -> Result<Delivery, Refusal> {
-        self.get(&format!("/v1/deliveries/{id}"))
-    }
-
-    /// Publishes events: JSON, an array, or one a line.
-    pub(crate) fn publish(&self, events: &str, content_type: &str) -> Result<Published, Refusal> {
-        let request = self.agent.post(format!("{}/v1/events", self.url)).header("content-type", content_type);
-        let request = match &self.token {
-            Some(token) => request.header("authorization", format!("Bearer {token}")),
-            None => request,
-        };
-        self.read(request.send(events))
-    }
-
-    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Refusal> {
+    /// What a path shows.
+    pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Refusal> {
         let request = self.agent.get(format!("{}{path}", self.url));
         let request = match &self.token {
-            Some(token) => request.header("authorization", format!("Bearer {token}")),
+            Some(token) => request.header(header::AUTHORIZATION, format!("Bearer {token}")),
             None => request,
         };
         self.read(request.call())
+    }
+
+    /// Does what a path is for, with a JSON body.
+    pub(crate) fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T, Refusal> {
+        self.send(path, &body.to_string(), "application/json")
+    }
+
+    /// Publishes events, one a line.
+    pub(crate) fn publish(&self, lines: &str) -> Result<Published, Refusal> {
+        self.send("/v1/events", lines, "application/x-ndjson")
+    }
+
+    fn send<T: DeserializeOwned>(&self, path: &str, body: &str, content_type: &str) -> Result<T, Refusal> {
+        let request =
+            self.agent.post(format!("{}{path}", self.url)).header(header::CONTENT_TYPE, content_type);
+        let request = match &self.token {
+            Some(token) => request.header(header::AUTHORIZATION, format!("Bearer {token}")),
+            None => request,
+        };
+        self.read(request.send(body))
     }
 
     fn read<T: DeserializeOwned>(
@@ -126,19 +156,23 @@ impl Client {
         answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
     ) -> Result<T, Refusal> {
         let mut answer = answer.map_err(|error| self.unreachable(&error))?;
-        let status = answer.status().as_u16();
-        let body = answer.body_mut().read_to_string().map_err(|error| self.unreachable(&error))?;
-        if (200..300).contains(&status) {
+        let status = answer.status();
+        let retry_after = answer.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let retry_after =
+            retry_after.and_then(|value| hookwire_policy::retry_after(value, SystemClock.now()));
+        let body = answer.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string();
+        let body = body.map_err(|error| self.unreachable(&error))?;
+        if status.is_success() {
             return serde_json::from_str(&body).map_err(|error| {
-                Refusal::Refused(
-                    status,
-                    format!("{} answers something else than hookwire: {error}", self.url),
-                )
+                Refusal::Strange(format!("{} answers something else than hookwire: {error}", self.url))
             });
         }
         let message = match serde_json::from_str::<Problem>(&body) {
             Ok(problem) => {
-                let mut message = format!("{}: {}", problem.title, problem.detail);
+                let mut message = format!("{} says: {}: {}", self.url, problem.title, problem.detail);
+                if status == StatusCode::UNAUTHORIZED {
+                    message += " (the token is taken from the environment variable HOOKWIRE_TOKEN)";
+                }
                 for ProblemPlace { pointer, message: what } in problem.errors {
                     message += &format!("\n  {pointer}: {what}");
                 }
@@ -147,7 +181,11 @@ impl Client {
             Err(_) => format!("{} answers with status {status}", self.url),
         };
         Err(match status {
-            429 | 503 => Refusal::Busy(message),
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                Refusal::Busy(message, retry_after)
+            }
+            // What a proxy says of a server that is away.
+            StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => Refusal::Unreachable(message),
             _ => Refusal::Refused(status, message),
         })
     }
@@ -159,6 +197,15 @@ impl Client {
             }
             _ => "is a hookwire server running there?",
         };
-        Refusal::Unreachable(format!("{} cannot be reached: {error} ({hint})", self.url))
+        let message = format!("{} cannot be reached: {error} ({hint})", self.url);
+        match error {
+            ureq::Error::Io(_)
+            | ureq::Error::Timeout(_)
+            | ureq::Error::HostNotFound
+            | ureq::Error::ConnectionFailed
+            | ureq::Error::Protocol(_)
+            | ureq::Error::BodyStalled => Refusal::Unreachable(message),
+            _ => Refusal::Strange(message),
+        }
     }
 }

@@ -2,12 +2,16 @@
 
 mod client;
 mod commands;
+mod events;
 mod output;
+mod progress;
+mod select;
+mod table;
 mod target;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use hookwire_worker::{CommandResult, LogArguments, WorkerArguments};
 
 /// Change events in, webhooks out, reliably.
@@ -38,8 +42,16 @@ enum Command {
     Preview(commands::preview::Arguments),
     /// Shows why each rule matches an event, or does not.
     Explain(commands::explain::Arguments),
-    /// Lists deliveries, or shows one.
+    /// Lists deliveries, shows one, sends them again or takes them back.
     Deliveries(commands::deliveries::Arguments),
+    /// Lists dead letters, sends them again or removes them.
+    Dead(commands::dead::Arguments),
+    /// Tells how much waits, runs, failed and is kept.
+    Stats(commands::stats::Arguments),
+    /// Prints a script that completes commands in a shell.
+    Completions(commands::completions::Arguments),
+    /// Prints the manual page, or writes the pages of all commands.
+    Man(commands::man::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -59,5 +71,9 @@ fn run(arguments: Arguments) -> CommandResult {
         Command::Preview(arguments) => commands::preview::run(arguments),
         Command::Explain(arguments) => commands::explain::run(arguments),
         Command::Deliveries(arguments) => commands::deliveries::run(arguments),
+        Command::Dead(arguments) => commands::dead::run(arguments),
+        Command::Stats(arguments) => commands::stats::run(arguments),
+        Command::Completions(arguments) => commands::completions::run(arguments, Arguments::command()),
+        Command::Man(arguments) => commands::man::run(arguments, Arguments::command()),
     }
 }

@@ -1,9 +1,13 @@
 //! How results look: tables and texts for people, JSON for programs.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
-use comfy_table::{ContentArrangement, Table, presets};
-use hookwire_model::{Attempt, Delivery};
+use hookwire_engine::{Clock as _, SystemClock};
+use hookwire_model::{Attempt, Delivery, DeliveryState, Timestamp};
+use hookwire_worker::is_coloured;
+
+use crate::table::{Column, Tone, table};
 
 /// How results look.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -15,25 +19,86 @@ pub(crate) enum Format {
     Json,
 }
 
+/// A value as JSON, indented.
+pub(crate) fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string_pretty(value).expect("strings and numbers always serialise")
+}
+
+/// What a list of deliveries shows.
+const COLUMNS: &[Column] = &[
+    Column { name: "ID", spare: 0, width_min: None },
+    Column { name: "STATE", spare: 0, width_min: Some(16) },
+    Column { name: "LAST", spare: 0, width_min: Some(9) },
+    Column { name: "WEBHOOK", spare: 1, width_min: Some(12) },
+    Column { name: "NEXT", spare: 2, width_min: None },
+    Column { name: "OBJECT TYPE", spare: 4, width_min: Some(12) },
+    Column { name: "ATTEMPTS", spare: 3, width_min: None },
+    Column { name: "RULE", spare: 5, width_min: Some(12) },
+    Column { name: "EVENT", spare: 6, width_min: Some(8) },
+];
+
 /// Deliveries as a table that fits the terminal.
 pub(crate) fn delivery_table(items: &[Delivery]) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(["ID", "STATE", "EVENT", "OBJECT TYPE", "RULE", "WEBHOOK", "ATTEMPTS", "LAST"]);
-    for delivery in items {
-        table.add_row([
-            delivery.id.to_string(),
-            state(delivery),
-            delivery.event.clone().unwrap_or_else(|| "-".into()),
-            delivery.object_type.clone().unwrap_or_else(|| "-".into()),
-            delivery.rule.as_ref().map_or("-", |rule| rule.as_str()).to_owned(),
-            delivery.webhook.as_ref().map_or("-", |webhook| webhook.as_str()).to_owned(),
-            delivery.attempts.to_string(),
-            last(delivery),
-        ]);
+    let width = terminal_size();
+    delivery_rows(items, SystemClock.now(), width, is_coloured(&std::io::stdout()))
+}
+
+fn delivery_rows(items: &[Delivery], now: Timestamp, width: Option<u16>, colour: bool) -> String {
+    let rows = items.iter().map(|delivery| {
+        let plain = |text: String| (text, Tone::Plain);
+        let tone = match delivery.state {
+            DeliveryState::Delivered => Tone::Good,
+            DeliveryState::Dead => Tone::Bad,
+            DeliveryState::Waiting | DeliveryState::Running => Tone::Open,
+            DeliveryState::Cancelled | DeliveryState::Superseded => Tone::Plain,
+        };
+        let next = match delivery.next_attempt_at {
+            Some(at) if at > now => format!("in {}", duration_text(at.saturating_since(now))),
+            Some(_) => "now".to_owned(),
+            None => "-".to_owned(),
+        };
+        vec![
+            plain(delivery.id.to_string()),
+            (state(delivery), tone),
+            plain(last(delivery)),
+            plain(delivery.webhook.as_ref().map_or("-", |webhook| webhook.as_str()).to_owned()),
+            plain(next),
+            plain(delivery.object_type.clone().unwrap_or_else(|| "-".into())),
+            plain(delivery.attempts.to_string()),
+            plain(delivery.rule.as_ref().map_or("-", |rule| rule.as_str()).to_owned()),
+            plain(delivery.event.clone().unwrap_or_else(|| "-".into())),
+        ]
+    });
+    table(COLUMNS, rows.collect(), width, colour)
+}
+
+/// How wide the terminal is that standard output goes to, if it goes to one.
+fn terminal_size() -> Option<u16> {
+    comfy_table::Table::new().width()
+}
+
+/// A duration as people say it, in its two largest units: `4m 58s`.
+pub(crate) fn duration_text(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let units = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
+    let Some(first) = units.iter().position(|(_, size)| seconds >= *size) else { return "0s".into() };
+    let (name, size) = units[first];
+    let mut text = format!("{}{name}", seconds / size);
+    if let Some((next, smaller)) = units.get(first + 1)
+        && seconds % size >= *smaller
+    {
+        let _ = write!(text, " {}{next}", seconds % size / smaller);
     }
-    let lines: Vec<String> = table.to_string().lines().map(|line| line.trim_end().to_owned()).collect();
-    lines.join("\n")
+    text
+}
+
+/// A number of bytes as people say it: `1.4 MiB`.
+pub(crate) fn bytes_text(bytes: u64) -> String {
+    let units = [("GiB", 1_u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    match units.iter().find(|(_, size)| bytes >= *size) {
+        Some((unit, size)) => format!("{:.1} {unit}", bytes as f64 / *size as f64),
+        None => format!("{bytes} B"),
+    }
 }
 
 fn state(delivery: &Delivery) -> String {
@@ -135,4 +200,31 @@ pub(crate) fn print(text: &str) {
     let mut stdout = std::io::stdout().lock();
     let newline = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
     let _ = write!(stdout, "{text}{newline}").and_then(|()| stdout.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_and_sizes_are_told_in_their_largest_units() {
+        let durations = [0, 59, 60, 298, 3_600, 3_659, 90_000, 864_000].map(Duration::from_secs);
+        assert_eq!(
+            durations.map(duration_text),
+            ["0s", "59s", "1m", "4m 58s", "1h", "1h", "1d 1h", "10d"].map(str::to_owned)
+        );
+        let sizes = [0, 1023, 1024, 1_500_000, 5 << 30].map(bytes_text);
+        assert_eq!(sizes, ["0 B", "1023 B", "1.0 KiB", "1.4 MiB", "5.0 GiB"].map(str::to_owned));
+        assert_eq!([0, 1, 2].map(|count: u64| counted(count, "event")), ["0 events", "1 event", "2 events"]);
+    }
+
+    #[test]
+    fn a_list_of_deliveries_fits_the_terminal() {
+        let text = include_str!("../tests/deliveries.json");
+        let items: Vec<Delivery> = serde_json::from_str(text).unwrap();
+        let now = "2026-11-23T16:40:00Z".parse().unwrap();
+        let shown = [None, Some(140), Some(100), Some(80)]
+            .map(|width| format!("{width:?}\n{}", delivery_rows(&items, now, width, false)));
+        insta::assert_snapshot!(shown.join("\n\n"));
+    }
 }

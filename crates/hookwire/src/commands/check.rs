@@ -1,13 +1,14 @@
 //! `hookwire check`: definitions, templates and settings, and with `--events` what they make of real events.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use hookwire_config::LoadError;
 use hookwire_definitions::PreviewFilter;
 use hookwire_engine::{Clock as _, SystemClock};
 use hookwire_worker::{CommandResult, ConfigArguments, Exit, Failure, in_force, load_failure, render};
 
-use crate::commands::{parse_events, read_text};
+use crate::events::{Input, NewIds};
 use crate::output::{counted, print};
 
 #[derive(Debug, Clone, clap::Args)]
@@ -40,19 +41,19 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let (webhooks, rules) = (config.definitions.webhooks().count(), config.definitions.rules().count());
     let failed = match &arguments.events {
         Some(path) => {
-            let text = read_text(path)?;
-            let events =
-                parse_events(&path.display().to_string(), &text, config.settings.server.max_event_bytes)?;
-            let mut failed = 0;
-            for event in &events {
+            let bytes_max = config.settings.server.max_event_bytes;
+            let mut failed: u64 = 0;
+            let events = Input::open(path, bytes_max)?.read(bytes_max, NewIds::Unique, "", |event, _| {
+                let event = Arc::new(event);
                 let previews =
-                    config.definitions.preview(event, &PreviewFilter::default(), SystemClock.now());
+                    config.definitions.preview(&event, &PreviewFilter::default(), SystemClock.now());
                 for preview in previews.iter().filter(|preview| preview.is_error()) {
                     failed += 1;
                     eprintln!("event {}:\n{preview}", event.id);
                 }
-            }
-            print(&format!("{}, {}", counted(events.len(), "event"), counted(failed, "failure")));
+                Ok(())
+            })?;
+            print(&format!("{}, {}", counted(events, "event"), counted(failed, "failure")));
             failed
         }
         None => 0,

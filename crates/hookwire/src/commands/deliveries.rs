@@ -1,12 +1,14 @@
-//! `hookwire deliveries`: what waits, ran and failed.
+//! `hookwire deliveries`: what waits, ran and failed, and acting on it.
 
 use clap::Subcommand;
-use hookwire_model::{Delivery, DeliveryId, EndpointId, EventId, RuleName, Shard, WebhookName};
-use hookwire_queue::{DeliveryFilter, Inspect as _, Queue as _};
-use hookwire_worker::{CommandResult, Exit, Failure, Store, runtime};
+use hookwire_model::{DeliveryId, DeliveryState};
+use hookwire_queue::Change;
+use hookwire_worker::{CommandResult, Exit, Failure, runtime};
+use serde_json::json;
 
-use crate::output::{Format, delivery_table, delivery_text, print};
-use crate::target::{Target, TargetArguments};
+use crate::output::{Format, delivery_table, delivery_text, json, print};
+use crate::select::{ActArguments, FilterArguments, StateArguments};
+use crate::target::TargetArguments;
 
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Arguments {
@@ -20,30 +22,33 @@ enum Command {
     List(List),
     /// Shows one delivery with its attempts.
     Show(Show),
+    /// Sends deliveries now: waiting ones at once, dead ones again, delivered ones once more.
+    Retry(Act),
+    /// Takes waiting and dead deliveries back: they are sent no more.
+    Cancel(Act),
 }
 
 #[derive(Debug, Clone, clap::Args)]
 struct List {
     #[command(flatten)]
+    state: StateArguments,
+    #[command(flatten)]
+    list: ListArguments,
+}
+
+/// What a command that lists takes besides a state.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct ListArguments {
+    #[command(flatten)]
     target: TargetArguments,
-    /// Only those in this state: waiting, running, delivered, dead, cancelled, superseded.
-    #[arg(long)]
-    state: Option<String>,
-    /// Only those to this webhook.
-    #[arg(long)]
-    webhook: Option<String>,
-    /// Only those under this rule.
-    #[arg(long)]
-    rule: Option<String>,
-    /// Only those at this endpoint.
-    #[arg(long)]
-    endpoint: Option<String>,
-    /// Only those of this event.
-    #[arg(long)]
-    event_id: Option<String>,
+    #[command(flatten)]
+    filter: FilterArguments,
     /// How many at most.
-    #[arg(long, default_value = "50")]
-    limit: usize,
+    #[arg(long, default_value = "50", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
+    /// Goes on after an earlier list: the cursor it ended with.
+    #[arg(long, value_name = "CURSOR")]
+    cursor: Option<DeliveryId>,
     /// How it looks.
     #[arg(long, default_value = "text")]
     format: Format,
@@ -54,145 +59,64 @@ struct Show {
     #[command(flatten)]
     target: TargetArguments,
     /// The delivery's id: dlv_...
-    id: String,
+    id: DeliveryId,
     /// How it looks.
     #[arg(long, default_value = "text")]
     format: Format,
 }
 
+#[derive(Debug, Clone, clap::Args)]
+struct Act {
+    #[command(flatten)]
+    state: StateArguments,
+    #[command(flatten)]
+    act: ActArguments,
+}
+
 pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     runtime()?.block_on(async {
         match &arguments.command {
-            Command::List(list) => list.run().await,
+            Command::List(List { state, list }) => list.run(state.state(), "no deliveries").await,
             Command::Show(show) => show.run().await,
+            Command::Retry(Act { state, act }) => act.run(Change::Retry, state.state()).await,
+            Command::Cancel(Act { state, act }) => act.run(Change::Cancel, state.state()).await,
         }
     })
 }
 
-impl List {
-    async fn run(&self) -> CommandResult {
-        let filter = self.filter()?;
-        let (items, next_cursor) = match self.target.find().await? {
-            Target::Server(client) => {
-                let page = client.deliveries(&self.query())?;
-                (page.items, page.next_cursor)
-            }
-            Target::Store(store) => {
-                let listed = list(&store, &filter, self.limit).await;
-                store.close().await;
-                listed?
-            }
-        };
+impl ListArguments {
+    /// Lists deliveries in a state; `none` is what is said where there are none.
+    pub(crate) async fn run(&self, state: Option<DeliveryState>, none: &str) -> CommandResult {
+        let target = self.target.find().await?;
+        let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
+        let listed = target.list(&self.filter.with_state(state), self.cursor, limit).await;
+        target.close().await;
+        let (items, next_cursor) = listed?;
         match self.format {
-            Format::Json => {
-                let page = serde_json::json!({ "items": items, "next_cursor": next_cursor });
-                print(&serde_json::to_string_pretty(&page).expect("strings and numbers always serialise"));
-            }
-            Format::Text if items.is_empty() => print("no deliveries"),
-            Format::Text => {
-                print(&delivery_table(&items));
-                if next_cursor.is_some() {
-                    eprintln!("there are more; --limit shows more of them");
-                }
-            }
+            Format::Json => print(&json(&json!({ "items": items, "next_cursor": next_cursor }))),
+            Format::Text if items.is_empty() => print(none),
+            Format::Text => print(&delivery_table(&items)),
+        }
+        if let (Format::Text, Some(cursor)) = (self.format, next_cursor) {
+            eprintln!("there are more: go on with --cursor {cursor}");
         }
         Ok(Exit::Fine)
-    }
-
-    fn filter(&self) -> Result<DeliveryFilter, Failure> {
-        fn read<T, E: std::fmt::Display>(
-            flag: &str,
-            text: &Option<String>,
-            parse: impl Fn(&str) -> Result<T, E>,
-        ) -> Result<Option<T>, Failure> {
-            let value = text.as_deref().map(parse).transpose();
-            value.map_err(|error| Failure::message(Exit::Usage, format!("--{flag}: {error}")))
-        }
-        Ok(DeliveryFilter {
-            state: read("state", &self.state, str::parse)?,
-            webhook: read("webhook", &self.webhook, WebhookName::new)?,
-            rule: read("rule", &self.rule, RuleName::new)?,
-            endpoint: read("endpoint", &self.endpoint, str::parse::<EndpointId>)?,
-            event_id: read("event-id", &self.event_id, EventId::new)?,
-        })
-    }
-
-    fn query(&self) -> String {
-        let members = [
-            ("state", &self.state),
-            ("webhook", &self.webhook),
-            ("rule", &self.rule),
-            ("endpoint", &self.endpoint),
-            ("event_id", &self.event_id),
-        ];
-        let mut query = format!("limit={}", self.limit);
-        for (name, value) in members {
-            if let Some(value) = value {
-                query += &format!("&{name}={}", percent_encoded(value));
-            }
-        }
-        query
     }
 }
 
 impl Show {
     async fn run(&self) -> CommandResult {
-        let id: DeliveryId = self.id.parse().map_err(|error| {
-            Failure::new(Exit::Usage, anyhow::Error::new::<hookwire_model::IdError>(error))
-        })?;
-        let delivery = match self.target.find().await? {
-            Target::Server(client) => client.delivery(&self.id)?,
-            Target::Store(store) => {
-                let found = store.delivery(id).await;
-                store.close().await;
-                let unknown = || {
-                    Failure::message(
-                        Exit::No,
-                        format!("no delivery has the id {id}, or it is no longer kept"),
-                    )
-                };
-                found?.ok_or_else(unknown)?
-            }
+        let target = self.target.find().await?;
+        let found = target.delivery(self.id).await;
+        target.close().await;
+        let Some(delivery) = found? else {
+            let message = format!("no delivery has the id {}, or it is no longer kept", self.id);
+            return Err(Failure::message(Exit::No, message));
         };
         match self.format {
-            Format::Json => {
-                print(
-                    &serde_json::to_string_pretty(&delivery).expect("strings and numbers always serialise"),
-                );
-            }
+            Format::Json => print(&json(&delivery)),
             Format::Text => print(&delivery_text(&delivery)),
         }
         Ok(Exit::Fine)
     }
-}
-
-async fn list(
-    store: &Store,
-    filter: &DeliveryFilter,
-    limit: usize,
-) -> Result<(Vec<Delivery>, Option<String>), Failure> {
-    let mut items = Vec::new();
-    for shard in (0..store.shards()).rev() {
-        let page = store.list(Shard(shard), filter, None, limit - items.len()).await?;
-        items.extend(page.items);
-        if items.len() >= limit {
-            let next = page.next.map(|next| next.to_string());
-            return Ok((items, next));
-        }
-    }
-    Ok((items, None))
-}
-
-/// RFC 3986 section 2.1, for a value in a query.
-fn percent_encoded(text: &str) -> String {
-    let mut encoded = String::new();
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                encoded.push(char::from(byte));
-            }
-            _ => encoded += &format!("%{byte:02X}"),
-        }
-    }
-    encoded
 }

@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use hookwire_config::{Config, Overrides};
 use hookwire_engine::{Clock as _, SystemClock, publish};
-use hookwire_model::{Delivery, Event, EventId, Shard};
+use hookwire_model::{Delivery, Event, EventDefaults, EventId, Shard};
 use hookwire_queue::Inspect as _;
 use hookwire_worker::{CommandResult, Exit, Failure, Store, in_force, open_store, runtime, shutdown_token};
 use tokio::net::TcpListener;
 use webhook_receiver::{Listeners, Options};
 
-use crate::commands::parse_events;
 use crate::commands::serve::Running;
+use crate::events::new_event_id;
 use crate::output::{delivery_text, print};
 use crate::target::server_url;
 
@@ -113,9 +113,8 @@ fn sample_config(folder: &std::path::Path, receiver_port: u16) -> Result<Config,
 }
 
 fn sample_event() -> Result<Event, Failure> {
-    let mut events = parse_events("the sample", SAMPLE, 1 << 20)?;
-    let event = events.pop().ok_or_else(|| Failure::message(Exit::Data, "the sample holds no event"))?;
-    Ok(Event::clone(&event))
+    let mut defaults = EventDefaults { now: SystemClock.now(), new_id: &mut new_event_id };
+    Event::parse(SAMPLE, &mut defaults).map_err(|error| Failure::new(Exit::Data, error))
 }
 
 async fn wait_for_delivery(store: &Store, id: &EventId) -> Result<Option<Delivery>, Failure> {

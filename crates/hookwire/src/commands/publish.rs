@@ -1,27 +1,33 @@
 //! `hookwire publish`: events from files or standard input into a running server, or into the store.
 //!
-//! Events are read and checked before any is published, so that a mistake in the middle of a file publishes nothing.
+//! Invariants:
+//! - All events are read and checked before any is published, so that a mistake in the middle of a file publishes
+//!   nothing. Then they are read again: memory is bounded by a batch.
+//! - The ids of a batch are fixed before it is sent for the first time, so that sending it again repeats nothing.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hookwire_config::Settings;
 use hookwire_model::Event;
-use hookwire_worker::{CommandResult, Exit, Failure, runtime};
+use hookwire_worker::{CommandResult, Exit, Failure, Store, runtime};
 
 use crate::client::{Client, Refusal};
-use crate::commands::{parse_events, read_text};
-use crate::output::print;
-use crate::target::{Target, TargetArguments};
+use crate::events::{Input, NewIds};
+use crate::output::{counted, duration_text, print};
+use crate::progress::Progress;
+use crate::target::{Target, TargetArguments, is_in_use, open, running_server, with_hint};
 
 /// Events per call: enough to share a commit, few enough to stay far below the limit on a request.
 const BATCH: usize = 100;
 /// Bytes per call: a quarter of what a server takes by default.
 const BATCH_BYTES: usize = 8 << 20;
-/// The largest event without a configuration that says otherwise.
-const EVENT_BYTES_MAX: u64 = 1 << 20;
 /// Waits between tries while the server is away.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// How long a store that another process holds is waited for: as long as a server takes to let go of it or to listen.
+const STORE_WAIT: Duration = Duration::from_secs(10);
+/// So many duplicates are told by id; of the rest, how many.
+const DUPLICATES_TOLD: u64 = 10;
 
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Arguments {
@@ -30,93 +36,219 @@ pub(crate) struct Arguments {
     /// How long a server that is away or busy is tried again, in seconds.
     #[arg(long, default_value = "60", value_name = "SECONDS")]
     wait: u64,
+    /// Gives events without an id one that follows from file, line and bytes, so that the same command run again
+    /// repeats nothing that was published already.
+    #[arg(long)]
+    resume: bool,
     /// Files with events: JSON, an array, or one a line; - for standard input.
     #[arg(value_name = "FILE", default_value = "-")]
     files: Vec<PathBuf>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> CommandResult {
-    let mut events = Vec::new();
+    let standard = arguments.files.iter().filter(|path| path.as_os_str() == "-").count();
+    if standard > 1 {
+        return Err(Failure::message(Exit::Usage, "standard input (-) can be read only once"));
+    }
+    if standard > 0 && arguments.resume {
+        let message =
+            "--resume needs files: standard input has no name by which the same line is known the next time";
+        return Err(Failure::message(Exit::Usage, message));
+    }
+    let named = arguments.target.named_server()?;
+    let settings = arguments.target.settings()?;
+    let event_bytes_max = settings.server.max_event_bytes;
+    let new_ids = if arguments.resume { NewIds::Repeatable } else { NewIds::Unique };
+
+    let mut inputs = Vec::new();
+    let mut events = 0;
     for path in &arguments.files {
-        let text = read_text(path)?;
-        events.extend(parse_events(&path.display().to_string(), &text, EVENT_BYTES_MAX)?);
+        let input = Input::open(path, event_bytes_max)?;
+        events += input.read(event_bytes_max, new_ids, "nothing was published", |_, _| Ok(()))?;
+        inputs.push(input);
+    }
+    if events == 0 {
+        eprintln!("there are no events to publish");
+        return Ok(Exit::Fine);
     }
     runtime()?.block_on(async {
-        match arguments.target.find().await? {
-            Target::Server(client) => {
-                let wait = Duration::from_secs(arguments.wait);
-                // The client blocks; nothing else runs here that it could hold up.
-                publish_to_server(&client, &events, wait)?;
-            }
-            Target::Store(store) => {
-                for batch in batches(&events) {
-                    let events: Vec<Event> = batch.iter().map(|event| Event::clone(event)).collect();
-                    let receipts = hookwire_engine::publish(&store, &events).await?;
-                    tell(receipts.iter().map(|receipt| (receipt.id.as_str(), receipt.duplicate)));
-                }
-                store.close().await;
-            }
+        let wait = Duration::from_secs(arguments.wait);
+        let target = match named {
+            Some(client) => Target::Server(client),
+            None => find(&settings, wait).await?,
+        };
+        let bytes = inputs.iter().map(Input::bytes).sum();
+        let mut publishing = Publishing {
+            target,
+            wait,
+            batch: Vec::new(),
+            batch_bytes: 0,
+            published: 0,
+            duplicates: 0,
+            progress: Progress::new(bytes),
+        };
+        let ended = publishing.all(&inputs, event_bytes_max, new_ids).await;
+        publishing.progress.finish();
+        let Publishing { target, published, duplicates, .. } = publishing;
+        target.close().await;
+        if duplicates > DUPLICATES_TOLD {
+            eprintln!("{duplicates} of {} were published before", counted(published, "event"));
         }
-        Ok(Exit::Fine)
+        match ended {
+            Ok(()) => Ok(Exit::Fine),
+            Err(failure) if published == 0 => Err(failure),
+            Err(failure) => Err(partial(&failure, published, events, arguments.resume)),
+        }
     })
 }
 
-/// Prints one id a line, and says on standard error which were known already.
-fn tell<'a>(receipts: impl Iterator<Item = (&'a str, bool)>) {
-    let mut ids = String::new();
-    for (id, duplicate) in receipts {
-        ids.push_str(id);
-        ids.push('\n');
-        if duplicate {
-            eprintln!("{id} was published before; nothing was stored");
-        }
-    }
-    print(&ids);
+/// A failure after some events were published.
+fn partial(failure: &Failure, published: u64, events: u64, resume: bool) -> Failure {
+    let how = if resume {
+        "the same command run again goes on from there"
+    } else {
+        "their ids were printed; those that were being sent may have arrived, too"
+    };
+    let message =
+        format!("{failure}\n  {published} of {} were published before that: {how}", counted(events, "event"));
+    Failure::message(failure.exit(), message)
 }
 
-fn publish_to_server(client: &Client, events: &[Arc<Event>], wait: Duration) -> Result<(), Failure> {
-    for batch in batches(events) {
-        let lines: Vec<String> = batch.iter().map(|event| event.to_payload()).collect();
-        let body = lines.join("\n");
-        let began = Instant::now();
-        let mut pause = RETRY.0;
-        let published = loop {
-            match client.publish(&body, "application/x-ndjson") {
-                Ok(published) => break published,
-                // The same ids again: what had arrived is known, and not repeated.
-                Err(Refusal::Unreachable(message) | Refusal::Busy(message))
-                    if began.elapsed() + pause < wait =>
-                {
-                    tracing::warn!(message, "trying again");
-                    std::thread::park_timeout(pause);
-                    pause = (pause * 2).min(RETRY.1);
-                }
-                Err(refusal) => return Err(refusal.into()),
+/// A running server, or the store; one that is changing hands is waited for.
+async fn find(settings: &Settings, wait: Duration) -> Result<Target, Failure> {
+    let began = Instant::now();
+    loop {
+        if let Some(client) = running_server(settings)? {
+            return Ok(Target::Server(client));
+        }
+        match open(settings).await {
+            Ok(Store::Memory(_)) => {
+                let message = format!(
+                    "no server runs at {}, and the store memory: lives in a server only; start it with `hookwire serve`",
+                    settings.server.listen
+                );
+                return Err(Failure::message(Exit::Unavailable, message));
+            }
+            Err(failure) if is_in_use(&failure) && began.elapsed() < wait.min(STORE_WAIT) => {
+                tokio::time::sleep(RETRY.0).await;
+            }
+            opened => return opened.map(Target::Store).map_err(|failure| with_hint(failure, settings)),
+        }
+    }
+}
+
+/// Publishing under way.
+struct Publishing {
+    target: Target,
+    wait: Duration,
+    batch: Vec<Event>,
+    batch_bytes: usize,
+    published: u64,
+    duplicates: u64,
+    progress: Progress,
+}
+
+impl Publishing {
+    async fn all(&mut self, inputs: &[Input], event_bytes_max: u64, new_ids: NewIds) -> Result<(), Failure> {
+        let mut read_before = 0;
+        for input in inputs {
+            let handle = tokio::runtime::Handle::current();
+            input.read(
+                event_bytes_max,
+                new_ids,
+                "it was changed while it was published",
+                |event, read| {
+                    let bytes = event.data.as_str().len() + 1024;
+                    if self.batch.len() >= BATCH
+                        || (!self.batch.is_empty() && self.batch_bytes + bytes > BATCH_BYTES)
+                    {
+                        tokio::task::block_in_place(|| handle.block_on(self.send()))?;
+                        self.progress.read(read_before + read);
+                    }
+                    self.batch_bytes += bytes;
+                    self.batch.push(event);
+                    Ok(())
+                },
+            )?;
+            read_before += input.bytes();
+        }
+        self.send().await?;
+        self.progress.read(read_before);
+        Ok(())
+    }
+
+    /// Publishes the batch.
+    async fn send(&mut self) -> Result<(), Failure> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let batch = std::mem::take(&mut self.batch);
+        self.batch_bytes = 0;
+        let (receipts, again): (Vec<(String, bool)>, bool) = match &self.target {
+            Target::Server(client) => publish_to_server(client, &batch, self.wait, &self.progress)?,
+            Target::Store(store) => {
+                let receipts = hookwire_engine::publish(store, &batch).await?;
+                let receipts =
+                    receipts.into_iter().map(|receipt| (receipt.id.to_string(), receipt.duplicate));
+                (receipts.collect(), false)
             }
         };
-        tell(published.ids.iter().map(|id| (id.as_str(), published.duplicates.contains(id))));
+        let mut ids = String::new();
+        for (id, duplicate) in &receipts {
+            ids += id;
+            ids.push('\n');
+            // What was sent twice because the answer was lost is known to the server, and no duplicate of anything.
+            if *duplicate && !again {
+                self.duplicates += 1;
+                if self.duplicates <= DUPLICATES_TOLD {
+                    self.progress.say(&format!("{id} was published before; nothing was stored"));
+                }
+            }
+        }
+        self.published += receipts.len() as u64;
+        self.progress.aside(|| print(&ids));
+        self.progress.published(self.published, self.duplicates);
+        Ok(())
     }
-    Ok(())
 }
 
-/// The events in batches that a server takes.
-fn batches(events: &[Arc<Event>]) -> impl Iterator<Item = &[Arc<Event>]> {
-    let mut rest = events;
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        let mut bytes = 0;
-        let mut count = 0;
-        for event in rest.iter().take(BATCH) {
-            bytes += event.data.as_str().len() + 1024;
-            if count > 0 && bytes > BATCH_BYTES {
-                break;
+/// Gives each id with whether the server knew it, and whether the batch was sent more than once.
+fn publish_to_server(
+    client: &Client,
+    batch: &[Event],
+    wait: Duration,
+    progress: &Progress,
+) -> Result<(Vec<(String, bool)>, bool), Failure> {
+    let lines: Vec<String> = batch.iter().map(Event::to_payload).collect();
+    let body = lines.join("\n");
+    let began = Instant::now();
+    let mut pause = RETRY.0;
+    let mut again = false;
+    loop {
+        let (message, after) = match client.publish(&body) {
+            Ok(published) => {
+                let known: std::collections::HashSet<_> = published.duplicates.into_iter().collect();
+                let receipts = published.ids.into_iter().map(|id| {
+                    let duplicate = known.contains(&id);
+                    (id, duplicate)
+                });
+                return Ok((receipts.collect(), again));
             }
-            count += 1;
+            Err(Refusal::Unreachable(message)) => (message, None),
+            Err(Refusal::Busy(message, after)) => (message, after),
+            Err(refusal @ (Refusal::Refused(..) | Refusal::Strange(_))) => return Err(refusal.into()),
+        };
+        let pausing = pause.max(after.unwrap_or_default());
+        let left = wait.saturating_sub(began.elapsed());
+        if pausing >= left {
+            return Err(Failure::message(Exit::Unavailable, message));
         }
-        let (batch, after) = rest.split_at(count);
-        rest = after;
-        Some(batch)
-    })
+        if !again {
+            progress.say(&format!("{message}; trying again for {}", duration_text(left)));
+        }
+        again = true;
+        // Nothing else runs in this program that this could hold up.
+        std::thread::park_timeout(pausing);
+        pause = (pause * 2).min(RETRY.1);
+    }
 }

@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::commands::new_event_id;
+use crate::events::new_event_id;
 
 /// How long a store that another process holds is waited for: a predecessor that is being stopped needs that long at
 /// most to finish what is in flight.
