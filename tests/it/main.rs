@@ -5,6 +5,7 @@
 //! - Names begin with the line of `docs/page.md` that a test shows, where it shows one.
 
 mod check;
+mod cli;
 mod crash;
 mod dev;
 mod end_to_end;

@@ -169,6 +169,9 @@ pub(crate) fn snapshots(folder: &Folder) -> insta::internals::SettingsBindDropGu
         (r"\(\d+\.\d ms\)".into(), "([duration])"),
         (r"(GMT|\[date\]) (127\.0\.0\.1|::1) ".into(), "$1 [client] "),
         (r"os error \d+".into(), "os error [number]"),
+        (r"process \d+".into(), "process [id]"),
+        (r"\b\d+[dhms]( \d+[hms])? ago".into(), "[age] ago"),
+        (r"history bytes +\d+\.\d KiB".into(), "history bytes       [size]"),
     ] {
         settings.add_filter(&pattern, name);
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
+use hyper::header::HeaderValue;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
@@ -25,6 +26,8 @@ pub enum Answer {
     Status(u16),
     /// With this status and this header.
     Header(u16, &'static str, String),
+    /// With this status and this body, as JSON.
+    Json(u16, String),
     /// With a redirect to this URL.
     Redirect(u16, String),
     /// Never: the connection stays open and silent.
@@ -181,6 +184,11 @@ async fn answer(
         Answer::Status(status) => status,
         Answer::Header(status, name, value) => {
             response.headers_mut().insert(name, value.parse().expect("the test gives a valid header"));
+            status
+        }
+        Answer::Json(status, body) => {
+            response.headers_mut().insert("content-type", HeaderValue::from_static("application/json"));
+            *response.body_mut() = Full::from(body);
             status
         }
         Answer::Redirect(status, url) => {

@@ -65,7 +65,7 @@ impl Program {
                 command.env_remove(variable);
             }
         }
-        command.env_remove("RUST_BACKTRACE").env("NO_COLOR", "1");
+        command.env_remove("RUST_BACKTRACE").env_remove("COLUMNS").env("NO_COLOR", "1");
         Program::spawn(name, command, None)
     }
 

@@ -25,10 +25,24 @@ pub fn is_coloured(stream: &impl IsTerminal) -> bool {
 #[derive(Debug, Clone, clap::Args)]
 pub struct LogArguments {
     /// What to log: error, warn, info, debug, trace, or a filter such as "info,hookwire_engine=debug".
-    #[arg(long, global = true, env = "HOOKWIRE_LOG", default_value = "info", value_name = "FILTER")]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Logs",
+        env = "HOOKWIRE_LOG",
+        default_value = "info",
+        value_name = "FILTER"
+    )]
     pub log: String,
     /// How logs look.
-    #[arg(long, global = true, env = "HOOKWIRE_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Logs",
+        env = "HOOKWIRE_LOG_FORMAT",
+        default_value = "text",
+        value_name = "FORMAT"
+    )]
     pub log_format: LogFormat,
 }
 

@@ -37,6 +37,9 @@ const COLUMNS: &[Column] = &[
     Column { name: "EVENT", spare: 6, width_min: Some(8) },
 ];
 
+/// The column that is shown only where something waits.
+const NEXT: usize = 4;
+
 /// Deliveries as a table that fits the terminal.
 pub(crate) fn delivery_table(items: &[Delivery]) -> String {
     let width = terminal_size();
@@ -69,7 +72,13 @@ fn delivery_rows(items: &[Delivery], now: Timestamp, width: Option<u16>, colour:
             plain(delivery.event.clone().unwrap_or_else(|| "-".into())),
         ]
     });
-    table(COLUMNS, rows.collect(), width, colour)
+    let mut rows: Vec<Vec<(String, Tone)>> = rows.collect();
+    let mut columns = COLUMNS.to_vec();
+    if items.iter().all(|delivery| delivery.next_attempt_at.is_none()) {
+        columns.remove(NEXT);
+        rows.iter_mut().for_each(|row| drop(row.remove(NEXT)));
+    }
+    table(&columns, rows, width, colour)
 }
 
 /// How wide the terminal is that standard output goes to, if it goes to one.

@@ -62,7 +62,7 @@ fn states() -> impl clap::builder::TypedValueParser<Value = DeliveryState> {
 pub(crate) struct ActArguments {
     #[command(flatten)]
     target: TargetArguments,
-    /// Ids: dlv_...
+    /// Ids of deliveries: dlv_...; what is named one by one is acted on without asking.
     #[arg(value_name = "ID", conflicts_with_all = ["webhook", "rule", "endpoint", "event_id", "all"])]
     ids: Vec<DeliveryId>,
     #[command(flatten)]
@@ -184,8 +184,13 @@ impl ActArguments {
         if self.format == Format::Json {
             return print(&json(changed));
         }
-        let would = if changed.dry_run { " would be" } else { "" };
-        print(&format!("{}{would} {}", things(change, changed.changed), done(change)));
+        let things = things(change, changed.changed);
+        match (change, changed.dry_run) {
+            (_, true) => print(&format!("{things} would be {}", done(change))),
+            // Sending is up to a worker, and may fail again.
+            (Change::Retry, false) => print(&format!("{things} queued to be sent again")),
+            (_, false) => print(&format!("{things} {}", done(change))),
+        }
         let waits =
             !changed.dry_run && changed.changed > 0 && matches!(change, Change::Retry | Change::Redrive);
         if waits && !target.is_server() {

@@ -65,21 +65,31 @@ impl TargetArguments {
         if let Some(client) = running_server(&settings)? {
             return Ok(Target::Server(client));
         }
-        let url = &settings.store.url;
-        let missing = match url {
-            StoreUrl::Memory => true,
-            StoreUrl::Embedded(folder) => !folder.exists(),
-        };
-        if missing {
-            let message = format!(
-                "no server runs at {}, and there is no store {url} to look into; name the configuration with --config, \
-                 or the server with --url",
-                settings.server.listen
-            );
-            return Err(Failure::message(Exit::Unavailable, message));
+        match &settings.store.url {
+            StoreUrl::Memory => return Err(in_memory(&settings)),
+            StoreUrl::Embedded(folder) if !folder.exists() => {
+                let message = format!(
+                    "no server runs at {}, and there is no store at {} to look into; name the configuration with --config, \
+                     or the server with --url",
+                    settings.server.listen,
+                    folder.display()
+                );
+                return Err(Failure::message(Exit::Unavailable, message));
+            }
+            _ => {}
         }
         open(&settings).await.map(Target::Store).map_err(|failure| with_hint(failure, &settings))
     }
+}
+
+/// A store that nobody but a server can look into.
+pub(crate) fn in_memory(settings: &Settings) -> Failure {
+    let message = format!(
+        "no server runs at {}, and the store memory: lives in a server only; start it with `hookwire serve`, or name it \
+         with --url",
+        settings.server.listen
+    );
+    Failure::message(Exit::Unavailable, message)
 }
 
 /// The server that listens where the settings say, if one does.

@@ -16,7 +16,7 @@ use crate::client::{Client, Refusal};
 use crate::events::{Input, NewIds};
 use crate::output::{counted, duration_text, print};
 use crate::progress::Progress;
-use crate::target::{Target, TargetArguments, is_in_use, open, running_server, with_hint};
+use crate::target::{Target, TargetArguments, in_memory, is_in_use, open, running_server, with_hint};
 
 /// Events per call: enough to share a commit, few enough to stay far below the limit on a request.
 const BATCH: usize = 100;
@@ -104,13 +104,13 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
 
 /// A failure after some events were published.
 fn partial(failure: &Failure, published: u64, events: u64, resume: bool) -> Failure {
-    let how = if resume {
-        "the same command run again goes on from there"
+    let again = if resume {
+        "the same command run again repeats none"
     } else {
-        "their ids were printed; those that were being sent may have arrived, too"
+        "run again, those that bring no id are repeated (with --resume from the first run on, none is)"
     };
-    let message =
-        format!("{failure}\n  {published} of {} were published before that: {how}", counted(events, "event"));
+    let of = counted(events, "event");
+    let message = format!("{failure}\n  {published} of {of} were published before that; {again}");
     Failure::message(failure.exit(), message)
 }
 
@@ -122,13 +122,7 @@ async fn find(settings: &Settings, wait: Duration) -> Result<Target, Failure> {
             return Ok(Target::Server(client));
         }
         match open(settings).await {
-            Ok(Store::Memory(_)) => {
-                let message = format!(
-                    "no server runs at {}, and the store memory: lives in a server only; start it with `hookwire serve`",
-                    settings.server.listen
-                );
-                return Err(Failure::message(Exit::Unavailable, message));
-            }
+            Ok(Store::Memory(_)) => return Err(in_memory(settings)),
             Err(failure) if is_in_use(&failure) && began.elapsed() < wait.min(STORE_WAIT) => {
                 tokio::time::sleep(RETRY.0).await;
             }
