@@ -151,9 +151,15 @@ impl Comparison {
         }
     }
 
-    /// Ends the comparison, which must have shown every listed difference.
+    /// Ends the comparison, which must have shown every listed difference; people find each one in the documentation.
     pub(crate) fn finish(mut self) -> Self {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/netbox.md");
+        let documented = std::fs::read_to_string(path).expect("the documentation is there");
         for difference in self.differences {
+            if !documented.contains(&format!("`{}`", difference.id)) {
+                self.problems
+                    .push(format!("{} is a difference without an entry in docs/netbox.md", difference.id));
+            }
             if !self.seen.contains(&difference.id)
                 && !self.problems.iter().any(|p| p.starts_with(difference.id))
             {

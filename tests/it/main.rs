@@ -9,6 +9,8 @@ mod cli;
 mod crash;
 mod dev;
 mod end_to_end;
+mod import;
+mod netbox;
 mod receiver;
 mod reload;
 mod support;

@@ -129,14 +129,26 @@ pub(crate) async fn call(
     path: &str,
     body: &str,
 ) -> Result<(u16, Value), Box<dyn std::error::Error>> {
+    call_with(address, method, path, body, &[]).await
+}
+
+/// The same with further headers.
+pub(crate) async fn call_with(
+    address: SocketAddr,
+    method: Method,
+    path: &str,
+    body: &str,
+    headers: &[(&str, &str)],
+) -> Result<(u16, Value), Box<dyn std::error::Error>> {
     let stream = TcpStream::connect(address).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let request = Request::builder()
         .method(method)
         .uri(path)
         .header("host", address.to_string())
-        .header("content-type", "application/json")
-        .body(Full::new(Bytes::copy_from_slice(body.as_bytes())))?;
+        .header("content-type", "application/json");
+    let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    let request = request.body(Full::new(Bytes::copy_from_slice(body.as_bytes())))?;
     // Ends with the set, when the answer is there.
     let mut connections = JoinSet::new();
     connections.spawn(connection);

@@ -28,6 +28,8 @@ pub enum Answer {
     Header(u16, &'static str, String),
     /// With this status and this body, as JSON.
     Json(u16, String),
+    /// With this status, this content type and this body.
+    Body(u16, &'static str, String),
     /// With a redirect to this URL.
     Redirect(u16, String),
     /// Never: the connection stays open and silent.
@@ -189,6 +191,13 @@ async fn answer(
         Answer::Json(status, body) => {
             response.headers_mut().insert("content-type", HeaderValue::from_static("application/json"));
             *response.body_mut() = Full::from(body);
+            status
+        }
+        Answer::Body(status, content_type, body) => {
+            *response.body_mut() = Full::from(body);
+            response
+                .headers_mut()
+                .insert("content-type", content_type.parse().expect("the test gives a valid header"));
             status
         }
         Answer::Redirect(status, url) => {

@@ -57,6 +57,11 @@ struct Output {
 impl Program {
     /// Starts a program of this workspace in a folder, with nothing on standard input.
     pub fn start(name: &str, folder: &Path, arguments: &[&str]) -> Self {
+        Program::start_with_env(name, folder, arguments, &[])
+    }
+
+    /// The same with these variables in its environment.
+    pub fn start_with_env(name: &str, folder: &Path, arguments: &[&str], env: &[(&str, &str)]) -> Self {
         let mut command = Command::new(binary(name));
         command.current_dir(folder).args(arguments);
         // What a developer has set must not change what a test sees.
@@ -65,7 +70,11 @@ impl Program {
                 command.env_remove(variable);
             }
         }
-        command.env_remove("RUST_BACKTRACE").env_remove("COLUMNS").env("NO_COLOR", "1");
+        command
+            .env_remove("RUST_BACKTRACE")
+            .env_remove("COLUMNS")
+            .env("NO_COLOR", "1")
+            .envs(env.iter().copied());
         Program::spawn(name, command, None)
     }
 

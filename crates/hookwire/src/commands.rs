@@ -7,6 +7,7 @@ pub(crate) mod dead;
 pub(crate) mod deliveries;
 pub(crate) mod dev;
 pub(crate) mod explain;
+pub(crate) mod import;
 pub(crate) mod man;
 pub(crate) mod preview;
 pub(crate) mod publish;

@@ -42,6 +42,8 @@ enum Command {
     Preview(commands::preview::Arguments),
     /// Shows why each rule matches an event, or does not.
     Explain(commands::explain::Arguments),
+    /// Takes definitions over from elsewhere.
+    Import(commands::import::Arguments),
     /// Lists deliveries, shows one, sends them again or takes them back.
     Deliveries(commands::deliveries::Arguments),
     /// Lists dead letters, sends them again or removes them.
@@ -70,6 +72,7 @@ fn run(arguments: Arguments) -> CommandResult {
         Command::Config(arguments) => commands::config::run(arguments),
         Command::Preview(arguments) => commands::preview::run(arguments),
         Command::Explain(arguments) => commands::explain::run(arguments),
+        Command::Import(arguments) => commands::import::run(arguments),
         Command::Deliveries(arguments) => commands::deliveries::run(arguments),
         Command::Dead(arguments) => commands::dead::run(arguments),
         Command::Stats(arguments) => commands::stats::run(arguments),
