@@ -6,23 +6,22 @@
 //!   and of a file that grows only what was there at first is read.
 //! - What is wrong is told with its line, or its place in the array.
 
-use std::cell::Cell;
+mod array;
+mod lines;
+
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
 use hookwire_engine::{Clock as _, SystemClock};
 use hookwire_model::{Event, EventDefaults, EventId, Problem};
 use hookwire_worker::{Exit, Failure};
-use serde::de::{Deserializer as _, Error as _, SeqAccess, Visitor};
-use serde_json::value::RawValue;
 use uuid::Uuid;
+
+use self::lines::{Line, read_line};
 
 /// So many problems are told of one file: nobody reads more, and one wrong habit makes as many as there are lines.
 const PROBLEMS_MAX: usize = 20;
-/// White space between the items of an array that is put up with, in bytes.
-const SPACE_MAX: usize = 64 << 10;
 /// Bytes that are read at once.
 const READ: usize = 64 << 10;
 
@@ -257,30 +256,7 @@ impl Input {
                 }
                 Ok(())
             }
-            Format::Array => self.walk_array(event_bytes_max, visit),
-        }
-    }
-
-    fn walk_array(
-        &self,
-        event_bytes_max: u64,
-        visit: &mut dyn FnMut(Place, Text<'_>) -> Result<(), Stop>,
-    ) -> Result<(), Stop> {
-        let room = Rc::new(Cell::new(SPACE_MAX as u64));
-        let capped = Capped { inner: self.reader()?, room: Rc::clone(&room) };
-        let mut json = serde_json::Deserializer::from_reader(capped);
-        let mut stop = None;
-        let items = Items { visit: &mut *visit, room: &room, event_bytes_max, number: 0, stop: &mut stop };
-        let walked = json.deserialize_seq(items).and_then(|number| json.end().map(|()| number));
-        match (stop, walked) {
-            (Some(Stopped::TooLarge(number)), _) => {
-                let bytes = event_bytes_max.saturating_add(1);
-                visit(Place::Item(number), Text::TooLarge(bytes))
-            }
-            (Some(Stopped::Stop(stop)), _) => Err(stop),
-            (None, Ok(_)) => Ok(()),
-            (None, Err(error)) if error.is_io() => Err(Stop::Io(error.into())),
-            (None, Err(error)) => visit(Place::Whole, Text::NotJson(format!("not valid JSON: {error}"))),
+            Format::Array => array::walk(self.reader()?, event_bytes_max, visit),
         }
     }
 
@@ -401,247 +377,5 @@ fn too_large(bytes: u64, max: u64) -> Problem {
     Problem { pointer: String::new(), message }
 }
 
-/// What came of reading a line.
-enum Line {
-    Read,
-    /// It is longer than an event may be: so many bytes.
-    TooLong(u64),
-    End,
-}
-
-/// Reads a line without its end; one that is too long is passed over and counted.
-fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>, bytes_max: u64) -> io::Result<Line> {
-    let mut read = 0;
-    loop {
-        let buffer = reader.fill_buf()?;
-        if buffer.is_empty() {
-            break;
-        }
-        let end = buffer.iter().position(|byte| *byte == b'\n');
-        let piece = &buffer[..end.unwrap_or(buffer.len())];
-        let used = piece.len() + usize::from(end.is_some());
-        read += used as u64;
-        // Room for the carriage return that some files have.
-        if line.len() as u64 + piece.len() as u64 <= bytes_max.saturating_add(1) {
-            line.extend_from_slice(piece);
-        } else {
-            reader.consume(used);
-            return pass_over(reader, end.is_some(), read);
-        }
-        reader.consume(used);
-        if end.is_some() {
-            break;
-        }
-    }
-    if line.last() == Some(&b'\r') {
-        line.pop();
-    }
-    match line.len() as u64 {
-        _ if read == 0 => Ok(Line::End),
-        bytes if bytes > bytes_max => Ok(Line::TooLong(bytes)),
-        _ => Ok(Line::Read),
-    }
-}
-
-/// Reads to the end of a line, and gives its size.
-fn pass_over(reader: &mut impl BufRead, mut ended: bool, mut read: u64) -> io::Result<Line> {
-    let mut end = u64::from(ended);
-    while !ended {
-        let buffer = reader.fill_buf()?;
-        if buffer.is_empty() {
-            break;
-        }
-        let found = buffer.iter().position(|byte| *byte == b'\n');
-        let used = found.map_or(buffer.len(), |at| at + 1);
-        ended = found.is_some();
-        end = u64::from(ended);
-        read += used as u64;
-        reader.consume(used);
-    }
-    Ok(Line::TooLong(read - end))
-}
-
-/// A reader that ends with an error where more is read than there is room for.
-struct Capped<R> {
-    inner: R,
-    room: Rc<Cell<u64>>,
-}
-
-impl<R: Read> Read for Capped<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let room = usize::try_from(self.room.get()).unwrap_or(usize::MAX).min(buffer.len());
-        if room == 0 && !buffer.is_empty() {
-            return Err(io::Error::other("an item is too large"));
-        }
-        let read = self.inner.read(&mut buffer[..room])?;
-        self.room.set(self.room.get() - read as u64);
-        Ok(read)
-    }
-}
-
-/// Why an array was not read to its end.
-enum Stopped {
-    TooLarge(u64),
-    Stop(Stop),
-}
-
-/// Visits the items of an array, one after the other.
-struct Items<'v> {
-    visit: &'v mut dyn FnMut(Place, Text<'_>) -> Result<(), Stop>,
-    room: &'v Cell<u64>,
-    event_bytes_max: u64,
-    number: u64,
-    stop: &'v mut Option<Stopped>,
-}
-
-impl Items<'_> {
-    /// Room for one more item, and for the white space before it.
-    fn make_room(&self) {
-        self.room.set(self.event_bytes_max.saturating_add(SPACE_MAX as u64));
-    }
-}
-
-impl<'de> Visitor<'de> for Items<'_> {
-    type Value = u64;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("an array of events")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<u64, A::Error> {
-        loop {
-            self.make_room();
-            let item = match items.next_element::<Box<RawValue>>() {
-                Ok(item) => item,
-                Err(error) => {
-                    if self.room.get() == 0 {
-                        *self.stop = Some(Stopped::TooLarge(self.number + 1));
-                    }
-                    return Err(error);
-                }
-            };
-            let Some(item) = item else { return Ok(self.number) };
-            self.number += 1;
-            let text = match item.get() {
-                text if text.len() as u64 > self.event_bytes_max => Text::TooLarge(text.len() as u64),
-                text => Text::Event(text),
-            };
-            if let Err(stop) = (self.visit)(Place::Item(self.number), text) {
-                *self.stop = Some(Stopped::Stop(stop));
-                return Err(A::Error::custom("stopped"));
-            }
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MAX: u64 = 120;
-    const ONE: &str = r#"{"event":"created","object_type":"a.b","data":{"id":1}}"#;
-    const TWO: &str = r#"{"event":"deleted","object_type":"a.b","id":"two","data":{}}"#;
-
-    /// The ids of the events in a file of that name, or what is wrong with it.
-    fn read(name: &str, text: impl AsRef<[u8]>) -> Result<Vec<String>, String> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        let mut ids = Vec::new();
-        let input = Input::open(&path, MAX).unwrap();
-        let read = input.read(MAX, NewIds::Repeatable, "", |event, _| {
-            ids.push(event.id.to_string());
-            Ok(())
-        });
-        match read {
-            Ok(events) => {
-                assert_eq!(events, ids.len() as u64);
-                Ok(ids)
-            }
-            Err(failure) => {
-                assert_eq!(failure.exit(), Exit::Data);
-                let message = failure.to_string();
-                Err(message.split_once("holds ").unwrap().1.to_owned())
-            }
-        }
-    }
-
-    fn pretty(text: &str) -> String {
-        serde_json::to_string_pretty(&serde_json::from_str::<serde_json::Value>(text).unwrap()).unwrap()
-    }
-
-    #[test]
-    fn one_event_an_array_and_lines_are_read() {
-        let long = format!("{}{ONE}", " ".repeat(3 * READ));
-        for (name, text, count) in [
-            ("e.json", ONE.to_owned(), 1),
-            ("e.json", format!("\u{feff}{ONE}\n"), 1),
-            ("e.json", pretty(ONE), 1),
-            ("e.json", format!("[{ONE},\n {TWO}]\n"), 2),
-            ("e.json", "\u{feff} [ ]".to_owned(), 0),
-            ("e.json", format!("{ONE}\r\n\r\n{TWO}\r\n{ONE}"), 3),
-            ("e.json", String::new(), 0),
-            ("e.json", " \n\t".to_owned(), 0),
-            ("e.ndjson", format!("{ONE}\n"), 1),
-            ("e.ndjson", long.replace(' ', "\n"), 1),
-        ] {
-            assert_eq!(read(name, &text).map(|ids| ids.len()), Ok(count), "{name}: {text:?}");
-        }
-    }
-
-    #[test]
-    fn what_is_bad_is_told_with_its_place() {
-        let large = ONE.replace("1}", &format!("\"{}\"}}", "x".repeat(100)));
-        let huge = ONE.replace("1}", &format!("\"{}\"}}", "x".repeat(3 * READ)));
-        let shown = [
-            ("no JSON", "hello".to_owned()),
-            ("an unknown member", ONE.replace("data", "dta")),
-            ("too large alone", large.clone()),
-            ("in the middle of lines", format!("{ONE}\n{{\"event\": \n\n{TWO}\n{large}\n{huge}\nx")),
-            ("in the middle of an array", format!("[{ONE}, {{}}, 3, {large}, {TWO}]")),
-            ("far too large in an array", format!("[{ONE}, {huge}, {{}}]")),
-            ("an array that breaks off", format!("[{ONE},\n")),
-            ("more after an array", format!("[{ONE}] {TWO}")),
-            ("many", format!("{ONE}\n{}", "{}\n".repeat(100))),
-        ];
-        let shown = shown.map(|(what, text)| format!("{what}: {}", read("e.json", text).unwrap_err()));
-        insta::assert_snapshot!(shown.join("\n\n"));
-        assert!(read("e.json", b"{\"event\": \"\xff\"}").unwrap_err().contains("not UTF-8 from byte 12 on"));
-    }
-
-    #[test]
-    fn a_repeatable_id_follows_from_line_and_bytes() {
-        let ids = read("e.ndjson", format!("{ONE}\n{TWO}\n{ONE}\n")).unwrap();
-        assert_eq!(ids[1], "two", "an id of its own is kept");
-        assert_ne!(ids[0], ids[2], "the same bytes in two lines are two events");
-        let folder = tempfile::tempdir().unwrap();
-        let ids_of = |name: &str| {
-            let path = folder.path().join(name);
-            std::fs::write(&path, format!("{ONE}\n{ONE}\n")).unwrap();
-            let mut ids = Vec::new();
-            let input = Input::open(&path, MAX).unwrap();
-            for _ in 0..2 {
-                input
-                    .read(MAX, NewIds::Repeatable, "", |event, _| {
-                        ids.push(event.id);
-                        Ok(())
-                    })
-                    .unwrap();
-            }
-            assert_eq!(ids[..2], ids[2..], "read twice, the ids are the same");
-            ids
-        };
-        assert_eq!(ids_of("a"), ids_of("a"));
-        assert_ne!(ids_of("a"), ids_of("b"), "another file has other events");
-    }
-
-    #[test]
-    fn a_line_that_was_added_meanwhile_is_not_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("e.ndjson");
-        std::fs::write(&path, format!("{ONE}\n")).unwrap();
-        let input = Input::open(&path, MAX).unwrap();
-        std::fs::write(&path, format!("{ONE}\n{ONE}\n")).unwrap();
-        assert_eq!(input.read(MAX, NewIds::Unique, "", |_, _| Ok(())).unwrap(), 1);
-    }
-}
+mod tests;
