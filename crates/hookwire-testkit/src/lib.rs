@@ -1,4 +1,4 @@
-//! What tests need: a scripted endpoint, programs that end with the test, waiting on conditions.
+//! What tests need: a scripted endpoint, programs and Redis servers that end with the test, waiting on conditions.
 //!
 //! Invariants:
 //! - Every port is chosen by the system, on loopback.
@@ -7,10 +7,16 @@
 
 mod endpoint;
 mod program;
+mod redis;
+mod redis_cluster;
+mod tcp_proxy;
 
 pub use endpoint::{Answer, Received, ScriptedEndpoint};
 pub use program::{Ended, Program, binary, eventually};
+pub use redis::RedisServer;
+pub use redis_cluster::RedisCluster;
 pub use rustix::process::Signal;
+pub use tcp_proxy::{Network, TcpProxy};
 
 use std::time::Duration;
 
