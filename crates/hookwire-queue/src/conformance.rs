@@ -92,8 +92,8 @@ impl TestStore for MemoryTestStore {
 
 /// Runs one case on a runtime of its own.
 pub fn run<S: TestStore, F: Future<Output = ()>>(store: S, case: impl FnOnce(S) -> F) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-    runtime.expect("a runtime needs nothing but memory").block_on(case(store));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime needs little but memory").block_on(case(store));
 }
 
 /// Makes one test of each case of the suite, for the backend that the expression makes.

@@ -1,0 +1,78 @@
+//! Every key of a store: its name, type, what it holds, and who writes it.
+//!
+//! All keys of a shard begin with its **hash tag**, `{hw:<shard>}:`, so that a Redis Cluster keeps them in one slot and
+//! each atomic step is one script. `hw` is the default [prefix](crate::RedisOptions::prefix).
+//!
+//! | key | type | holds |
+//! | --- | --- | --- |
+//! | `meta` | hash | the layout's version (`v`), counters, the end of each cursor; read and written by every script |
+//! | `in` | stream | events published by plain `XADD`, until the next lease takes them in |
+//! | `events` | stream | events as published, under their number: `<number>-0`, field `e` |
+//! | `kept`, `old` | hash, sorted set | the same for events older than the history's beginning that are still wanted |
+//! | `ids`, `id_queue` | hash, list | event ids that are recognised, and their order of acceptance |
+//! | `evt` | hash | number -> what became of the event; of one delivered at once also its deliveries |
+//! | `rec`, `att` | hashes | deliveries that were stored one by one, and their attempts |
+//! | `open`, `dead`, `closed` | sorted sets | events with unfinished deliveries, with dead letters, finished later |
+//! | `runs`, `run_queue`, `run_leases` | hash, list, sorted set | events leased together, and until when |
+//! | `unsettled`, `free`, `suspects`, `losses` | sorted sets, hash | events leased before: all, released, lost, how often |
+//! | `leases`, `held` | sorted set, hash | single leases of events (`E<number>`) and deliveries: until when, token |
+//! | `replies`, `replies_before` | hashes | answers to settlements, should they be asked for again |
+//! | `b:<endpoint>` | sorted set | an endpoint's backlog by due time; `b:-` where there is no endpoint yet |
+//! | `places`, `ready` | sorted sets | endpoints by the time at which their first delivery may go; those whose time has come |
+//! | `stalled` | sorted set | deliveries that wait for an earlier event to be settled |
+//! | `o:<order>` | sorted set | the unfinished deliveries of an order |
+//! | `holds` | hash | endpoint -> until when it is held |
+//! | `endpoints` | hash | endpoint -> version, a blank, state |
+//! | `news_events`, `news_deliveries` | streams of one entry | tell those who wait that there may be something to lease |
+//!
+//! Invariant: an event is in the stream `events` or in `kept`, never in both; it goes when nothing is left to do for it
+//! and the history has no room for it.
+
+use hookwire_model::{DeliveryId, EndpointId, Sequence, Shard};
+
+/// The version of the layout; the scripts refuse a newer one.
+pub(crate) const LAYOUT_VERSION: u64 = 1;
+
+/// The beginning of all keys of a shard.
+pub(crate) fn tag(prefix: &str, shard: Shard) -> String {
+    format!("{{{prefix}:{shard}}}:")
+}
+
+/// A delivery as scripts name it: 12 hex digits of its event's number, 16 of its digest. Sorts as the id does.
+pub(crate) fn delivery(id: DeliveryId) -> String {
+    format!("{:012x}{:016x}", id.sequence().0, id.digest())
+}
+
+/// A delivery's id from its name.
+pub(crate) fn delivery_id(shard: Shard, name: &str) -> Option<DeliveryId> {
+    let (sequence, digest) = name.split_at_checked(12)?;
+    let sequence = u64::from_str_radix(sequence, 16).ok()?;
+    let digest = u64::from_str_radix(digest, 16).ok()?;
+    Some(DeliveryId::from_parts(shard, Sequence(sequence), digest))
+}
+
+/// An endpoint as scripts name it.
+pub(crate) fn endpoint(id: EndpointId) -> String {
+    format!("{:016x}", id.as_u64())
+}
+
+/// An endpoint from its name.
+pub(crate) fn endpoint_id(name: &str) -> Option<EndpointId> {
+    u64::from_str_radix(name, 16).ok().map(EndpointId::from_u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_read_back_and_sort_as_ids() {
+        let ids = [(1, 5), (1, u64::MAX), (2, 0), (1 << 40, 1 << 63)];
+        let ids = ids.map(|(seq, digest)| DeliveryId::from_parts(Shard(3), Sequence(seq), digest));
+        assert!(ids.is_sorted() && ids.map(delivery).is_sorted());
+        assert_eq!(ids.map(|id| delivery_id(Shard(3), &delivery(id)).unwrap()), ids);
+        let place = EndpointId::from_u64(7);
+        assert_eq!(endpoint_id(&endpoint(place)), Some(place));
+        assert_eq!(delivery_id(Shard(0), "short"), None);
+    }
+}

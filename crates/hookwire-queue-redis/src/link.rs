@@ -1,0 +1,265 @@
+//! The connections: one that leasing, settling and publishing share, a pool for looking and acting, and one for each
+//! shard that somebody waits for.
+//!
+//! Invariants:
+//! - A command that blocks has a connection of its own: on a shared one it would hold up all others.
+//! - A connection that failed is not used again; the next call makes a new one.
+
+use std::time::Duration;
+
+use deadpool_redis::Pool;
+use hookwire_queue::QueueError;
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::cluster::ClusterClient;
+use redis::cluster_async::ClusterConnection;
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, RedisError, ServerErrorKind, Value,
+};
+use tokio::sync::Mutex;
+
+use crate::error::{from_redis, unavailable};
+use crate::scripts::Script;
+use crate::url::{RedisUrl, Target};
+
+/// How long making a connection may take.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// How long an answer may take. The library's half second is too short for a server that saves or fails over.
+const ANSWER_MAX: Duration = Duration::from_secs(15);
+/// Looking and acting are rare; so many at once is plenty, the others wait in line.
+const POOL_MAX: usize = 4;
+
+/// A server or a cluster.
+pub(crate) struct Link {
+    target: Servers,
+    name: String,
+}
+
+enum Servers {
+    Single { client: Client, shared: Slot<MultiplexedConnection>, pool: Pool },
+    Cluster { client: ClusterClient, shared: Slot<ClusterConnection> },
+}
+
+/// A connection that is made when it is needed, and made again when it failed.
+struct Slot<C>(Mutex<Option<(u64, C)>>);
+
+impl<C: Clone> Slot<C> {
+    fn new() -> Self {
+        Slot(Mutex::new(None))
+    }
+
+    /// The connection with its number. Those who come while it is being made wait for that.
+    async fn get(&self, make: impl AsyncFnOnce() -> Result<C, RedisError>) -> Result<(u64, C), RedisError> {
+        let mut slot = self.0.lock().await;
+        if let Some((number, connection)) = &*slot {
+            return Ok((*number, connection.clone()));
+        }
+        let connection = make().await?;
+        let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        *slot = Some((number, connection.clone()));
+        Ok((number, connection))
+    }
+
+    /// Lets go of the connection with this number.
+    async fn drop_failed(&self, failed: u64) {
+        let mut slot = self.0.lock().await;
+        if slot.as_ref().is_some_and(|(number, _)| *number == failed) {
+            *slot = None;
+        }
+    }
+}
+
+static NUMBER: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+
+/// Which connection a script takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// The shared one: short scripts, many of them.
+    Shared,
+    /// One of the pool: scripts that may take a while, and must not hold up the others' answers.
+    Pooled,
+}
+
+impl Link {
+    /// Connects to nothing yet.
+    pub(crate) fn new(url: &RedisUrl) -> Result<Self, QueueError> {
+        // The first who asks for TLS decides which implementation all use; if there is one already, that is fine.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let name = url.to_string();
+        let wrong = |error: RedisError| from_redis(error, &name);
+        let target = match url.target() {
+            Target::Single(info) => {
+                let client = Client::open(ConnectionInfo::clone(info)).map_err(wrong)?;
+                let config = config(Some(ANSWER_MAX));
+                let manager = deadpool_redis::Manager::new_with_config(ConnectionInfo::clone(info), config)
+                    .map_err(wrong)?;
+                let timeouts = deadpool_redis::Timeouts {
+                    wait: Some(ANSWER_MAX),
+                    create: Some(CONNECT_MAX),
+                    recycle: Some(ANSWER_MAX),
+                };
+                let pool = Pool::builder(manager)
+                    .max_size(POOL_MAX)
+                    .timeouts(timeouts)
+                    .runtime(deadpool_redis::Runtime::Tokio1)
+                    .build()
+                    .map_err(|error| unavailable(error.to_string(), None, None))?;
+                Servers::Single { client, shared: Slot::new(), pool }
+            }
+            Target::Cluster(infos) => {
+                let client = ClusterClient::builder(infos.clone())
+                    .connection_timeout(CONNECT_MAX)
+                    .response_timeout(ANSWER_MAX)
+                    .retries(3)
+                    .build()
+                    .map_err(wrong)?;
+                Servers::Cluster { client, shared: Slot::new() }
+            }
+        };
+        Ok(Link { target, name })
+    }
+
+    /// The server's name, without secrets.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Runs a script on one key, by its hash if the server knows it.
+    pub(crate) async fn run(
+        &self,
+        way: Way,
+        script: &Script,
+        key: &str,
+        arguments: impl Fn(&mut Cmd),
+    ) -> Result<Value, QueueError> {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(&script.sha).arg(1).arg(key);
+        arguments(&mut command);
+        let answer = match self.send(way, &command).await {
+            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                let mut command = redis::cmd("EVAL");
+                command.arg(&script.source).arg(1).arg(key);
+                arguments(&mut command);
+                self.send(way, &command).await
+            }
+            answer => answer,
+        };
+        answer.map_err(|error| from_redis(error, &self.name))
+    }
+
+    /// Sends a command that answers at once.
+    pub(crate) async fn call(&self, way: Way, command: &Cmd) -> Result<Value, QueueError> {
+        self.send(way, command).await.map_err(|error| from_redis(error, &self.name))
+    }
+
+    async fn send(&self, way: Way, command: &Cmd) -> Result<Value, RedisError> {
+        match &self.target {
+            Servers::Single { client, shared, pool } => match way {
+                Way::Shared => {
+                    let make = async || {
+                        client.get_multiplexed_async_connection_with_config(&config(Some(ANSWER_MAX))).await
+                    };
+                    let (number, mut connection) = shared.get(make).await?;
+                    let answer = unwrap_error(connection.send_packed_command(command).await);
+                    if let Err(error) = &answer
+                        && is_over(error)
+                    {
+                        shared.drop_failed(number).await;
+                    }
+                    answer
+                }
+                Way::Pooled => {
+                    let mut connection = pool.get().await.map_err(from_pool)?;
+                    let answer = unwrap_error(connection.req_packed_command(command).await);
+                    if let Err(error) = &answer
+                        && is_over(error)
+                    {
+                        drop(deadpool_redis::Connection::take(connection));
+                    }
+                    answer
+                }
+            },
+            Servers::Cluster { client, shared } => {
+                let (number, mut connection) =
+                    shared.get(async || client.get_async_connection().await).await?;
+                let answer = unwrap_error(connection.req_packed_command(command).await);
+                if let Err(error) = &answer
+                    && (is_over(error) || error.kind() == ErrorKind::ClusterConnectionNotFound)
+                {
+                    shared.drop_failed(number).await;
+                }
+                answer
+            }
+        }
+    }
+
+    /// A connection for one who waits, whose commands may block for so long.
+    pub(crate) async fn waiter(&self, block_max: Duration) -> Result<Waiter, QueueError> {
+        let made = match &self.target {
+            Servers::Single { client, .. } => {
+                // Whoever waits looks at the time; the connection itself must not end what is meant to last.
+                let made = client.get_multiplexed_async_connection_with_config(&config(None)).await;
+                made.map(Waiter::Single)
+            }
+            Servers::Cluster { client, .. } => {
+                let config = redis::cluster::ClusterConfig::new()
+                    .set_connection_timeout(CONNECT_MAX)
+                    .set_response_timeout(block_max + ANSWER_MAX);
+                client.get_async_connection_with_config(config).await.map(Waiter::Cluster)
+            }
+        };
+        made.map_err(|error| from_redis(error, &self.name))
+    }
+
+    /// Sends a command on a connection for one who waits.
+    pub(crate) async fn wait(
+        &self,
+        waiter: &mut Waiter,
+        command: &Cmd,
+        block: Duration,
+    ) -> Result<Value, QueueError> {
+        let answer = async {
+            match waiter {
+                Waiter::Single(connection) => connection.send_packed_command(command).await,
+                Waiter::Cluster(connection) => connection.req_packed_command(command).await,
+            }
+        };
+        match tokio::time::timeout(block + ANSWER_MAX, answer).await {
+            Ok(answer) => unwrap_error(answer).map_err(|error| from_redis(error, &self.name)),
+            Err(_) => Err(unavailable(format!("Redis at {} does not answer in time", self.name), None, None)),
+        }
+    }
+}
+
+/// A connection for one who waits.
+pub(crate) enum Waiter {
+    Single(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+fn config(answer_max: Option<Duration>) -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT_MAX)).set_response_timeout(answer_max)
+}
+
+/// Some answers of the library carry the server's error inside.
+fn unwrap_error(answer: Result<Value, RedisError>) -> Result<Value, RedisError> {
+    match answer {
+        Ok(Value::ServerError(error)) => Err(error.into()),
+        answer => answer,
+    }
+}
+
+/// Whether the connection is of no use any more. A replica that was a primary is left, too: its name may lead to the
+/// new primary.
+fn is_over(error: &RedisError) -> bool {
+    error.is_io_error()
+        || error.is_timeout()
+        || error.is_unrecoverable_error()
+        || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
+}
+
+fn from_pool(error: deadpool_redis::PoolError) -> RedisError {
+    match error {
+        deadpool_redis::PoolError::Backend(error) => error,
+        other => std::io::Error::new(std::io::ErrorKind::TimedOut, other.to_string()).into(),
+    }
+}

@@ -1,0 +1,427 @@
+//! What goes into Redis and comes out again: MessagePack that the scripts read and write, too.
+//!
+//! Invariant: what the scripts need to know is a member; what they only pass on (attempts, errors) is JSON in a string.
+
+use std::borrow::Cow;
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hookwire_model::{
+    Attempt, AttemptError, Delivery, DeliveryId, DeliveryState, Event, EventDefaults, EventId, RuleName,
+    Sequence, Shard, Timestamp, WebhookName,
+};
+use hookwire_queue::backend::{EventHead, Record};
+use hookwire_queue::{Fate, NewDelivery, Order, PendingDelivery, QueueError, SettledDelivery};
+use serde::{Deserialize, Serialize};
+
+use crate::error::damaged;
+use crate::keys;
+
+/// The longest time that is told to a script: 126 years, so that no sum leaves the range in which doubles are exact.
+const MICROS_MAX: u64 = 4_000_000_000_000_000;
+
+/// A duration as scripts take it.
+pub(crate) fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX).min(MICROS_MAX)
+}
+
+/// An attempt on its way.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct AttemptItem<'a> {
+    n: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    st: Option<u16>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    er: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    j: Cow<'a, str>,
+}
+
+impl From<&Attempt> for AttemptItem<'_> {
+    fn from(attempt: &Attempt) -> Self {
+        AttemptItem {
+            n: attempt.number,
+            st: attempt.status,
+            er: attempt.error.as_ref().map(|error| json(error).into()),
+            j: json(attempt).into(),
+        }
+    }
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("attempts and errors hold nothing that JSON cannot say")
+}
+
+/// A delivery in a settlement: one that fan-out made, or one that was stored before.
+#[derive(Serialize, Deserialize, Default)]
+pub(crate) struct Item<'a> {
+    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+    k: Option<Cow<'a, str>>,
+    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+    r: Option<Cow<'a, str>>,
+    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+    w: Option<Cow<'a, str>>,
+    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+    p: Option<Cow<'a, str>>,
+    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+    ok: Option<Cow<'a, str>>,
+    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+    of: Option<Cow<'a, str>>,
+    #[serde(default, borrow)]
+    t: Cow<'a, str>,
+    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+    dr: Option<Cow<'a, str>>,
+    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+    le: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    u: Option<u64>,
+    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+    wr: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    l: Option<u64>,
+    #[serde(default, borrow, skip_serializing_if = "Vec::is_empty")]
+    a: Vec<AttemptItem<'a>>,
+}
+
+impl<'a> Item<'a> {
+    /// Of a delivery that fan-out made.
+    pub(crate) fn fanned_out(new: &'a NewDelivery) -> Self {
+        let mut item = Item {
+            k: Some(format!("{:016x}", new.id.digest()).into()),
+            r: Some(new.rule.as_str().into()),
+            w: Some(new.webhook.as_str().into()),
+            p: new.endpoint.map(|id| keys::endpoint(id).into()),
+            ok: new.order.as_ref().map(|order| (&*order.key).into()),
+            of: new.order.as_ref().map(|order| order.on_failure.as_str().into()),
+            a: new.attempts.iter().map(AttemptItem::from).collect(),
+            ..Item::default()
+        };
+        item.set_fate(&new.fate);
+        item
+    }
+
+    /// Of a delivery that was stored before.
+    pub(crate) fn settled(settled: &SettledDelivery) -> Self {
+        let mut item = Item {
+            p: settled.endpoint.map(|id| keys::endpoint(id).into()),
+            a: settled.attempts.iter().map(AttemptItem::from).collect(),
+            ..Item::default()
+        };
+        item.set_fate(&settled.fate);
+        item
+    }
+
+    fn set_fate(&mut self, fate: &Fate) {
+        match fate {
+            Fate::Delivered => self.t = "d".into(),
+            Fate::Dead { reason, error } => {
+                self.t = "x".into();
+                self.dr = Some(reason.as_str().into());
+                self.le = error.as_ref().map(|error| json(error).into());
+            }
+            Fate::Waiting { due_in, reason } => {
+                self.t = "w".into();
+                self.u = Some(micros(*due_in));
+                self.wr = Some(reason.as_str().into());
+            }
+            Fate::Running { lease } => {
+                self.t = "r".into();
+                self.l = Some(micros(*lease));
+            }
+        }
+    }
+
+    pub(crate) fn pack(&self) -> Vec<u8> {
+        pack(self)
+    }
+}
+
+/// What became of an event that was fanned out.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct FannedOut<'a> {
+    #[serde(borrow)]
+    pub(crate) e: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(crate) o: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(crate) d: Vec<Item<'a>>,
+}
+
+impl FannedOut<'_> {
+    /// Six digits of how many deliveries there are, then the whole.
+    pub(crate) fn pack(&self) -> Vec<u8> {
+        let mut bytes = format!("{:06}", self.d.len()).into_bytes();
+        rmp_serde::encode::write_named(&mut bytes, self).expect(NO_FAILURE);
+        bytes
+    }
+}
+
+/// A dead letter that stands for an event.
+#[derive(Serialize)]
+pub(crate) struct DeadEvent<'a> {
+    pub(crate) k: String,
+    pub(crate) dr: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) le: Option<String>,
+}
+
+impl<'a> DeadEvent<'a> {
+    pub(crate) fn new(id: DeliveryId, reason: &'a str, error: Option<&AttemptError>) -> Self {
+        DeadEvent { k: format!("{:016x}", id.digest()), dr: reason, le: error.map(json) }
+    }
+
+    pub(crate) fn pack(&self) -> Vec<u8> {
+        pack(self)
+    }
+}
+
+const NO_FAILURE: &str = "texts and numbers can always be written to memory";
+
+fn pack(value: &impl Serialize) -> Vec<u8> {
+    rmp_serde::to_vec_named(value).expect(NO_FAILURE)
+}
+
+/// A delivery's record, as `record.lua` tells.
+#[derive(Serialize, Deserialize, Default)]
+pub(crate) struct Packed {
+    s: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    k: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) r: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) w: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) p: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    e: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    o: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ok: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    of: Option<String>,
+    pub(crate) n: u32,
+    pub(crate) i: u32,
+    pub(crate) g: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) c: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    u: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    wr: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    f: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    dr: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ls: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    le: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    fl: Option<bool>,
+    #[serde(default)]
+    a: Vec<u32>,
+    #[serde(default)]
+    ab: u64,
+    /// Of a delivery on its way from another store: its attempts.
+    #[serde(default, skip_deserializing)]
+    l: Vec<AttemptItem<'static>>,
+}
+
+impl Packed {
+    /// Of a delivery that another store gave. Its due time is how long that is from now.
+    fn restored(pending: &PendingDelivery) -> Self {
+        let record = Record::restored(Shard(0), Sequence(0), pending, Timestamp::UNIX_EPOCH);
+        let delivery = record.delivery;
+        Packed {
+            s: state_code(delivery.state).into(),
+            k: Some(format!("{:016x}", delivery.id.digest())),
+            r: delivery.rule.map(|name| name.as_str().to_owned()),
+            w: delivery.webhook.map(|name| name.as_str().to_owned()),
+            p: delivery.endpoint.map(keys::endpoint),
+            e: delivery.event,
+            o: delivery.object_type,
+            ok: record.order.as_ref().map(|order| order.key.to_string()),
+            of: record.order.as_ref().map(|order| order.on_failure.as_str().to_owned()),
+            n: delivery.attempts,
+            i: delivery.interrupted,
+            g: record.forgiven,
+            c: Some(record.since.as_micros()),
+            u: delivery.next_attempt_at.map(Timestamp::as_micros),
+            wr: delivery.waiting_reason.map(|reason| reason.as_str().to_owned()),
+            f: delivery.finished_at.map(Timestamp::as_micros),
+            dr: delivery.dead_reason.map(|reason| reason.as_str().to_owned()),
+            ls: delivery.last_status,
+            le: delivery.last_error.as_ref().map(json),
+            fl: record.failed.then_some(true),
+            a: record.numbers.into_iter().collect(),
+            ab: 0,
+            l: pending.attempts.iter().map(AttemptItem::from).collect(),
+        }
+    }
+
+    /// As the rest of hookwire knows it. A delivery that is `held` runs, whatever its record says.
+    pub(crate) fn into_record(
+        self,
+        id: DeliveryId,
+        head: &Published,
+        held: bool,
+    ) -> Result<Record, QueueError> {
+        let state = if held { DeliveryState::Running } else { state_of(&self.s)? };
+        let waits = state == DeliveryState::Waiting;
+        let order = match (self.ok, self.of) {
+            (Some(key), Some(on_failure)) => Some(Order { key: key.into(), on_failure: word(&on_failure)? }),
+            _ => None,
+        };
+        let delivery = Delivery {
+            id,
+            event_id: head.id.clone(),
+            event: self.e,
+            object_type: self.o,
+            rule: self.r.map(|name| RuleName::new(&name)).transpose().map_err(damaged)?,
+            webhook: self.w.map(|name| WebhookName::new(&name)).transpose().map_err(damaged)?,
+            endpoint: self.p.as_deref().and_then(keys::endpoint_id),
+            state,
+            waiting_reason: self.wr.filter(|_| waits).map(|text| word(&text)).transpose()?,
+            attempts: self.n,
+            interrupted: self.i,
+            next_attempt_at: self.u.filter(|_| waits).map(Timestamp::from_micros),
+            created_at: head.accepted_at,
+            finished_at: self.f.filter(|_| !held).map(Timestamp::from_micros),
+            last_status: self.ls,
+            last_error: self.le.map(|text| serde_json::from_str(&text)).transpose().map_err(damaged)?,
+            dead_reason: self.dr.map(|text| word(&text)).transpose()?,
+            attempt_log: None,
+        };
+        Ok(Record {
+            delivery,
+            order,
+            failed: self.fl.unwrap_or(false),
+            forgiven: self.g,
+            since: self.c.map_or(head.accepted_at, Timestamp::from_micros),
+            numbers: self.a.into_iter().collect(),
+        })
+    }
+}
+
+/// Deliveries on their way from another store.
+pub(crate) fn restored(deliveries: &[PendingDelivery]) -> Vec<u8> {
+    pack(&deliveries.iter().map(Packed::restored).collect::<Vec<_>>())
+}
+
+/// Reads a delivery's record.
+pub(crate) fn unpack(bytes: &[u8]) -> Result<Packed, QueueError> {
+    rmp_serde::from_slice(bytes).map_err(damaged)
+}
+
+/// Reads an attempt.
+pub(crate) fn attempt(json: &[u8]) -> Result<Attempt, QueueError> {
+    serde_json::from_slice(json).map_err(damaged)
+}
+
+/// The deliveries of an event that was finished at its first settlement, with their attempts; `value` is what `evt` has.
+pub(crate) fn first_settlement(
+    shard: Shard,
+    published: &Published,
+    value: &[u8],
+) -> Result<Vec<(Record, Vec<Attempt>)>, QueueError> {
+    let (begin, body) = value.split_at_checked(HEAD_LEN).ok_or_else(|| damaged("an event is too short"))?;
+    let at = std::str::from_utf8(&begin[2..18]).ok().and_then(|digits| digits.parse().ok());
+    let at = Timestamp::from_micros(at.ok_or_else(|| damaged("an event has no time"))?);
+    let FannedOut { e, o, d } = rmp_serde::from_slice(body).map_err(damaged)?;
+    let head = EventHead {
+        id: published.id.clone(),
+        accepted_at: published.accepted_at,
+        event: Some(e.into_owned()),
+        object_type: Some(o.into_owned()),
+    };
+    let read = |item: Item<'_>| {
+        let digest = item.k.as_deref().and_then(|digest| u64::from_str_radix(digest, 16).ok());
+        let digest = digest.ok_or_else(|| damaged("a delivery has no digest"))?;
+        let id = DeliveryId::from_parts(shard, published.sequence, digest);
+        let (rule, webhook) = (item.r.as_deref().unwrap_or_default(), item.w.as_deref().unwrap_or_default());
+        let order = match (item.ok, item.of) {
+            (Some(key), Some(on_failure)) => Some(Order { key: key.into(), on_failure: word(&on_failure)? }),
+            _ => None,
+        };
+        let endpoint = item.p.as_deref().and_then(keys::endpoint_id);
+        let rule = RuleName::new(rule).map_err(damaged)?;
+        let webhook = WebhookName::new(webhook).map_err(damaged)?;
+        let mut record = Record::fanned_out(id, &head, rule, webhook, endpoint, order);
+        let mut log = Vec::new();
+        for item in &item.a {
+            let attempt = attempt(item.j.as_bytes())?;
+            if record.attempted(attempt.number, attempt.status, attempt.error.as_ref()) {
+                log.push(attempt);
+            }
+        }
+        log.sort_by_key(|attempt| attempt.number);
+        record.settle(at, !log.is_empty(), &Fate::Delivered);
+        Ok((record, log))
+    };
+    d.into_iter().map(read).collect()
+}
+
+/// How many bytes of an event in `evt` come before its MessagePack.
+const HEAD_LEN: usize = 47;
+
+/// An event as it stands in its stream.
+pub(crate) struct Published {
+    pub(crate) sequence: Sequence,
+    pub(crate) id: EventId,
+    pub(crate) accepted_at: Timestamp,
+    pub(crate) payload: Bytes,
+}
+
+impl Published {
+    /// Reads 16 digits of time, a blank or, if it came by plain `XADD`, a tilde, the id, a blank, the payload.
+    pub(crate) fn read(sequence: u64, entry: Vec<u8>) -> Result<Self, QueueError> {
+        let wrong = || damaged("an event in the stream is not as it was written");
+        let (begin, rest) = entry.split_at_checked(17).ok_or_else(wrong)?;
+        let end = rest.iter().position(|byte| *byte == b' ').ok_or_else(wrong)?;
+        let id = std::str::from_utf8(&rest[..end]).map_err(damaged)?;
+        let id = EventId::new(id).map_err(damaged)?;
+        let at = std::str::from_utf8(&begin[..16]).ok().and_then(|digits| digits.parse().ok());
+        let accepted_at = Timestamp::from_micros(at.ok_or_else(wrong)?);
+        let is_plain = begin[16] == b'~';
+        let mut payload = Bytes::from(entry).slice(17 + end + 1..);
+        if is_plain {
+            payload = complete(payload, &id, accepted_at);
+        }
+        Ok(Published { sequence: Sequence(sequence), id, accepted_at, payload })
+    }
+}
+
+/// Gives an event that was published by plain `XADD` what it lacks: an id, and a time. What is no event stays as it is,
+/// and ends as a dead letter when it is fanned out.
+fn complete(payload: Bytes, id: &EventId, accepted_at: Timestamp) -> Bytes {
+    let Ok(text) = std::str::from_utf8(&payload) else { return payload };
+    let mut new_id = || id.clone();
+    match Event::parse(text, &mut EventDefaults { now: accepted_at, new_id: &mut new_id }) {
+        Ok(event) => Event { id: id.clone(), ..event }.to_payload().into(),
+        Err(_) => payload,
+    }
+}
+
+fn word<T: FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, QueueError> {
+    text.parse().map_err(damaged)
+}
+
+fn state_code(state: DeliveryState) -> &'static str {
+    match state {
+        DeliveryState::Waiting => "w",
+        DeliveryState::Running => "r",
+        DeliveryState::Dead => "x",
+        DeliveryState::Delivered => "d",
+        DeliveryState::Cancelled => "c",
+        DeliveryState::Superseded => "s",
+    }
+}
+
+/// The state that a letter stands for.
+pub(crate) fn state_of(code: &str) -> Result<DeliveryState, QueueError> {
+    let found = DeliveryState::ALL.iter().copied().find(|state| state_code(*state) == code);
+    found.ok_or_else(|| damaged(format!("{code:?} is no state of a delivery")))
+}

@@ -1,0 +1,608 @@
+//! The handle: the working side of the contract.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hookwire_model::{EndpointId, RuleName, Sequence, Shard, Timestamp, WebhookName};
+use hookwire_queue::backend::StoreClock;
+use hookwire_queue::{
+    EventFate, Fate, Lease, LeaseDeliveries, LeaseEvents, LeasedDeliveries, LeasedDelivery, LeasedEvent,
+    NewEvent, Published, Queue, QueueError, Settled, Settlement, StoreLimits, Subject,
+};
+use redis::{Cmd, Value};
+use tokio::time::Instant;
+
+use crate::error::{damaged, odd_answer, unavailable};
+use crate::link::{Link, Waiter, Way};
+use crate::pack::{self, DeadEvent, FannedOut, Item, micros};
+use crate::reply::Reply;
+use crate::scripts::{self, Script};
+use crate::{RedisUrl, ServerFacts, keys};
+
+/// How long publishing waits for replicas, where it waits for them.
+const REPLICAS_MAX: Duration = Duration::from_secs(2);
+/// How often somebody who waits lets go of old history and forgets old ids, where no work does it.
+const TEND_EVERY: Duration = Duration::from_secs(60);
+/// How much of it at once: some milliseconds of the server's time.
+const TEND_STEPS: usize = 500;
+/// A connection for one who waits serves that long at a time.
+const BLOCK_MAX: Duration = Duration::from_secs(60);
+/// How long opening waits before it tries again.
+const OPEN_AGAIN: Duration = Duration::from_millis(100);
+
+/// What a store on Redis is opened with.
+#[derive(Debug, Clone)]
+pub struct RedisOptions {
+    /// What each shard keeps, and how much.
+    pub limits: StoreLimits,
+    /// How many shards there are, at least 1.
+    pub shards: u16,
+    /// What the names of all keys begin with: `{<prefix>:<shard>}:`. Two stores on one server need two prefixes.
+    pub prefix: String,
+    /// How many replicas must have an event before publishing returns. 0: none.
+    pub wait_replicas: u32,
+    /// How long opening waits for a server that cannot be reached, or is loading.
+    pub wait: Duration,
+}
+
+impl Default for RedisOptions {
+    fn default() -> Self {
+        RedisOptions {
+            limits: StoreLimits::default(),
+            shards: 1,
+            prefix: "hw".to_owned(),
+            wait_replicas: 0,
+            wait: Duration::ZERO,
+        }
+    }
+}
+
+/// A store on Redis. Clones are handles to the same store, and share its connections.
+#[derive(Clone)]
+pub struct RedisQueue {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    link: Link,
+    shards: Vec<ShardState>,
+    wait_replicas: u32,
+    clock: Option<StoreClock>,
+    pub(crate) limits: StoreLimits,
+    /// The limits as scripts take them.
+    limit_arguments: [u64; 5],
+    facts: ServerFacts,
+}
+
+/// What this process knows of a shard.
+struct ShardState {
+    /// The name of its key `meta`.
+    meta: String,
+    tag: String,
+    // Held only to look or note, never across an `.await`.
+    seen: Mutex<Seen>,
+    /// The connection for those who wait, taken out while somebody does: a wait that is dropped takes it along, since
+    /// its command may still block.
+    waiter: Mutex<Option<Waiter>>,
+}
+
+/// What was seen of a shard by looking for something to lease.
+#[derive(Debug)]
+struct Seen {
+    events: NewsId,
+    deliveries: NewsId,
+    /// When a lease of anybody runs out next, as far as is known.
+    next_end: Option<Instant>,
+    tend_at: Instant,
+}
+
+/// The id of an entry in a stream of news.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct NewsId(u64, u64);
+
+impl NewsId {
+    fn read(text: &str) -> Option<Self> {
+        let (time, number) = text.split_once('-')?;
+        Some(NewsId(time.parse().ok()?, number.parse().ok()?))
+    }
+}
+
+impl fmt::Display for NewsId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.0, self.1)
+    }
+}
+
+impl fmt::Debug for RedisQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisQueue").field("server", &self.inner.link.name()).finish_non_exhaustive()
+    }
+}
+
+impl RedisQueue {
+    /// Connects, and looks whether the server and what it holds are fit. What is not ideal is told by
+    /// [`ServerFacts::advice`], and does not keep the store from working.
+    ///
+    /// # Errors
+    /// [`QueueError::Unavailable`] if the server cannot be reached or does not let us in, even after the time that the
+    /// options allow; [`QueueError::UnknownVersion`] if a newer hookwire wrote what it holds.
+    ///
+    /// Cancel safety: dropping it leaves nothing behind.
+    pub async fn open(url: &RedisUrl, options: RedisOptions) -> Result<Self, QueueError> {
+        Self::open_with_clock(url, options, None).await
+    }
+
+    /// As [`open`](Self::open), on a clock of its own in place of the server's. All who use the store must share it;
+    /// meant for tests.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_with_clock(
+        url: &RedisUrl,
+        options: RedisOptions,
+        clock: Option<StoreClock>,
+    ) -> Result<Self, QueueError> {
+        let link = Link::new(url)?;
+        let begin = Instant::now();
+        let facts = loop {
+            match ServerFacts::ask(&link).await {
+                Ok(facts) => break facts,
+                Err(error) if error.is_transient() && begin.elapsed() < options.wait => {
+                    tokio::time::sleep(OPEN_AGAIN).await;
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        let shard = |number| {
+            let tag = keys::tag(&options.prefix, Shard(number));
+            let seen = Seen {
+                events: NewsId::default(),
+                deliveries: NewsId::default(),
+                next_end: None,
+                tend_at: Instant::now() + TEND_EVERY,
+            };
+            ShardState { meta: format!("{tag}meta"), tag, seen: Mutex::new(seen), waiter: Mutex::new(None) }
+        };
+        let limits = &options.limits;
+        let limit_arguments = [
+            micros(limits.dedup_window),
+            limits.dedup_max_ids,
+            limits.pending_bytes_max,
+            micros(limits.history_age_max),
+            limits.history_bytes_max,
+        ];
+        let inner = Inner {
+            link,
+            shards: (0..options.shards.max(1)).map(shard).collect(),
+            wait_replicas: options.wait_replicas,
+            clock,
+            limits: options.limits,
+            limit_arguments,
+            facts,
+        };
+        let queue = RedisQueue { inner: Arc::new(inner) };
+        // Refuses what a newer version wrote before anything else is asked of it.
+        for number in 0..queue.shards() {
+            queue.run(Way::Shared, "stats", &scripts::STATS, Shard(number), |_| {}).await?;
+        }
+        Ok(queue)
+    }
+
+    /// What was found about the server when the store was opened.
+    pub fn server(&self) -> &ServerFacts {
+        &self.inner.facts
+    }
+
+    /// Lets go now of everything that is too old or too much, as is otherwise done step by step, beside other work.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn tidy(&self) -> Result<(), QueueError> {
+        for number in 0..self.shards() {
+            while self.tend(Shard(number), TEND_STEPS).await? {}
+        }
+        Ok(())
+    }
+
+    async fn tend(&self, shard: Shard, steps: usize) -> Result<bool, QueueError> {
+        let answer = self.run(Way::Shared, "tend", &scripts::TEND, shard, |command| {
+            command.arg(steps);
+        });
+        Ok(answer.await? == Value::Int(1))
+    }
+
+    fn shard(&self, shard: Shard) -> Result<&ShardState, QueueError> {
+        let found = self.inner.shards.get(usize::from(shard.0));
+        found.ok_or_else(|| damaged(format!("there is no shard {shard}; store.shards is {}", self.shards())))
+    }
+
+    /// The name of a key of a shard.
+    pub(crate) fn key(&self, shard: Shard, name: &str) -> Result<String, QueueError> {
+        Ok(format!("{}{name}", self.shard(shard)?.tag))
+    }
+
+    /// Sends a command for looking.
+    pub(crate) async fn call(&self, command: &Cmd) -> Result<Value, QueueError> {
+        self.inner.link.call(Way::Pooled, command).await
+    }
+
+    /// Runs a script on a shard, with what every script wants to know first.
+    pub(crate) async fn run(
+        &self,
+        way: Way,
+        name: &'static str,
+        script: &Script,
+        shard: Shard,
+        arguments: impl Fn(&mut Cmd),
+    ) -> Result<Value, QueueError> {
+        let meta = &self.shard(shard)?.meta;
+        let inner = &self.inner;
+        let all = |command: &mut Cmd| {
+            match &inner.clock {
+                Some(clock) => command.arg(clock.now().as_micros()),
+                None => command.arg(""),
+            };
+            for limit in inner.limit_arguments {
+                command.arg(limit);
+            }
+            arguments(command);
+        };
+        let answer = inner.link.run(way, script, meta, all).await?;
+        match answer {
+            Value::Nil => Err(odd_answer(name)),
+            answer => Ok(answer),
+        }
+    }
+
+    /// Notes what a look at a shard showed. `all`: nothing was left behind.
+    fn note(
+        &self,
+        shard: Shard,
+        now: i64,
+        next_end: i64,
+        note: impl FnOnce(&mut Seen),
+    ) -> Result<(), QueueError> {
+        let mut seen = self.shard(shard)?.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = u64::try_from(next_end.saturating_sub(now)).unwrap_or(0);
+        seen.next_end = (next_end >= 0).then(|| Instant::now() + Duration::from_micros(left));
+        note(&mut seen);
+        Ok(())
+    }
+}
+
+/// What is leased, as scripts name it.
+fn member(subject: Subject) -> String {
+    match subject {
+        Subject::Event(sequence) => format!("E{sequence}"),
+        Subject::Delivery(id) => keys::delivery(id),
+    }
+}
+
+fn subject(shard: Shard, member: &str) -> Option<Subject> {
+    match member.strip_prefix('E') {
+        Some(number) => number.parse().ok().map(|number| Subject::Event(Sequence(number))),
+        None => keys::delivery_id(shard, member).map(Subject::Delivery),
+    }
+}
+
+impl Queue for RedisQueue {
+    fn shards(&self) -> u16 {
+        u16::try_from(self.inner.shards.len()).expect("there are as many as a u16 asked for")
+    }
+
+    async fn publish(&self, shard: Shard, events: Vec<NewEvent>) -> Result<Vec<Published>, QueueError> {
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        let answer = self.run(Way::Shared, "publish", &scripts::PUBLISH, shard, |command| {
+            for event in &events {
+                command.arg(event.id.as_str()).arg(&event.payload[..]);
+            }
+        });
+        let Value::Array(parts) = answer.await? else { return Err(odd_answer("publish")) };
+        if let [Value::BulkString(_), Value::BulkString(pending)] = &parts[..] {
+            let pending_bytes = std::str::from_utf8(pending).ok().and_then(|digits| digits.parse().ok());
+            let pending_bytes = pending_bytes.ok_or_else(|| odd_answer("publish"))?;
+            return Err(QueueError::Full { pending_bytes, limit: self.inner.limits.pending_bytes_max });
+        }
+        if parts.len() != events.len() {
+            return Err(odd_answer("publish"));
+        }
+        let published = parts.into_iter().map(|part| match part {
+            Value::Int(number) => {
+                Ok(Published { sequence: Sequence(number.unsigned_abs()), duplicate: number < 0 })
+            }
+            _ => Err(odd_answer("publish")),
+        });
+        let published = published.collect::<Result<Vec<_>, _>>()?;
+        self.wait_for_replicas().await?;
+        Ok(published)
+    }
+
+    async fn lease_events(&self, shard: Shard, request: LeaseEvents) -> Result<Vec<LeasedEvent>, QueueError> {
+        let answer = self.run(Way::Shared, "lease_events", &scripts::LEASE_EVENTS, shard, |command| {
+            command.arg(micros(request.lease)).arg(request.max).arg(request.suspects_max);
+        });
+        let mut reply = Reply::of("lease_events", answer.await?)?;
+        let now = reply.number()?;
+        let news = NewsId::read(&reply.text()?).ok_or_else(|| reply.odd())?;
+        let next_end = reply.number()?;
+        let leased_at = Timestamp::from_micros(now);
+        let mut leased = Vec::new();
+        let mut lease = |sequence, token, losses, entry, recorded| -> Result<(), QueueError> {
+            let event = pack::Published::read(sequence, entry)?;
+            leased.push(LeasedEvent {
+                lease: Lease { subject: Subject::Event(event.sequence), token },
+                id: event.id,
+                sequence: event.sequence,
+                payload: event.payload,
+                accepted_at: event.accepted_at,
+                leased_at,
+                losses,
+                recorded,
+            });
+            Ok(())
+        };
+        let mut singles = reply.array()?;
+        while !singles.is_empty() {
+            let mut single = singles.array()?;
+            let (sequence, token) = (single.count()?, single.count()?);
+            let (losses, entry) = (single.small()?, single.bytes()?);
+            let mut digests = single.array()?;
+            let mut recorded = Vec::with_capacity(digests.len());
+            while !digests.is_empty() {
+                let name = format!("{sequence:012x}{}", digests.text()?);
+                recorded.push(keys::delivery_id(shard, &name).ok_or_else(|| digests.odd())?);
+            }
+            recorded.sort_unstable();
+            lease(sequence, token, losses, entry, recorded)?;
+        }
+        let mut runs = reply.array()?;
+        while !runs.is_empty() {
+            let mut run = runs.array()?;
+            let (first, token) = (run.count()?, run.count()?);
+            let mut entries = run.array()?;
+            let mut sequence = first;
+            while !entries.is_empty() {
+                lease(sequence, token, 0, entries.bytes()?, Vec::new())?;
+                sequence += 1;
+            }
+        }
+        let all = leased.len() < request.max;
+        self.note(shard, now, next_end, |seen| {
+            if all {
+                seen.events = seen.events.max(news);
+            }
+        })?;
+        Ok(leased)
+    }
+
+    async fn lease_deliveries(
+        &self,
+        shard: Shard,
+        request: LeaseDeliveries,
+    ) -> Result<LeasedDeliveries, QueueError> {
+        let answer =
+            self.run(Way::Shared, "lease_deliveries", &scripts::LEASE_DELIVERIES, shard, |command| {
+                command.arg(micros(request.lease)).arg(request.max).arg(request.rooms.default);
+                for (endpoint, room) in &request.rooms.exceptions {
+                    command.arg(keys::endpoint(*endpoint)).arg(*room);
+                }
+            });
+        let mut reply = Reply::of("lease_deliveries", answer.await?)?;
+        let now = reply.number()?;
+        let news = NewsId::read(&reply.text()?).ok_or_else(|| reply.odd())?;
+        let next_end = reply.number()?;
+        let next_due = u64::try_from(reply.number()?).ok().map(Duration::from_micros);
+        let token = reply.text()?;
+        let (mut records, mut entries) = (reply.array()?, reply.array()?);
+        let mut events = BTreeMap::new();
+        while !entries.is_empty() {
+            let event = pack::Published::read(entries.count()?, entries.bytes()?)?;
+            events.insert(event.sequence, event);
+        }
+        let mut deliveries = Vec::with_capacity(records.len() / 2);
+        while !records.is_empty() {
+            let id = keys::delivery_id(shard, &records.text()?).ok_or_else(|| records.odd())?;
+            let record = pack::unpack(&records.bytes()?)?;
+            let event = events.get(&id.sequence()).ok_or_else(|| records.odd())?;
+            let (rule, webhook) = (record.r.unwrap_or_default(), record.w.unwrap_or_default());
+            deliveries.push(LeasedDelivery {
+                lease: Lease {
+                    subject: Subject::Delivery(id),
+                    token: token.parse().map_err(|_| odd_answer("lease_deliveries"))?,
+                },
+                id,
+                event_id: event.id.clone(),
+                payload: event.payload.clone(),
+                accepted_at: event.accepted_at,
+                rule: RuleName::new(&rule).map_err(damaged)?,
+                webhook: WebhookName::new(&webhook).map_err(damaged)?,
+                endpoint: record.p.as_deref().and_then(keys::endpoint_id),
+                attempts: record.n,
+                interrupted: record.i,
+                forgiven: record.g,
+                since: record.c.map_or(event.accepted_at, Timestamp::from_micros),
+            });
+        }
+        let all = deliveries.len() < request.max;
+        self.note(shard, now, next_end, |seen| {
+            if all {
+                seen.deliveries = seen.deliveries.max(news);
+            }
+        })?;
+        Ok(LeasedDeliveries { deliveries, next_due })
+    }
+
+    async fn extend(
+        &self,
+        shard: Shard,
+        leases: &[&Lease],
+        lease: Duration,
+    ) -> Result<Vec<Subject>, QueueError> {
+        let answer = self.run(Way::Shared, "extend", &scripts::EXTEND, shard, |command| {
+            command.arg(micros(lease));
+            for held in leases {
+                command.arg(member(held.subject)).arg(held.token);
+            }
+        });
+        let mut reply = Reply::of("extend", answer.await?)?;
+        if reply.len() != leases.len() {
+            return Err(reply.odd());
+        }
+        let mut lost = Vec::new();
+        for held in leases {
+            if reply.number()? == 0 {
+                lost.push(held.subject);
+            }
+        }
+        Ok(lost)
+    }
+
+    async fn settle(&self, shard: Shard, settlement: &Settlement) -> Result<Settled, QueueError> {
+        if settlement.is_empty() {
+            return Ok(Settled::default());
+        }
+        // A lease of the wrong kind is lost: there is nothing it could end.
+        let mut settled = Settled::default();
+        let items = items(settlement, &mut settled);
+        let answer = self.run(Way::Shared, "settle", &scripts::SETTLE, shard, |command| {
+            for item in &items {
+                command.arg(item.kind).arg(&item.subject).arg(item.token).arg(&item.body);
+            }
+        });
+        let mut reply = Reply::of("settle", answer.await?)?;
+        let (mut leases, mut lost) = (reply.array()?, reply.array()?);
+        while !leases.is_empty() {
+            let id = keys::delivery_id(shard, &leases.text()?).ok_or_else(|| leases.odd())?;
+            settled.leases.push((id, Lease { subject: Subject::Delivery(id), token: leases.count()? }));
+        }
+        while !lost.is_empty() {
+            settled.lost.push(subject(shard, &lost.text()?).ok_or_else(|| lost.odd())?);
+        }
+        Ok(settled)
+    }
+
+    async fn hold(
+        &self,
+        shard: Shard,
+        endpoint: EndpointId,
+        hold: Option<Duration>,
+    ) -> Result<(), QueueError> {
+        let answer = self.run(Way::Shared, "hold", &scripts::HOLD, shard, |command| {
+            command.arg(keys::endpoint(endpoint));
+            match hold {
+                Some(hold) => command.arg(micros(hold)),
+                None => command.arg(""),
+            };
+        });
+        answer.await.map(drop)
+    }
+
+    async fn wait(&self, shard: Shard, timeout: Duration) -> Result<(), QueueError> {
+        let state = self.shard(shard)?;
+        let now = Instant::now();
+        let (events, deliveries, next_end, tends) = {
+            let mut seen = state.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            let tends = seen.tend_at <= now;
+            if tends {
+                seen.tend_at = now + TEND_EVERY;
+            }
+            (seen.events, seen.deliveries, seen.next_end, tends)
+        };
+        if tends {
+            self.tend(shard, TEND_STEPS).await?;
+        }
+        // A lease that runs out makes something available, and nobody else would tell.
+        let timeout = next_end.map_or(timeout, |end| end.saturating_duration_since(now).min(timeout));
+        let timeout = timeout.min(BLOCK_MAX);
+        if timeout.is_zero() {
+            return Ok(());
+        }
+        let waiter = state.waiter.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut waiter = match waiter {
+            Some(waiter) => waiter,
+            None => self.inner.link.waiter(BLOCK_MAX).await?,
+        };
+        let mut command = redis::cmd("XREAD");
+        // In whole milliseconds, of which 0 would mean for ever.
+        let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1);
+        command.arg("COUNT").arg(1).arg("BLOCK").arg(millis).arg("STREAMS");
+        for name in ["news_events", "news_deliveries", "in"] {
+            command.arg(format!("{}{name}", state.tag));
+        }
+        // Whatever is in the stream of plain publishing was not taken in yet.
+        command.arg(events.to_string()).arg(deliveries.to_string()).arg("0-0");
+        self.inner.link.wait(&mut waiter, &command, timeout).await?;
+        *state.waiter.lock().unwrap_or_else(PoisonError::into_inner) = Some(waiter);
+        Ok(())
+    }
+}
+
+/// Something to settle, as the script takes it.
+struct SettleItem {
+    kind: &'static str,
+    subject: String,
+    token: u64,
+    body: Vec<u8>,
+}
+
+fn items(settlement: &Settlement, settled: &mut Settled) -> Vec<SettleItem> {
+    let mut items = Vec::with_capacity(settlement.events.len() + settlement.deliveries.len());
+    for event in &settlement.events {
+        let Lease { subject: Subject::Event(sequence), token } = event.lease else {
+            settled.lost.push(event.lease.subject);
+            continue;
+        };
+        let (kind, body) = match &event.fate {
+            EventFate::FannedOut { event, object_type, deliveries } => {
+                let body = FannedOut {
+                    e: (&**event).into(),
+                    o: (&**object_type).into(),
+                    d: deliveries.iter().map(Item::fanned_out).collect(),
+                };
+                let is_done = deliveries.iter().all(|new| new.fate == Fate::Delivered);
+                (if is_done { "F" } else { "E" }, body.pack())
+            }
+            EventFate::Dead { id, reason, error } => {
+                ("X", DeadEvent::new(*id, reason.as_str(), error.as_ref()).pack())
+            }
+            EventFate::Released => ("R", Vec::new()),
+        };
+        items.push(SettleItem { kind, subject: sequence.to_string(), token, body });
+    }
+    for delivery in &settlement.deliveries {
+        let Lease { subject: Subject::Delivery(id), token } = delivery.lease else {
+            settled.lost.push(delivery.lease.subject);
+            continue;
+        };
+        let body = Item::settled(delivery).pack();
+        items.push(SettleItem { kind: "D", subject: keys::delivery(id), token, body });
+    }
+    items
+}
+
+impl RedisQueue {
+    /// Waits until as many replicas have what was published as the options ask for.
+    async fn wait_for_replicas(&self) -> Result<(), QueueError> {
+        let wanted = self.inner.wait_replicas;
+        if wanted == 0 {
+            return Ok(());
+        }
+        let mut command = redis::cmd("WAIT");
+        command.arg(wanted).arg(u64::try_from(REPLICAS_MAX.as_millis()).unwrap_or(u64::MAX));
+        match self.inner.link.call(Way::Shared, &command).await? {
+            Value::Int(have) if have >= i64::from(wanted) => Ok(()),
+            Value::Int(have) => {
+                let message = format!(
+                    "{have} of {wanted} replicas have the events (store.wait_replicas); they are stored, and \
+                     publishing them again repeats nothing"
+                );
+                Err(unavailable(message, Some(REPLICAS_MAX), None))
+            }
+            _ => Err(odd_answer("WAIT")),
+        }
+    }
+}

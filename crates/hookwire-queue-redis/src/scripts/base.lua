@@ -1,0 +1,276 @@
+-- What every script begins with: names, the clock, the counters, leases and places. `src/keys.rs` tells what each key
+-- holds.
+--
+-- KEYS[1]  the key `meta` of the shard; all other keys of the shard share its hash tag
+-- ARGV[1]  the time in microseconds, or empty for the server's clock
+-- ARGV[2]  how long an event id is remembered, in microseconds
+-- ARGV[3]  how many event ids are remembered
+-- ARGV[4]  payload bytes beyond which publishing is refused
+-- ARGV[5]  how long finished deliveries are kept, in microseconds
+-- ARGV[6]  how many bytes of them are kept
+--
+-- Numbers are doubles here: exact up to 2^53, which holds microseconds until the year 2255. Digests have 64 bits and
+-- are always text. A number becomes text by `text`, never by `..`, which keeps 14 digits only.
+local VERSION = 1
+local call = redis.call
+local P = string.sub(KEYS[1], 1, -5)
+local META, EVENTS, EVT, REC, HELD = KEYS[1], P .. 'events', P .. 'evt', P .. 'rec', P .. 'held'
+local LEASES, RUNS, RUN_LEASES = P .. 'leases', P .. 'runs', P .. 'run_leases'
+local UNSETTLED, FREE, SUSPECTS, LOSSES = P .. 'unsettled', P .. 'free', P .. 'suspects', P .. 'losses'
+local PLACES, READY, STALLED = P .. 'places', P .. 'ready', P .. 'stalled'
+local DEDUP_WINDOW, DEDUP_MAX = tonumber(ARGV[2]), tonumber(ARGV[3])
+local PENDING_MAX, AGE_MAX, BYTES_MAX = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+
+local function text(number)
+  return string.format('%.0f', number)
+end
+
+-- A call with as many arguments as there are, in portions that fit Lua's stack.
+local function many(command, key, args)
+  for from = 1, #args, 1000 do
+    call(command, key, unpack(args, from, math.min(from + 999, #args)))
+  end
+end
+
+-- HMGET of as many fields as there are.
+local function fields(key, names)
+  local all = {}
+  for from = 1, #names, 1000 do
+    local to = math.min(from + 999, #names)
+    for place, value in ipairs(call('HMGET', key, unpack(names, from, to))) do
+      all[from + place - 1] = value
+    end
+  end
+  return all
+end
+
+-- The counters, read at once, and written at once where they changed.
+local NUMBERS = {
+  'v', 'seq', 'leased_to', 'history_from', 'forgotten_to', 'token', 'pending_bytes', 'history_bytes', 'waiting',
+  'running', 'dead', 'delivered', 'cancelled', 'superseded', 'quiet_until', 'run_events', 'remembered', 'time', 'ahead'
+}
+local M, before = {}, {}
+do
+  local values = call('HMGET', META, 'served', 'news_events', 'news_deliveries', unpack(NUMBERS))
+  for place, name in ipairs(NUMBERS) do
+    M[name] = tonumber(values[place + 3]) or 0
+    before[name] = M[name]
+  end
+  M.served, M.news_events, M.news_deliveries = values[1], values[2] or '0-0', values[3] or '0-0'
+  before.served, before.news_events, before.news_deliveries = values[1], M.news_events, M.news_deliveries
+end
+if M.v > VERSION then
+  return redis.error_reply('HWVERSION ' .. text(M.v))
+end
+if M.history_from == 0 then
+  M.history_from = 1
+end
+
+-- The store's clock. Where somebody sets the server's clock back, this one does not jump: it goes on from where it
+-- was, a tenth slower, until the two agree again.
+local now
+if ARGV[1] ~= '' then
+  now = tonumber(ARGV[1])
+else
+  local time = call('TIME')
+  local server = time[1] * 1000000 + time[2]
+  if server < M.time then
+    M.ahead = M.ahead + (M.time - server)
+  else
+    M.ahead = math.max(0, M.ahead - math.floor((server - M.time) / 10))
+  end
+  M.time = server
+  now = server + M.ahead
+end
+
+local function write_meta()
+  local changed = {}
+  for _, name in ipairs(NUMBERS) do
+    if M[name] ~= before[name] then
+      changed[#changed + 1] = name
+      changed[#changed + 1] = text(M[name])
+    end
+  end
+  for _, name in ipairs({'served', 'news_events', 'news_deliveries'}) do
+    if M[name] ~= before[name] then
+      changed[#changed + 1] = name
+      changed[#changed + 1] = M[name]
+    end
+  end
+  -- That time went on, and that history begins at 1, are no news by themselves.
+  local idle = (M.time ~= before.time and 2 or 0) + (M.ahead ~= before.ahead and 2 or 0)
+    + (before.history_from == 0 and 2 or 0)
+  if #changed > idle then
+    if M.v == 0 then
+      changed[#changed + 1] = 'v'
+      changed[#changed + 1] = VERSION
+    end
+    call('HSET', META, unpack(changed))
+  end
+end
+
+-- A server that is out of memory refuses a script's first write if that may need more. What makes room must go on, so
+-- such scripts begin with a write that needs none, and does nothing.
+local function makes_room()
+  call('HDEL', HELD, '-')
+end
+
+-- Tokens begin at the time of the first lease, so that those of a store that lost its data are not given out again.
+local function next_token()
+  M.token = math.max(M.token + 1, before.token == 0 and now or 0)
+  return text(M.token)
+end
+
+-- What became available, and is told to those who wait.
+local news_events, news_deliveries = false, false
+
+local function tell_news()
+  if news_events then
+    M.news_events = call('XADD', P .. 'news_events', 'MAXLEN', 1, '*', 'n', 1)
+  end
+  if news_deliveries then
+    M.news_deliveries = call('XADD', P .. 'news_deliveries', 'MAXLEN', 1, '*', 'n', 1)
+  end
+end
+
+-- An event as it was published: 16 digits of time, a blank (a tilde, if it came by plain XADD), the id, a blank, the
+-- payload. Nothing, if there is no such event.
+local function entry(seq)
+  if seq >= M.history_from then
+    local found = call('XRANGE', EVENTS, text(seq), text(seq))
+    return found[1] and found[1][2][2]
+  end
+  return call('HGET', P .. 'kept', text(seq)) or nil
+end
+
+local function id_of(value)
+  return string.sub(value, 18, string.find(value, ' ', 18, true) - 1)
+end
+
+-- The size of the payload, as far as seven digits go.
+local function size_of(value)
+  return math.min(#value - string.find(value, ' ', 18, true), 9999999)
+end
+
+-- Runs: events that were leased together for the first time. 15 digits of the first number, 5 of how many; then one
+-- digit for each: 0 held, 1 settled, 2 no longer the run's, 3 settled with leases in the reply; then the sizes.
+local runs = {}
+
+local function run_of(token)
+  local run = runs[token]
+  if run == nil then
+    local value = call('HGET', RUNS, token)
+    run = false
+    if value then
+      local count = tonumber(string.sub(value, 16, 20))
+      run = {first = tonumber(string.sub(value, 1, 15)), count = count, value = value, sizes = 21 + count}
+      run.states = {string.byte(value, 21, 20 + count)}
+    end
+    runs[token] = run
+  end
+  return run
+end
+
+local function run_size(run, place)
+  local from = run.sizes + 7 * (place - 1)
+  return string.sub(run.value, from, from + 6)
+end
+
+local function write_runs()
+  for token, run in pairs(runs) do
+    if run and run.changed then
+      local states = string.char(unpack(run.states))
+      local value = string.sub(run.value, 1, 20) .. states .. string.sub(run.value, run.sizes)
+      call('HSET', RUNS, token, value)
+      if not string.find(states, '0', 1, true) then
+        call('ZREM', RUN_LEASES, token)
+      end
+      run.changed = false
+    end
+  end
+end
+
+-- Takes an event out of its run: from now on it is kept by itself.
+local function leave_run(run, place)
+  run.states[place] = 50
+  run.changed = true
+  M.run_events = M.run_events - 1
+  local seq = run.first + place - 1
+  call('ZADD', UNSETTLED, seq, text(seq))
+end
+
+-- The lease of an event ran out.
+local function lose_event(seq)
+  call('HINCRBY', LOSSES, text(seq), 1)
+  call('ZADD', SUSPECTS, seq, text(seq))
+  news_events = true
+end
+
+-- The first event that is not settled; none: infinity.
+local function first_unsettled()
+  local first = math.huge
+  local known = call('ZRANGE', UNSETTLED, 0, 0)[1]
+  if known then
+    first = tonumber(known)
+  end
+  if M.leased_to < M.seq then
+    first = math.min(first, M.leased_to + 1)
+  end
+  if M.run_events > 0 then
+    for _, token in ipairs(call('ZRANGE', RUN_LEASES, 0, -1)) do
+      local run = run_of(token)
+      for place = 1, run and run.count or 0 do
+        if run.states[place] == 48 then
+          first = math.min(first, run.first + place - 1)
+          break
+        end
+      end
+    end
+  end
+  return first
+end
+
+-- When the next lease runs out; none: -1.
+local function next_end()
+  local ends = -1
+  for _, key in ipairs({LEASES, RUN_LEASES}) do
+    local first = tonumber(call('ZRANGE', key, 0, 0, 'WITHSCORES')[2])
+    if first and (ends < 0 or first < ends) then
+      ends = first
+    end
+  end
+  return ends
+end
+
+-- A place is an endpoint, or `-` for deliveries that have none yet. Its backlog is a sorted set by due time; it stands
+-- in `places` by the time at which its first delivery may go, or in `ready` once that has come.
+local touched = {}
+
+local function touch(place)
+  touched[place] = true
+end
+
+local function write_places()
+  for place in pairs(touched) do
+    local due = tonumber(call('ZRANGE', P .. 'b:' .. place, 0, 0, 'WITHSCORES')[2])
+    if due then
+      local hold = tonumber(call('HGET', P .. 'holds', place) or nil)
+      if hold and hold <= now then
+        call('HDEL', P .. 'holds', place)
+      elseif hold and hold > due then
+        due = hold
+      end
+      if due <= now then
+        call('ZADD', READY, 0, place)
+        call('ZREM', PLACES, place)
+      else
+        call('ZADD', PLACES, due, place)
+        call('ZREM', READY, place)
+      end
+    else
+      call('ZREM', PLACES, place)
+      call('ZREM', READY, place)
+    end
+  end
+  touched = {}
+end

@@ -1,0 +1,237 @@
+-- Taking events in, forgetting their ids, and letting go of what is finished and old.
+--
+-- Ids are remembered in `ids`: id -> number, time in microseconds, numbers of earlier events with that id, with blanks
+-- between. A field goes when the id is out of the de-duplication window and none of its events is kept. `id_queue`
+-- holds them in the order of acceptance, until they are out of the window.
+--
+-- The stream `events` holds every event from `history_from` on. What is older and still wanted was moved to `kept`.
+local IDS, ID_QUEUE = P .. 'ids', P .. 'id_queue'
+-- An id that comes again and again keeps so many earlier numbers.
+local EARLIER_MAX = 100
+
+local function within_window(seq, at)
+  return now - at < DEDUP_WINDOW and M.seq - seq < DEDUP_MAX
+end
+
+-- The number and time of the newest event with an id, and the numbers before, as `ids` has them.
+local function remembered(value)
+  local seq, at, earlier = string.match(value, '^(%d+) (%d+)(.*)$')
+  return tonumber(seq), tonumber(at), earlier
+end
+
+-- Whether an event is there, whatever is left to do for it.
+local function is_kept(seq)
+  if seq < M.history_from then
+    return call('ZSCORE', P .. 'old', text(seq))
+  end
+  return call('HEXISTS', EVT, text(seq)) == 1 or entry(seq)
+end
+
+-- Forgets ids that are out of the window; those whose event is kept stay findable until it goes.
+local function forget_ids(steps)
+  local from = 0
+  local first = call('LINDEX', ID_QUEUE, 0)
+  while first and steps > from do
+    local seq, at = string.match(first, '^(%d+) (%d+)')
+    if within_window(tonumber(seq), tonumber(at)) then
+      return false
+    end
+    local batch = call('LRANGE', ID_QUEUE, 0, math.min(steps - from, 500) - 1)
+    local gone, names, numbers = 0, {}, {}
+    for _, queued in ipairs(batch) do
+      local seq, at, id = string.match(queued, '^(%d+) (%d+) (.*)$')
+      seq = tonumber(seq)
+      if within_window(seq, tonumber(at)) then
+        break
+      end
+      gone = gone + 1
+      M.forgotten_to = seq
+      if not is_kept(seq) then
+        names[#names + 1] = id
+        numbers[#numbers + 1] = seq
+      end
+    end
+    for number, known in ipairs(fields(IDS, names)) do
+      -- Another event may have the id now.
+      if not known or remembered(known) ~= numbers[number] then
+        names[number] = '-.-'
+      end
+    end
+    many('HDEL', IDS, names)
+    call('LTRIM', ID_QUEUE, gone, -1)
+    from = from + gone
+    first = call('LINDEX', ID_QUEUE, 0)
+  end
+  return first and steps <= from
+end
+
+-- An event is gone; so is its id, unless it is still to be recognised or another event has it now.
+local function drop_id(seq, value)
+  if seq <= M.forgotten_to then
+    local id = id_of(value)
+    local known = call('HGET', IDS, id)
+    if known and remembered(known) == seq then
+      call('HDEL', IDS, id)
+    end
+  end
+end
+
+-- Takes an event in. `known` is what `ids` has of its id, `at` when it was accepted. The caller writes `ids` and `queue`
+-- at the end of its script.
+local function accept(id, payload, known, at, flag, ids, queue)
+  M.seq = M.seq + 1
+  local number = text(M.seq)
+  call('XADD', EVENTS, number .. '-0', 'e', string.format('%016.0f', at) .. flag .. id .. ' ' .. payload)
+  local value = number .. ' ' .. text(now)
+  queue[#queue + 1] = value .. ' ' .. id
+  if known then
+    local last, _, earlier = remembered(known)
+    if is_kept(last) then
+      local _, count = string.gsub(earlier, ' ', '')
+      value = value .. ' ' .. text(last) .. (count < EARLIER_MAX and earlier or '')
+    end
+  end
+  ids[#ids + 1] = id
+  ids[#ids + 1] = value
+  M.pending_bytes = M.pending_bytes + math.min(#payload, 9999999)
+  return value
+end
+
+-- Events that came by plain XADD into `in` become events like the others, in their order. One that names no id has
+-- that of its entry.
+local function take_in(max)
+  local ids, queue, taken = {}, {}, {}
+  for _, found in ipairs(call('XRANGE', P .. 'in', '-', '+', 'COUNT', max)) do
+    local payload
+    for number = 1, #found[2], 2 do
+      if found[2][number] == 'event' then
+        payload = found[2][number + 1]
+      end
+    end
+    payload = payload or cjson.encode(found[2])
+    local id = found[1]
+    local read, event = pcall(cjson.decode, payload)
+    if read and type(event) == 'table' and type(event.id) == 'string' and #event.id <= 128
+      and string.find(event.id, '^[!-~]+$') and not string.find(event.id, '.', 1, true) then
+      id = event.id
+    end
+    -- The entry tells when it was accepted, unless its producer made the entry's id up.
+    local at = tonumber(string.match(found[1], '^(%d+)')) * 1000
+    if at > now or now - at > 30 * 86400 * 1000000 then
+      at = now
+    end
+    accept(id, payload, call('HGET', IDS, id), at, '~', ids, queue)
+    taken[#taken + 1] = found[1]
+    -- The next one may have the same id.
+    many('HSET', IDS, ids)
+    ids = {}
+  end
+  many('RPUSH', ID_QUEUE, queue)
+  many('XDEL', P .. 'in', taken)
+  return #taken
+end
+
+-- Whether something that was finished then has to go.
+local function is_over(at)
+  return M.history_bytes > BYTES_MAX or now - at >= AGE_MAX
+end
+
+-- Removes an event that was finished after its first settlement.
+local function remove_closed(member)
+  local seq = tonumber(member)
+  local value, published = call('HGET', EVT, member), entry(seq)
+  M.history_bytes = M.history_bytes - tonumber(string.sub(value, 26, 35))
+  for _, digest in ipairs(cmsgpack.unpack(string.sub(value, 48)).k) do
+    local id = delivery_id(seq, digest)
+    local d = cmsgpack.unpack(call('HGET', REC, id))
+    M[COUNTER[d.s]] = M[COUNTER[d.s]] - 1
+    for _, number in ipairs(d.a) do
+      call('HDEL', ATT, id .. ':' .. number)
+    end
+    call('HDEL', REC, id)
+  end
+  call('HDEL', EVT, member)
+  call('ZREM', P .. 'closed', member)
+  if seq >= M.history_from then
+    call('XDEL', EVENTS, member .. '-0')
+  else
+    call('HDEL', P .. 'kept', member)
+    call('ZREM', P .. 'old', member)
+  end
+  drop_id(seq, published)
+end
+
+-- Goes on from `history_from`, past so many events at most: those finished at their first settlement go, if they were
+-- finished before `closed_at`, and those that are still wanted are moved out of the stream. Tells how many it passed,
+-- and what ended it.
+local function pass(max, closed_at)
+  local from = M.history_from
+  local to = math.min(from + max - 1, M.leased_to)
+  if to < from then
+    return 0
+  end
+  local numbers = {}
+  for seq = from, to do
+    numbers[#numbers + 1] = text(seq)
+  end
+  local gone, kept_at = {}, nil
+  local passed = 0
+  for number, value in ipairs(fields(EVT, numbers)) do
+    local seq = from + number - 1
+    if value and string.sub(value, 1, 1) == 'F' then
+      local at = tonumber(string.sub(value, 3, 18))
+      if at > closed_at or not is_over(at) then
+        kept_at = at
+        break
+      end
+      M.history_bytes = M.history_bytes - tonumber(string.sub(value, 19, 25)) - RECORD_BYTES - #value
+      M.delivered = M.delivered - tonumber(string.sub(value, 42, 47))
+      gone[#gone + 1] = numbers[number]
+      if seq <= M.forgotten_to then
+        drop_id(seq, entry(seq))
+      end
+    else
+      local published = entry(seq)
+      if published then
+        local at = tonumber(string.sub(published, 1, 16))
+        if not is_over(at) then
+          kept_at = at
+          break
+        end
+        call('HSET', P .. 'kept', numbers[number], published)
+        call('ZADD', P .. 'old', seq, numbers[number])
+      end
+    end
+    passed = number
+  end
+  if passed > 0 then
+    M.history_from = from + passed
+    many('HDEL', EVT, gone)
+    call('XTRIM', EVENTS, 'MINID', text(M.history_from))
+  end
+  return passed, kept_at
+end
+
+-- Lets go of finished events that are too old or too much, in up to so many steps; tells whether there is more to do.
+local function trim(steps)
+  if M.history_bytes <= BYTES_MAX and now < M.quiet_until then
+    return false
+  end
+  while steps > 0 do
+    local closed = call('ZRANGE', P .. 'closed', 0, 0, 'WITHSCORES')
+    local closed_at = tonumber(closed[2]) or math.huge
+    local passed, kept_at = pass(math.min(steps, 64), closed_at)
+    if passed == 0 then
+      if closed[1] and is_over(closed_at) then
+        remove_closed(closed[1])
+        passed = 1
+      else
+        -- What is finished from now on is too old no earlier than that.
+        M.quiet_until = math.min(closed_at, kept_at or now) + AGE_MAX
+        return false
+      end
+    end
+    steps = steps - passed
+  end
+  return true
+end

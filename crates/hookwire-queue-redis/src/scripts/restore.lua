@@ -1,0 +1,47 @@
+-- Puts what a scan of another store gave into this one.
+--
+-- ARGV[7..]  id, payload, when it was accepted, 1 if it is to be fanned out, MessagePack {deliveries}, and so on. A
+--   delivery is a record with k = digest, u = in how many microseconds it is due, and l = {{n = number, j = attempt}}.
+-- Reply: how many events were new.
+makes_room()
+catch_up()
+local new = 0
+for at = 7, #ARGV, 5 do
+  local id, payload, accepted_at = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
+  local known, is_known = call('HGET', IDS, id), false
+  if known then
+    local seq, remembered_at = remembered(known)
+    is_known = within_window(seq, remembered_at) or is_kept(seq)
+  end
+  if not is_known then
+    new = new + 1
+    local ids, queue = {}, {}
+    accept(id, payload, known, accepted_at, ' ', ids, queue)
+    many('HSET', IDS, ids)
+    many('RPUSH', ID_QUEUE, queue)
+    local seq = M.seq
+    if ARGV[at + 3] == '1' then
+      news_events = true
+    else
+      call('ZADD', P .. 'ahead', seq, text(seq))
+      local h = ev(seq)
+      h.queued, h.changed = false, true
+      for _, d in ipairs(cmsgpack.unpack(ARGV[at + 4])) do
+        local delivery = delivery_id(seq, d.k)
+        h.digests[#h.digests + 1] = d.k
+        for _, attempt in ipairs(d.l) do
+          call('HSET', ATT, delivery .. ':' .. attempt.n, attempt.j)
+          d.ab = d.ab + RECORD_BYTES + #attempt.j
+        end
+        d.k, d.l = nil, nil
+        d.u = d.u and now + d.u
+        place(delivery, d)
+      end
+    end
+  end
+end
+while call('ZREM', P .. 'ahead', text(M.leased_to + 1)) == 1 do
+  M.leased_to = M.leased_to + 1
+end
+done()
+return new

@@ -1,0 +1,204 @@
+-- Ends leases.
+--
+-- ARGV[7..]  kind, subject, token, body, and so on; events first. Kinds:
+--   F  an event, all of whose deliveries were delivered      E  an event with deliveries of any fate
+--   X  an event that is a dead letter      R  an event that is given back      D  a delivery
+-- The subject is an event's number or a delivery's id. The body is MessagePack, for F and E after six digits that tell
+-- how many deliveries there are:
+--   F, E  {e = event, o = object type, d = deliveries: {k = digest, r, w, p, ok, of, a = attempts, and a fate}}
+--   X  {k = digest, dr, le}      D  {p, a, and a fate}
+--   attempt  {n = number, st = status, er = error, j = the whole}
+--   fate  {t = d: delivered, x: dead (dr, le), w: waiting (u: in how many microseconds, wr), r: running (l: how long)}
+-- Reply: {id, token, and so on} of leases given, {subjects that were lost}.
+local REPLIES, REPLIES_BEFORE, REPLIES_MAX = P .. 'replies', P .. 'replies_before', 16384
+
+makes_room()
+catch_up()
+local leases, lost = {}, {}
+local settled, remembered_now, remember_args, finished_args = 0, {}, {}, {}
+
+-- Notes what was replied, in case it is asked for again.
+local function remember(member, token, given)
+  local key, value = member .. ':' .. token, table.concat(given, ' ')
+  remembered_now[key] = value
+  remember_args[#remember_args + 1], remember_args[#remember_args + 2] = key, value
+end
+
+-- Whether this was settled before; then the reply is the same again.
+local function replied(member, token)
+  local key = member .. ':' .. token
+  local value = remembered_now[key] or call('HGET', REPLIES, key) or call('HGET', REPLIES_BEFORE, key)
+  for given in string.gmatch(value or '', '%S+') do
+    leases[#leases + 1] = given
+  end
+  return value
+end
+
+local function give(id, length, given)
+  local token = next_token()
+  call('ZADD', LEASES, now + length, id)
+  call('HSET', HELD, id, token)
+  given[#given + 1], given[#given + 2] = id, token
+end
+
+-- Ends whatever lease there is on a delivery, and puts the delivery where its fate says.
+local function end_delivery(id, d, fate, given)
+  unplace(id, d)
+  d.p = fate.p or d.p
+  attempted(id, d, fate.a)
+  settle(d, fate, now)
+  place(id, d)
+  if fate.t == 'r' then
+    give(id, fate.l, given)
+  end
+end
+
+local function fan_out(seq, body, held, given)
+  local h = unfold(seq)
+  for _, new in ipairs(body.d) do
+    local id = delivery_id(seq, new.k)
+    local d = (held or new.t == 'd') and load(id)
+    if d == nil then
+      d = fanned_out(new, body.e, body.o)
+      h.digests[#h.digests + 1] = new.k
+      attempted(id, d, new.a)
+      settle(d, new, now)
+      place(id, d)
+      if new.t == 'r' then
+        give(id, new.l, given)
+      end
+    elseif d and new.t == 'd' and not finished(d) then
+      end_delivery(id, d, new, given)
+    end
+  end
+end
+
+local function dead_event(seq, body)
+  local h = unfold(seq)
+  local id = delivery_id(seq, body.k)
+  local d = load(id)
+  if d then
+    unplace(id, d)
+    for _, number in ipairs(d.a) do
+      call('HDEL', ATT, id .. ':' .. number)
+    end
+  else
+    h.digests[#h.digests + 1] = body.k
+  end
+  d = fanned_out({})
+  settle(d, {t = 'x', dr = body.dr, le = body.le}, now)
+  place(id, d)
+end
+
+local function settle_event(kind, number, token, body)
+  local seq, member = tonumber(number), 'E' .. number
+  local run = run_of(token)
+  local place_in_run = run and seq - run.first + 1
+  local state = run and run.states[place_in_run]
+  if state == 49 then
+    return
+  end
+  local held = state == 48
+  if held and kind == 'F' and seq >= M.history_from then
+    -- The fast path: what the settlement says is the record, as it is.
+    local size = run_size(run, place_in_run)
+    local value = 'F-' .. string.format('%016.0f', now) .. size .. '0000000000000000' .. body
+    finished_args[#finished_args + 1], finished_args[#finished_args + 2] = number, value
+    M.pending_bytes = M.pending_bytes - tonumber(size)
+    M.history_bytes = M.history_bytes + tonumber(size) + RECORD_BYTES + #value
+    M.delivered = M.delivered + tonumber(string.sub(body, 1, 6))
+    run.states[place_in_run], run.changed = 49, true
+    M.run_events = M.run_events - 1
+    settled = settled + 1
+    return
+  end
+  if not held then
+    if replied(member, token) then
+      return
+    end
+    held = call('HGET', HELD, member) == token
+  end
+  if not held then
+    lost[#lost + 1] = member
+  end
+  local h = ev(seq)
+  if not h or (not held and kind ~= 'F' and kind ~= 'E') then
+    return
+  end
+  local given = {}
+  if kind == 'F' or kind == 'E' then
+    fan_out(seq, cmsgpack.unpack(string.sub(body, 7)), held, given)
+  elseif kind == 'X' then
+    dead_event(seq, cmsgpack.unpack(body))
+  end
+  if not held then
+    return
+  end
+  if state == 48 then
+    run.states[place_in_run], run.changed = #given > 0 and 51 or 49, true
+    M.run_events = M.run_events - 1
+  else
+    call('ZREM', LEASES, member)
+    call('HDEL', HELD, member)
+  end
+  if state ~= 48 or #given > 0 then
+    remember(member, token, given)
+  end
+  for _, value in ipairs(given) do
+    leases[#leases + 1] = value
+  end
+  if kind == 'R' then
+    local losses = call('HGET', LOSSES, number)
+    call('ZADD', losses and SUSPECTS or FREE, seq, number)
+    call('ZADD', UNSETTLED, seq, number)
+    news_events = true
+    return
+  end
+  call('ZREM', UNSETTLED, number)
+  call('HDEL', LOSSES, number)
+  h.queued, h.changed = false, true
+  settled = settled + 1
+end
+
+local function settle_delivery(id, token, body)
+  if replied(id, token) then
+    return
+  end
+  local held = call('HGET', HELD, id) == token
+  local d = load(id)
+  if not held and not (d and body.t == 'd' and not finished(d)) then
+    lost[#lost + 1] = id
+    return
+  end
+  if d then
+    local given = {}
+    end_delivery(id, d, body, given)
+    remember(id, token, given)
+    for _, value in ipairs(given) do
+      leases[#leases + 1] = value
+    end
+  end
+end
+
+for at = 7, #ARGV, 4 do
+  if ARGV[at] == 'D' then
+    settle_delivery(ARGV[at + 1], ARGV[at + 2], cmsgpack.unpack(ARGV[at + 3]))
+  else
+    settle_event(ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3])
+  end
+end
+many('HSET', EVT, finished_args)
+many('HSET', REPLIES, remember_args)
+if #remember_args > 0 and call('HLEN', REPLIES) > REPLIES_MAX then
+  call('RENAME', REPLIES, REPLIES_BEFORE)
+end
+if settled > 0 and call('EXISTS', STALLED) == 1 then
+  -- An order may have waited for one of these events.
+  news_deliveries = true
+end
+write_runs()
+write_events()
+trim(2 * settled + 8)
+forget_ids(settled)
+done()
+return {leases, lost}

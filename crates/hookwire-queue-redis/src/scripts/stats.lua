@@ -1,0 +1,48 @@
+-- Counts.
+--
+-- Reply: the time; events queued, leased; deliveries waiting, running, dead, delivered, cancelled, superseded; when the
+-- oldest pending event was accepted (-1: none); pending bytes; history bytes; ids remembered; for how long, in
+-- microseconds.
+makes_room()
+catch_up()
+done()
+local free = call('ZCARD', FREE) + call('ZCARD', SUSPECTS)
+local fresh = M.seq - M.leased_to - call('ZCARD', P .. 'ahead')
+local leased = M.run_events + call('ZCARD', UNSETTLED) - free
+
+-- The first event that waits or has a delivery that waits. Those that only run are few: as many as workers hold.
+local oldest = first_unsettled()
+local from = 0
+while M.waiting > 0 do
+  local seq = tonumber(call('ZRANGE', P .. 'open', from, from)[1])
+  if not seq or seq > oldest then
+    break
+  end
+  local h, running = ev(seq), 0
+  for _, digest in ipairs(h.digests) do
+    running = running + call('HEXISTS', HELD, delivery_id(seq, digest))
+  end
+  if running < h.open then
+    oldest = seq
+  end
+  from = from + 1
+end
+local oldest_at = '-1'
+if oldest < math.huge then
+  local published = entry(oldest)
+  oldest_at = published and string.sub(published, 1, 16) or '-1'
+end
+
+-- Ids are forgotten step by step; what is out of the window is not recognised before that.
+local first = call('LINDEX', ID_QUEUE, 0)
+local ids = math.min(call('LLEN', ID_QUEUE), DEDUP_MAX)
+local window = DEDUP_WINDOW
+if first and ids >= DEDUP_MAX then
+  local at = string.match(call('LINDEX', ID_QUEUE, text(-ids)), '^%d+ (%d+)')
+  window = math.min(window, now - tonumber(at))
+end
+return {
+  text(now), text(free + fresh), text(leased), text(M.waiting), text(M.running), text(M.dead), text(M.delivered),
+  text(M.cancelled), text(M.superseded), oldest_at, text(M.pending_bytes), text(M.history_bytes), text(ids),
+  text(window)
+}

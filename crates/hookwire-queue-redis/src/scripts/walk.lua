@@ -1,0 +1,42 @@
+-- Events that were settled, or of which something is on record, by number, the newest first.
+--
+-- ARGV[7]  all; open or dead: only those with such deliveries
+-- ARGV[8], ARGV[9]  begin with this number, and look at so many
+-- Reply: the number to go on with (-1: that was all), {rows}.
+local source, from, count = ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9])
+makes_room()
+catch_up()
+done()
+
+local rows, looked, next_from = {}, 0, -1
+local function add(seq, published)
+  looked, next_from = looked + 1, seq - 1
+  if call('HEXISTS', EVT, text(seq)) == 1 then
+    rows[#rows + 1] = row(seq, published or entry(seq), false)
+  end
+end
+local function indexed(key, low)
+  for _, seq in ipairs(call('ZREVRANGEBYSCORE', P .. key, text(from), low, 'LIMIT', 0, count - looked)) do
+    add(tonumber(seq))
+  end
+end
+if source ~= 'all' then
+  indexed(source, '-inf')
+else
+  indexed('ahead', '(' .. text(M.leased_to))
+  from = math.min(from, M.leased_to)
+  if looked < count and from >= M.history_from then
+    local found = call('XREVRANGE', EVENTS, text(from), text(M.history_from), 'COUNT', count - looked)
+    for _, item in ipairs(found) do
+      add(tonumber(string.match(item[1], '^(%d+)')), item[2][2])
+    end
+  end
+  if looked < count then
+    from = math.min(from, M.history_from - 1)
+    indexed('old', '-inf')
+  end
+end
+if looked < count then
+  next_from = -1
+end
+return {next_from, rows}
