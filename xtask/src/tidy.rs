@@ -59,7 +59,13 @@ const CRATES: &[Crate] = &[
     },
     Crate {
         name: "hookwire-server",
-        uses: &["hookwire-model", "hookwire-definitions", "hookwire-queue", "hookwire-engine"],
+        uses: &[
+            "hookwire-model",
+            "hookwire-rules",
+            "hookwire-definitions",
+            "hookwire-queue",
+            "hookwire-engine",
+        ],
         pure: false,
     },
     Crate { name: "webhook_receiver", uses: &["hookwire-policy", "hookwire-model"], pure: false },

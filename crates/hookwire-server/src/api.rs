@@ -14,7 +14,7 @@ use hookwire_queue::{Inspect, Queue};
 use crate::body::BodyRoom;
 use crate::guard::{Tokens, guard};
 use crate::problem::Problem;
-use crate::{definitions, deliveries, events, stats};
+use crate::{definitions, deliveries, events, openapi, stats};
 
 /// What requests may bring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +91,7 @@ pub fn router<Q: Queue + Inspect, C: Clock>(api: Api<Q, C>) -> Router {
 /// A path with its methods.
 type Route<Q, C> = (&'static str, MethodRouter<Arc<App<Q, C>>>);
 
-/// Every path with its methods.
+/// Every path with its methods. The description in [`openapi`] has the same, which a test checks.
 fn routes<Q: Queue + Inspect, C: Clock>() -> Vec<Route<Q, C>> {
     vec![
         ("/v1/events", post(events::publish)),
@@ -109,7 +109,57 @@ fn routes<Q: Queue + Inspect, C: Clock>() -> Vec<Route<Q, C>> {
         ("/v1/webhooks", get(definitions::webhooks)),
         ("/v1/preview", post(definitions::preview)),
         ("/v1/stats", get(stats::stats)),
+        ("/v1/openapi.json", get(openapi::show)),
         ("/healthz", get(stats::healthz)),
         ("/readyz", get(stats::readyz)),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use axum::body::Body;
+    use axum::http::{Method, Request, header};
+    use hookwire_definitions::Definitions;
+    use hookwire_engine::{Snapshot, SystemClock};
+    use hookwire_model::Timestamp;
+    use hookwire_queue::{MemoryQueue, StoreLimits};
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    fn app() -> Arc<App<MemoryQueue, SystemClock>> {
+        let snapshot = Snapshot::new(Definitions::default()).unwrap();
+        let limits = ApiLimits::default();
+        let api = Api {
+            queue: Arc::new(MemoryQueue::new(StoreLimits::default())),
+            clock: SystemClock,
+            new_id: || EventId::new("new").unwrap(),
+            limits,
+            tokens: Tokens::default(),
+            in_force: InForce::new(snapshot, Timestamp::UNIX_EPOCH),
+            ready: Arc::default(),
+        };
+        Arc::new(App { api, room: BodyRoom::new(limits.held_bytes_max, limits.body_timeout) })
+    }
+
+    #[tokio::test]
+    async fn the_description_has_every_route_and_no_other() {
+        let mut routed = BTreeSet::new();
+        for (path, route) in routes::<MemoryQueue, SystemClock>() {
+            // Asked for a method that no route has, each names those it has.
+            let request = Request::builder().method(Method::TRACE).body(Body::empty()).unwrap();
+            let answer = route.with_state(app()).oneshot(request).await.unwrap();
+            let allowed = answer.headers()[header::ALLOW].to_str().unwrap().to_owned();
+            for method in allowed.split(',').filter(|method| *method != "HEAD") {
+                routed.insert((path.to_owned(), method.to_ascii_lowercase()));
+            }
+        }
+        let description = serde_json::to_value(openapi::description()).unwrap();
+        let described = description["paths"].as_object().unwrap().iter().flat_map(|(path, item)| {
+            item.as_object().unwrap().keys().map(|method| (path.clone(), method.clone()))
+        });
+        assert_eq!(routed, described.collect());
+    }
 }

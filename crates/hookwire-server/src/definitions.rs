@@ -18,36 +18,52 @@ use hookwire_model::{EventRule, RetryPolicy, Schedule};
 use hookwire_queue::{Inspect, Queue};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use crate::api::App;
 use crate::events::Source;
-use crate::problem::Problem;
+use crate::problem::{PROBLEM, Problem};
+use crate::schema::{self, CloudEventTwin, EventTwin, PreviewTwin, ProblemTwin};
 
-#[derive(Serialize)]
-pub(crate) struct Items<T> {
-    items: Vec<T>,
+/// All event rules.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Rules {
+    /// In the order of the definitions.
+    items: Vec<RuleView>,
+}
+
+/// All webhooks.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Webhooks {
+    /// In the order of the definitions.
+    items: Vec<WebhookView>,
 }
 
 /// An event rule, as in the definitions file.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Rule)]
 pub(crate) struct RuleView {
     name: String,
     object_types: Vec<String>,
     event_types: Vec<String>,
+    #[schema(required, value_type = Option<Object>)]
     conditions: Option<Value>,
     webhooks: Vec<String>,
+    #[schema(value_type = Object)]
     action_data: Map<String, Value>,
     enabled: bool,
 }
 
 /// A webhook, as in the definitions file, without its secrets.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Webhook)]
 pub(crate) struct WebhookView {
     name: String,
     url: String,
     method: &'static str,
     content_type: String,
     additional_headers: String,
+    #[schema(required)]
     body_template: Option<String>,
     template_engine: &'static str,
     escape: &'static str,
@@ -59,13 +75,17 @@ pub(crate) struct WebhookView {
     previous_secrets: usize,
     signature: Vec<&'static str>,
     ssl_verification: bool,
+    #[schema(required)]
     ca_file: Option<String>,
+    #[schema(required)]
     client_cert: Option<String>,
+    #[schema(required)]
     client_key: Option<String>,
     timeout: String,
     follow_redirects: bool,
     enabled: bool,
     concurrency: u32,
+    #[schema(required)]
     rate_limit: Option<String>,
     ordering: &'static str,
     on_failure: &'static str,
@@ -73,36 +93,54 @@ pub(crate) struct WebhookView {
 }
 
 /// When a webhook's deliveries are tried again: by the steps of a schedule, or by a delay that grows.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Retry)]
 struct RetryView {
     max_attempts: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     schedule: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     initial: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     factor: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     max_delay: Option<String>,
     jitter: f64,
+    #[schema(required)]
     max_age: Option<String>,
 }
 
 /// The event rules in force, in the order of the definitions.
-pub(crate) async fn rules<Q: Queue + Inspect, C: Clock>(
-    State(app): State<Arc<App<Q, C>>>,
-) -> Json<Items<RuleView>> {
+#[utoipa::path(
+    get,
+    path = "/v1/rules",
+    tag = "definitions",
+    operation_id = "rules",
+    responses((status = 200, description = "All of them.", body = Rules))
+)]
+pub(crate) async fn rules<Q: Queue + Inspect, C: Clock>(State(app): State<Arc<App<Q, C>>>) -> Json<Rules> {
     let snapshot = app.api.in_force.snapshot();
-    Json(Items { items: snapshot.definitions().rules().map(RuleView::new).collect() })
+    Json(Rules { items: snapshot.definitions().rules().map(RuleView::new).collect() })
 }
 
 /// The webhooks in force, in the order of the definitions.
+#[utoipa::path(
+    get,
+    path = "/v1/webhooks",
+    tag = "definitions",
+    operation_id = "webhooks",
+    responses((status = 200, description = "All of them.", body = Webhooks))
+)]
 pub(crate) async fn webhooks<Q: Queue + Inspect, C: Clock>(
     State(app): State<Arc<App<Q, C>>>,
-) -> Json<Items<WebhookView>> {
+) -> Json<Webhooks> {
     let snapshot = app.api.in_force.snapshot();
     let webhooks = snapshot.definitions().webhooks();
-    Json(Items { items: webhooks.map(|webhook| WebhookView::new(webhook)).collect() })
+    Json(Webhooks { items: webhooks.map(|webhook| WebhookView::new(webhook)).collect() })
 }
 
 /// Which rule to preview.
@@ -113,6 +151,28 @@ pub(crate) struct PreviewQuery {
 }
 
 /// What would be sent for an event, and why not where nothing would be; nothing is sent or kept.
+///
+/// Signatures are real; credentials are masked.
+#[utoipa::path(
+    post,
+    path = "/v1/preview",
+    tag = "definitions",
+    operation_id = "preview",
+    params(schema::RuleParam),
+    request_body(content(
+        (EventTwin = "application/json"),
+        (CloudEventTwin = "application/cloudevents+json"),
+    )),
+    responses(
+        (status = 200, description = "An element for each rule and webhook, in the order of the definitions.",
+            body = Vec<PreviewTwin>),
+        (status = 400, description = "Not one event, or bad parameters.", body = ProblemTwin,
+            content_type = PROBLEM),
+        (status = 404, description = "There is no such rule.", body = ProblemTwin, content_type = PROBLEM),
+        (status = 415, description = "A CloudEvent in another format than JSON.", body = ProblemTwin,
+            content_type = PROBLEM)
+    )
+)]
 pub(crate) async fn preview<Q: Queue + Inspect, C: Clock>(
     State(app): State<Arc<App<Q, C>>>,
     query: Result<Query<PreviewQuery>, QueryRejection>,

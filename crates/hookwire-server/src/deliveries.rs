@@ -18,9 +18,11 @@ use hookwire_model::{
 };
 use hookwire_queue::{Change, Changed, DeliveryFilter, DeliveryPage, Inspect, Queue, Selection};
 use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
 
 use crate::api::App;
-use crate::problem::Problem;
+use crate::problem::{PROBLEM, Problem};
+use crate::schema::{self, ActOnDeadTwin, ActTwin, DeliveryTwin, ProblemTwin};
 
 /// How many items a page has if nobody says, and at most.
 pub(crate) const PAGE: (usize, usize) = (50, 500);
@@ -70,13 +72,29 @@ pub(crate) struct ListQuery {
     cursor: Option<String>,
 }
 
-#[derive(Serialize)]
+/// A page of deliveries.
+#[derive(Serialize, ToSchema)]
 pub(crate) struct Page {
+    /// Newest first.
+    #[schema(value_type = Vec<DeliveryTwin>)]
     items: Vec<Delivery>,
+    /// What to give as `cursor` for the next page; null at the end.
+    #[schema(required)]
     next_cursor: Option<String>,
 }
 
 /// Deliveries, newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/deliveries",
+    tag = "deliveries",
+    operation_id = "deliveries",
+    params(schema::StateParam, schema::PageParams),
+    responses(
+        (status = 200, description = "A page of them.", body = Page),
+        (status = 400, description = "Bad parameters.", body = ProblemTwin, content_type = PROBLEM)
+    )
+)]
 pub(crate) async fn list<Q: Queue + Inspect, C: Clock>(
     State(app): State<Arc<App<Q, C>>>,
     query: Result<Query<ListQuery>, QueryRejection>,
@@ -85,6 +103,17 @@ pub(crate) async fn list<Q: Queue + Inspect, C: Clock>(
 }
 
 /// Dead letters, newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/dead",
+    tag = "deliveries",
+    operation_id = "dead",
+    params(schema::PageParams),
+    responses(
+        (status = 200, description = "A page of them.", body = Page),
+        (status = 400, description = "Bad parameters.", body = ProblemTwin, content_type = PROBLEM)
+    )
+)]
 pub(crate) async fn dead<Q: Queue + Inspect, C: Clock>(
     State(app): State<Arc<App<Q, C>>>,
     query: Result<Query<ListQuery>, QueryRejection>,
@@ -139,6 +168,19 @@ async fn page<Q: Queue + Inspect>(queue: &Q, query: ListQuery) -> Result<Json<Pa
 }
 
 /// One delivery with its attempts.
+#[utoipa::path(
+    get,
+    path = "/v1/deliveries/{id}",
+    tag = "deliveries",
+    operation_id = "delivery",
+    params(schema::DeliveryParam),
+    responses(
+        (status = 200, description = "The delivery.", body = DeliveryTwin),
+        (status = 400, description = "No id.", body = ProblemTwin, content_type = PROBLEM),
+        (status = 404, description = "There is none, or it is no longer kept.", body = ProblemTwin,
+            content_type = PROBLEM)
+    )
+)]
 pub(crate) async fn show<Q: Queue + Inspect, C: Clock>(
     State(app): State<Arc<App<Q, C>>>,
     Path(id): Path<String>,
@@ -161,12 +203,29 @@ fn unknown(id: DeliveryId) -> Problem {
 }
 
 /// What came of acting on one delivery.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct OneChanged {
+    /// Always 1.
     changed: u64,
 }
 
-/// Sends one delivery now.
+/// Sends one delivery now: a waiting one at once, a dead letter again, a delivered one once more.
+#[utoipa::path(
+    post,
+    path = "/v1/deliveries/{id}/retry",
+    tag = "deliveries",
+    operation_id = "retry_delivery",
+    params(schema::DeliveryParam),
+    responses(
+        (status = 200, description = "It is due now.", body = OneChanged),
+        (status = 400, description = "No id.", body = ProblemTwin, content_type = PROBLEM),
+        (status = 404, description = "There is none, or it is no longer kept.", body = ProblemTwin,
+            content_type = PROBLEM),
+        (status = 409, description = "Its state does not allow it.", body = ProblemTwin, content_type = PROBLEM,
+            example = json!({"status": 409, "title": "conflict", "state": "running",
+                "detail": "the delivery dlv_000000000003ccee9yf1c0yjjt is running: ..."}))
+    )
+)]
 pub(crate) async fn retry_one<Q: Queue + Inspect, C: Clock>(
     State(app): State<Arc<App<Q, C>>>,
     Path(id): Path<String>,
@@ -174,7 +233,23 @@ pub(crate) async fn retry_one<Q: Queue + Inspect, C: Clock>(
     change_one(&*app.api.queue, Change::Retry, &id).await
 }
 
-/// Sends one delivery no more.
+/// Sends one delivery no more: a waiting one, or a dead letter.
+#[utoipa::path(
+    post,
+    path = "/v1/deliveries/{id}/cancel",
+    tag = "deliveries",
+    operation_id = "cancel_delivery",
+    params(schema::DeliveryParam),
+    responses(
+        (status = 200, description = "It is sent no more.", body = OneChanged),
+        (status = 400, description = "No id.", body = ProblemTwin, content_type = PROBLEM),
+        (status = 404, description = "There is none, or it is no longer kept.", body = ProblemTwin,
+            content_type = PROBLEM),
+        (status = 409, description = "Its state does not allow it.", body = ProblemTwin, content_type = PROBLEM,
+            example = json!({"status": 409, "title": "conflict", "state": "running",
+                "detail": "the delivery dlv_000000000003ccee9yf1c0yjjt is running: ..."}))
+    )
+)]
 pub(crate) async fn cancel_one<Q: Queue + Inspect, C: Clock>(
     State(app): State<Arc<App<Q, C>>>,
     Path(id): Path<String>,
@@ -220,8 +295,9 @@ fn unfit_detail(change: Change, id: DeliveryId, state: DeliveryState) -> String 
     format!("the delivery {id} is {state}: {remedy}")
 }
 
-/// Which deliveries to act on. A member that is null is refused: a script that means a filter and has no value for it
-/// must not act on more than it means.
+/// Which deliveries to act on: a filter, `ids`, or `all`.
+// A member that is null is refused: a script that means a filter and has no value for it must not act on more than it
+// means.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Act {
@@ -249,22 +325,42 @@ fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> R
 }
 
 /// What came of acting on many.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct ManyChanged {
+    /// How many were changed, or in a dry run would be.
     changed: u64,
     dry_run: bool,
+    /// Of `ids`: those that do not exist.
+    #[schema(value_type = Vec<String>)]
     unknown: Vec<DeliveryId>,
+    /// Of `ids`: those that the action does not apply to.
     unfit: Vec<Unfit>,
 }
 
-/// A delivery that the change does not apply to.
-#[derive(Serialize)]
+/// A delivery that the action does not apply to.
+#[derive(Serialize, ToSchema)]
 struct Unfit {
+    #[schema(schema_with = schema::delivery_id)]
     id: DeliveryId,
+    #[schema(schema_with = schema::states)]
     state: DeliveryState,
 }
 
 /// Sends many deliveries now.
+#[utoipa::path(
+    post,
+    path = "/v1/deliveries/retry",
+    tag = "deliveries",
+    operation_id = "retry_deliveries",
+    request_body(content = ActTwin, example = json!({"webhook": "slack", "dry_run": true})),
+    responses(
+        (status = 200, description = "What was done.", body = ManyChanged),
+        (status = 400, description = "Nothing was done.", body = ProblemTwin, content_type = PROBLEM,
+            example = json!({"status": 400, "title": "bad request",
+                "detail": "nothing was done; mend what `errors` names",
+                "errors": [{"pointer": "/webhok", "message": "unknown field `webhok`, ..."}]}))
+    )
+)]
 pub(crate) async fn retry_many<Q: Queue + Inspect, C: Clock>(
     State(app): State<Arc<App<Q, C>>>,
     headers: HeaderMap,
@@ -274,6 +370,20 @@ pub(crate) async fn retry_many<Q: Queue + Inspect, C: Clock>(
 }
 
 /// Sends many deliveries no more.
+#[utoipa::path(
+    post,
+    path = "/v1/deliveries/cancel",
+    tag = "deliveries",
+    operation_id = "cancel_deliveries",
+    request_body(content = ActTwin, example = json!({"webhook": "slack", "dry_run": true})),
+    responses(
+        (status = 200, description = "What was done.", body = ManyChanged),
+        (status = 400, description = "Nothing was done.", body = ProblemTwin, content_type = PROBLEM,
+            example = json!({"status": 400, "title": "bad request",
+                "detail": "nothing was done; mend what `errors` names",
+                "errors": [{"pointer": "/webhok", "message": "unknown field `webhok`, ..."}]}))
+    )
+)]
 pub(crate) async fn cancel_many<Q: Queue + Inspect, C: Clock>(
     State(app): State<Arc<App<Q, C>>>,
     headers: HeaderMap,
@@ -283,6 +393,20 @@ pub(crate) async fn cancel_many<Q: Queue + Inspect, C: Clock>(
 }
 
 /// Sends dead letters again.
+#[utoipa::path(
+    post,
+    path = "/v1/dead/redrive",
+    tag = "deliveries",
+    operation_id = "redrive_dead",
+    request_body(content = ActOnDeadTwin, example = json!({"webhook": "slack", "dry_run": true})),
+    responses(
+        (status = 200, description = "What was done.", body = ManyChanged),
+        (status = 400, description = "Nothing was done.", body = ProblemTwin, content_type = PROBLEM,
+            example = json!({"status": 400, "title": "bad request",
+                "detail": "nothing was done; mend what `errors` names",
+                "errors": [{"pointer": "/webhok", "message": "unknown field `webhok`, ..."}]}))
+    )
+)]
 pub(crate) async fn redrive<Q: Queue + Inspect, C: Clock>(
     State(app): State<Arc<App<Q, C>>>,
     headers: HeaderMap,
@@ -292,6 +416,20 @@ pub(crate) async fn redrive<Q: Queue + Inspect, C: Clock>(
 }
 
 /// Removes dead letters from the record.
+#[utoipa::path(
+    post,
+    path = "/v1/dead/purge",
+    tag = "deliveries",
+    operation_id = "purge_dead",
+    request_body(content = ActOnDeadTwin, example = json!({"webhook": "slack", "dry_run": true})),
+    responses(
+        (status = 200, description = "What was done.", body = ManyChanged),
+        (status = 400, description = "Nothing was done.", body = ProblemTwin, content_type = PROBLEM,
+            example = json!({"status": 400, "title": "bad request",
+                "detail": "nothing was done; mend what `errors` names",
+                "errors": [{"pointer": "/webhok", "message": "unknown field `webhok`, ..."}]}))
+    )
+)]
 pub(crate) async fn purge<Q: Queue + Inspect, C: Clock>(
     State(app): State<Arc<App<Q, C>>>,
     headers: HeaderMap,

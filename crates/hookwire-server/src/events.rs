@@ -11,24 +11,56 @@ use hookwire_model::{Delivery, Event, EventId, Shard, Timestamp};
 use hookwire_queue::{EventState, Inspect, Queue, StoredEvent};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use crate::api::{Api, App};
 use crate::body::HeldBody;
 use crate::cloud_events;
 use crate::ingest::{Format, Reading, Refusal, read_array, read_at_most, read_single};
-use crate::problem::Problem;
+use crate::problem::{PROBLEM, Problem};
+use crate::schema::{self, CloudEventTwin, EventTwin, ProblemTwin, StoredEventTwin};
 
 /// A batch from which reading does not go on in the async thread: parsing this much takes a millisecond or so, and
 /// other requests and the worker wait for it.
 const READ_APART_BYTES_MIN: usize = 256 << 10;
 
-#[derive(Serialize)]
+/// Events that were taken: they are as durable as the store makes anything.
+#[derive(Serialize, ToSchema)]
 pub(crate) struct Published {
+    /// The ids of all events, in their order.
+    #[schema(value_type = Vec<String>)]
     ids: Vec<EventId>,
+    /// Those that were accepted before, and changed nothing.
+    #[schema(value_type = Vec<String>)]
     duplicates: Vec<EventId>,
 }
 
 /// Takes one event, an array, one a line, or CloudEvents.
+///
+/// A batch is taken whole or refused whole. CloudEvents in binary mode have their attributes in `ce-` headers, and any
+/// content type.
+#[utoipa::path(
+    post,
+    path = "/v1/events",
+    tag = "events",
+    operation_id = "publish",
+    request_body(content(
+        (EventOrEvents = "application/json"),
+        (String = "application/x-ndjson", example = "{\"event\":\"created\",\"object_type\":\"dcim.site\",\"data\":{}}\n"),
+        (CloudEventTwin = "application/cloudevents+json"),
+        (Vec<CloudEventTwin> = "application/cloudevents-batch+json"),
+    )),
+    responses(
+        (status = 202, description = "Taken.", body = Published,
+            example = json!({"ids": ["evt_68ba649638eed70a96f4c5e786059013"], "duplicates": []})),
+        (status = 400, description = "Nothing was taken.", body = ProblemTwin, content_type = PROBLEM,
+            example = json!({"status": 400, "title": "bad events",
+                "detail": "nothing was taken; mend what `errors` names and send the whole batch again",
+                "errors": [{"pointer": "/1/data", "message": "missing: the object as it is now"}]})),
+        (status = 415, description = "A CloudEvent in another format than JSON.", body = ProblemTwin,
+            content_type = PROBLEM)
+    )
+)]
 pub(crate) async fn publish<Q: Queue + Inspect, C: Clock>(
     State(app): State<Arc<App<Q, C>>>,
     headers: HeaderMap,
@@ -125,6 +157,15 @@ fn refused(refusal: Refusal) -> Problem {
     Problem::new(status, title, detail).with_errors(refusal.problems)
 }
 
+/// One event, or several.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only its shape counts")]
+enum EventOrEvents {
+    One(Box<EventTwin>),
+    Several(Vec<EventTwin>),
+}
+
 /// An event as the API shows it.
 #[derive(Serialize)]
 pub(crate) struct EventView {
@@ -154,6 +195,19 @@ impl From<StoredEvent> for EventView {
 }
 
 /// One event with its deliveries, also before its fan-out.
+#[utoipa::path(
+    get,
+    path = "/v1/events/{id}",
+    tag = "events",
+    operation_id = "event",
+    params(schema::EventParam),
+    responses(
+        (status = 200, description = "The event.", body = StoredEventTwin),
+        (status = 400, description = "No id.", body = ProblemTwin, content_type = PROBLEM),
+        (status = 404, description = "There is none, or it is no longer kept.", body = ProblemTwin,
+            content_type = PROBLEM)
+    )
+)]
 pub(crate) async fn event<Q: Queue + Inspect, C: Clock>(
     State(app): State<Arc<App<Q, C>>>,
     Path(id): Path<String>,

@@ -15,7 +15,9 @@ mod deliveries;
 mod events;
 mod guard;
 mod ingest;
+mod openapi;
 mod problem;
+mod schema;
 mod serve;
 mod stats;
 

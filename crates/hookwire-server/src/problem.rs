@@ -8,6 +8,9 @@ use hookwire_model::{DeliveryState, Problem as EventProblem};
 use hookwire_queue::QueueError;
 use serde::Serialize;
 
+/// Media type of a problem.
+pub(crate) const PROBLEM: &str = "application/problem+json";
+
 /// What went wrong with a request.
 #[derive(Debug, Serialize)]
 pub(crate) struct Problem {
@@ -106,7 +109,7 @@ impl IntoResponse for Problem {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = serde_json::to_vec(&self).expect("numbers and strings always serialise");
         let mut response = (status, body).into_response();
-        let json = HeaderValue::from_static("application/problem+json");
+        let json = HeaderValue::from_static(PROBLEM);
         response.headers_mut().insert(header::CONTENT_TYPE, json);
         if let Some(header) = header {
             let (name, value) = *header;

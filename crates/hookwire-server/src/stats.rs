@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::api::App;
 use crate::problem::Problem;
+use crate::schema::StatsTwin;
 
 #[derive(Serialize)]
 pub(crate) struct StatsView {
@@ -32,6 +33,13 @@ struct DefinitionsState {
 }
 
 /// Counts of every shard, and the state of the definitions.
+#[utoipa::path(
+    get,
+    path = "/v1/stats",
+    tag = "operation",
+    operation_id = "stats",
+    responses((status = 200, description = "Counts and state.", body = StatsTwin))
+)]
 pub(crate) async fn stats<Q: Queue + Inspect, C: Clock>(
     State(app): State<Arc<App<Q, C>>>,
 ) -> Result<Json<StatsView>, Problem> {
@@ -53,11 +61,28 @@ pub(crate) async fn stats<Q: Queue + Inspect, C: Clock>(
 }
 
 /// Whether the process answers.
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    tag = "operation",
+    operation_id = "healthz",
+    responses((status = 200, description = "It does.", body = String, content_type = "text/plain", example = "ok\n"))
+)]
 pub(crate) async fn healthz() -> &'static str {
     "ok\n"
 }
 
 /// Whether a worker runs and its store answers.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "operation",
+    operation_id = "readyz",
+    responses(
+        (status = 200, description = "It does.", body = String, content_type = "text/plain", example = "ready\n"),
+        (status = 503, description = "Not now; the text says why.", body = String, content_type = "text/plain")
+    )
+)]
 pub(crate) async fn readyz<Q: Queue + Inspect, C: Clock>(State(app): State<Arc<App<Q, C>>>) -> Response {
     let answers = app.api.queue.stats(Shard(0)).await;
     match answers {

@@ -123,6 +123,30 @@ async fn p18_a_preview_is_that_of_the_command_and_sends_nothing() {
 }
 
 #[tokio::test]
+async fn a_preview_tells_why_a_rule_does_not_match_and_why_nothing_can_be_sent() {
+    let condition = json!({"and": [
+        {"attr": "id", "value": 1, "negate": true},
+        {"attr": "id", "op": "gt", "value_path": "data.id"},
+        {"attr": "name", "op": "changed"},
+        {"attr": "missing", "value": 1},
+        {"or": [{"path": "event", "value": "x"}]},
+    ]});
+    let conditions =
+        Condition::parse(&json!({"or": [condition, {"attr": "missing.too", "value": 1}]})).unwrap();
+    let broken = Webhook::new(WebhookName::new("broken").unwrap(), "http://localhost/{{ data.missing }}");
+    let rules = vec![
+        EventRule { conditions, ..rule("conditional", &["broken"]) },
+        rule("unconditional", &["broken"]),
+    ];
+    let definitions = Definitions::compile(vec![broken], rules).unwrap();
+    let server = Server::new(Setup { definitions, ..Setup::default() });
+    let answer = server.post("/v1/preview", &event("e")).await;
+    insta::with_settings!({omit_expression => true}, {
+        insta::assert_snapshot!(serde_json::to_string_pretty(&answer.body).unwrap());
+    });
+}
+
+#[tokio::test]
 async fn a_preview_may_be_of_one_rule_and_is_of_one_event() {
     let server = server();
     let answer = server.post("/v1/preview?rule=conditional", &event("e")).await;

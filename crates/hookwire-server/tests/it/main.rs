@@ -6,6 +6,7 @@ mod definitions;
 mod deliveries;
 mod guard;
 mod limits;
+mod openapi;
 mod publish;
 mod store;
 mod support;

@@ -7,11 +7,12 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, Response};
+use bytes::Bytes;
 use hookwire_definitions::Definitions;
 use hookwire_engine::{InForce, Snapshot, SystemClock};
 use hookwire_model::{
-    DeadReason, DeliveryId, EndpointId, EventId, RuleName, Sequence, Shard, Timestamp, WaitingReason,
-    WebhookName,
+    Attempt, AttemptError, DeadReason, DeliveryId, EndpointId, ErrorKind, EventId, Hop, OutcomeKind,
+    RequestRecord, ResponseRecord, RuleName, Sequence, Shard, Timestamp, Timings, WaitingReason, WebhookName,
 };
 use hookwire_queue::{
     EventFate, Fate, Inspect as _, LeaseEvents, NewDelivery, NewEvent, Queue as _, SettledEvent, Settlement,
@@ -22,6 +23,7 @@ use http_body_util::BodyExt as _;
 use serde_json::Value;
 use tower::ServiceExt as _;
 
+use crate::openapi::Description;
 use crate::store::TestStore;
 
 pub(crate) const JSON: &str = "application/json";
@@ -93,6 +95,7 @@ impl Server {
         Server::new(Setup::default())
     }
 
+    /// One request, whose answer must be one that the description has.
     pub(crate) async fn call(
         &self,
         method: Method,
@@ -100,11 +103,14 @@ impl Server {
         headers: &[(&str, &str)],
         body: impl Into<Body>,
     ) -> Answer {
-        let mut request = Request::builder().method(method).uri(path);
+        let mut request = Request::builder().method(method.clone()).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        read(self.router.clone().oneshot(request.body(body.into()).unwrap()).await.unwrap()).await
+        let answer =
+            read(self.router.clone().oneshot(request.body(body.into()).unwrap()).await.unwrap()).await;
+        Description::of(self.router.clone()).await.check(&method, path, &answer);
+        answer
     }
 
     /// Publishes from this machine.
@@ -158,7 +164,7 @@ impl Server {
                     endpoint: Some(endpoint(&webhook)),
                     webhook,
                     order: None,
-                    attempts: vec![],
+                    attempts: vec![attempt()],
                     fate: fate.clone(),
                 }
             })
@@ -175,6 +181,36 @@ impl Server {
     /// The state a delivery is in, or null if there is none.
     pub(crate) async fn state(&self, id: DeliveryId) -> Value {
         self.get(&format!("/v1/deliveries/{id}")).await.body["state"].clone()
+    }
+}
+
+/// An attempt that has every member.
+fn attempt() -> Attempt {
+    let phase = Some(Duration::from_micros(250));
+    Attempt {
+        number: 1,
+        started_at: Timestamp::from_secs(1_700_000_000),
+        duration: Duration::from_millis(12),
+        outcome: OutcomeKind::Rejected,
+        status: Some(503),
+        error: Some(AttemptError { kind: ErrorKind::ResponseBody, message: "it broke off".into() }),
+        address: Some(([127, 0, 0, 1], 9000).into()),
+        hops: vec![Hop { status: 307, url: "http://hooks.example/b".into(), address: None }],
+        timings: Timings { resolve: phase, connect: phase, tls: phase, head: phase, body: phase },
+        request: Some(RequestRecord {
+            method: "POST".into(),
+            url: "http://hooks.example/a".into(),
+            headers: vec![("Content-Type".into(), "application/json".into())],
+            body_bytes: 2,
+            body_sha256: "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a".into(),
+            body_base64: Some(Bytes::from_static(b"{}")),
+        }),
+        response: Some(ResponseRecord {
+            status: 503,
+            headers: vec![("Retry-After".into(), "1".into())],
+            body_base64: Bytes::from_static(b"busy"),
+            truncated: true,
+        }),
     }
 }
 
