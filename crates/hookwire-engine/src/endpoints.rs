@@ -34,6 +34,8 @@ pub(crate) struct Endpoints {
     book: Mutex<Book>,
     /// Something was learnt that other workers should know at once.
     pub(crate) news: Notify,
+    /// There is something to be written where there was nothing.
+    pub(crate) stirred: Notify,
     /// Some endpoint has room that had none, for another reason than an attempt's end.
     opened: watch::Sender<()>,
 }
@@ -104,6 +106,7 @@ impl Endpoints {
             free: AtomicUsize::new(concurrency),
             book: Mutex::default(),
             news: Notify::new(),
+            stirred: Notify::new(),
             opened: watch::Sender::new(()),
         })
     }
@@ -135,7 +138,14 @@ impl Endpoints {
         if taken.is_err() {
             return Entrance::Refused(WaitingReason::Room);
         }
-        let entered = self.book().enter(endpoint, webhook, authority, now);
+        let mut book = self.book();
+        let had_unwritten = !book.unwritten.is_empty();
+        let entered = book.enter(endpoint, webhook, authority, now);
+        let stirred = !had_unwritten && !book.unwritten.is_empty();
+        drop(book);
+        if stirred {
+            self.stirred.notify_one();
+        }
         match entered {
             Ok(probe) => {
                 let room = Room { endpoints: Arc::clone(self), endpoint, said: None };
@@ -293,6 +303,14 @@ impl Endpoints {
             }
         }
         states
+    }
+
+    /// The store gave deliveries of an endpoint, so it does not hold it, whatever it was asked to: another worker, whose
+    /// clock differs or who knows better, let it go.
+    pub(crate) fn is_not_held(&self, endpoint: EndpointId) {
+        if let Some(entry) = self.book().entries.get_mut(&endpoint) {
+            entry.held_until = None;
+        }
     }
 
     /// Forgets endpoints at rest.

@@ -62,6 +62,8 @@ impl<Q: Queue + Inspect, C: Clock> Keeper<Q, C> {
                 () = shutdown.cancelled() => break,
                 Some(claim) = self.claims.recv() => self.claim(claim).await,
                 () = self.endpoints.news.notified() => self.share().await,
+                // From here on there is a time to share it at.
+                () = self.endpoints.stirred.notified() => {}
                 () = tokio::time::sleep_until(share_at.map_or(look_at, |at| at.min(look_at))) => {
                     if look_at <= Instant::now() {
                         look_at = Instant::now() + LOOK_EVERY;

@@ -72,6 +72,9 @@ enum Done {
 /// An event that a task works on.
 struct Open {
     id: EventId,
+    /// Which task: an earlier one may still make attempts of the same event, whose lease was lost and which this worker
+    /// got again.
+    task: Id,
     lease: Lease,
     suspect: bool,
     progress: Arc<Progress>,
@@ -206,8 +209,9 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
                 handled.await;
                 Done::Event(sequence)
             });
-            self.doing.insert(task.id(), Subject::Event(sequence));
-            self.open.insert(sequence, Open { id, lease, suspect: losses > 0, progress });
+            let task = task.id();
+            self.doing.insert(task, Subject::Event(sequence));
+            self.open.insert(sequence, Open { id, task, lease, suspect: losses > 0, progress });
             self.cuts.push_back((Instant::now() + CUT_AFTER, sequence));
         }
     }
@@ -381,7 +385,9 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
                 if let Some(events) = self.store_answered(reply)? {
                     self.shared.metrics.batch(BatchCall::LeaseEvents, events.len());
                     let all = events.len() < BATCH_MAX.min(self.shared.settings.concurrency);
-                    self.ready.extend(events);
+                    for event in events {
+                        self.event_leased(event);
+                    }
                     // A suspect that ended while this lease was under way makes room for one that it left out.
                     self.events_dry = all && (!self.suspects_left_out || self.holds_suspect());
                     if self.stopping.is_some() {
@@ -426,7 +432,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             Happening::Done(Ok((task, done))) => {
                 self.doing.remove(&task);
                 match done {
-                    Done::Event(sequence) => self.close(sequence),
+                    Done::Event(sequence) => self.close(sequence, task),
                     Done::Delivery(id, finished) => self.finish(id, finished),
                 }
             }
@@ -475,6 +481,18 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         }
     }
 
+    /// Takes an event to be started. One that it works on already, whose lease had run out, goes on under the new one:
+    /// beginning it again would only repeat its attempts.
+    fn event_leased(&mut self, leased: LeasedEvent) {
+        if let Some(open) = self.open.get_mut(&leased.sequence) {
+            open.lease = leased.lease;
+        } else if let Some(ready) = self.ready.iter_mut().find(|ready| ready.sequence == leased.sequence) {
+            *ready = leased;
+        } else {
+            self.ready.push_back(leased);
+        }
+    }
+
     fn deliveries_leased(&mut self, leased: LeasedDeliveries) {
         let now = Instant::now();
         let LeasedDeliveries { deliveries, next_due } = leased;
@@ -491,7 +509,16 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         self.awaits_tokens = false;
         self.look_when_endpoints_open(now);
         for delivery in deliveries {
-            if self.stopping.is_some() {
+            if let Some(endpoint) = delivery.endpoint {
+                self.shared.endpoints.is_not_held(endpoint);
+            }
+            if let Some(running) = self.running.get_mut(&delivery.id) {
+                // Its lease had run out, and this worker's attempt goes on under the new one.
+                running.lease = Some(delivery.lease);
+                if let Some(finished) = running.finished.take() {
+                    self.finish(delivery.id, finished);
+                }
+            } else if self.stopping.is_some() {
                 let finished = Finished::waits(delivery.endpoint, Duration::ZERO, WaitingReason::Worker);
                 self.settlement.deliveries.push(settled(delivery.lease, finished));
             } else {
@@ -508,7 +535,8 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         }
         for (id, lease) in reply.leases {
             let Some(running) = self.running.get_mut(&id) else { continue };
-            running.lease = Some(lease);
+            // A lease that came since by way of the queue is the later one.
+            running.lease.get_or_insert(lease);
             let finished = running.finished.take();
             let finished = finished.or_else(|| {
                 self.cut_off.then(|| Finished::waits(None, Duration::ZERO, WaitingReason::Worker))
@@ -577,8 +605,11 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
     }
 
     /// The task of an event has come to its end: everything about it is known, unless it was cut off before.
-    fn close(&mut self, sequence: Sequence) {
+    fn close(&mut self, sequence: Sequence, task: Id) {
         self.room_came_free();
+        if self.open.get(&sequence).is_none_or(|open| open.task != task) {
+            return;
+        }
         let Some(open) = self.open.remove(&sequence) else { return };
         // The next suspect may be leased now, and the store does not wake anybody for one that was there before.
         self.events_dry &= !open.suspect;
@@ -601,7 +632,8 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
     }
 
     fn task_failed(&mut self, error: JoinError) {
-        let subject = self.doing.remove(&error.id());
+        let task = error.id();
+        let subject = self.doing.remove(&task);
         if error.is_cancelled() {
             return;
         }
@@ -612,7 +644,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
                 if let Some(open) = self.open.get(&sequence) {
                     open.progress.panicked(self.shard, (&open.id, sequence), message);
                 }
-                self.close(sequence);
+                self.close(sequence, task);
             }
             Some(Subject::Delivery(id)) => self.finish(id, Finished::panicked(None, message)),
             None => {}

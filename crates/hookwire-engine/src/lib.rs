@@ -49,6 +49,9 @@ use endpoints::Endpoints;
 use keeper::{Claim, Keeper};
 use lane::Lane;
 
+/// How long a store that failed is left alone before it is asked once more what waits.
+const STATS_PAUSE: Duration = Duration::from_secs(1);
+
 /// How a worker works.
 #[derive(Debug, Clone)]
 pub struct EngineSettings {
@@ -178,8 +181,16 @@ where
     if until_idle {
         // What an endpoint keeps back is due and does not go out.
         for shard in 0..queue.shards() {
-            let stats = queue.stats(Shard(shard)).await.map_err(EngineError::Store)?;
-            summary.waits_for_later |= stats.waiting > 0;
+            let waiting = loop {
+                match queue.stats(Shard(shard)).await {
+                    Ok(stats) => break stats.waiting > 0,
+                    Err(error) if error.is_transient() && !shutdown.is_cancelled() => {
+                        tokio::time::sleep(STATS_PAUSE).await;
+                    }
+                    Err(error) => return Err(EngineError::Store(error)),
+                }
+            };
+            summary.waits_for_later |= waiting;
         }
     }
     Ok(summary)

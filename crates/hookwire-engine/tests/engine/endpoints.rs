@@ -6,8 +6,8 @@ use hookwire_engine::{
     Endpoint, EndpointAct, EndpointState, OperateError, PausedBy, act_on_endpoint, home_shard,
     list_endpoints, pause_webhook,
 };
-use hookwire_model::{Authority, DeliveryState, EndpointId, WaitingReason};
-use hookwire_queue::Inspect as _;
+use hookwire_model::{Authority, DeliveryState, EndpointId, Shard, WaitingReason};
+use hookwire_queue::{Inspect as _, Queue as _, WorkerId};
 use tokio_util::sync::CancellationToken;
 
 use crate::troubled::Troubled;
@@ -269,4 +269,48 @@ async fn the_backlog_of_a_disabled_webhook_is_looked_at_by_samples() {
     world.webhooks[0].enabled = true;
     run_for(&world, Duration::from_secs(60)).await;
     assert_eq!(world.script.count("/a"), 500);
+}
+
+/// Two workers whose clocks differ: one has the store hold a backlog for longer than the other, who lets it go.
+#[tokio::test(start_paused = true)]
+async fn a_backlog_that_another_worker_let_go_goes_round_no_more_than_once() {
+    let mut world = World::new();
+    world.settings.until_idle = false;
+    world.script.always("/a", Act::Answer(500));
+    world.publish(50).await;
+    let shutdown = CancellationToken::new();
+    let running = world.start(Troubled::bounded(&world.queue, 1_000), shutdown.clone());
+    // By then it is open for half a minute.
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    let calls = world.script.count("/a");
+    world.queue.hold(Shard(0), endpoint("a"), None).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(world.script.count("/a"), calls);
+    shutdown.cancel();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_limit_holds_over_workers_that_send_little() {
+    let mut world = World::new();
+    world.settings.until_idle = false;
+    world.webhooks[0].rate_limit = Some("1/s".parse().unwrap());
+    world.publish(60).await;
+    let shutdown = CancellationToken::new();
+    let mut running = Vec::new();
+    for name in ["w1", "w2", "w3"] {
+        world.settings.worker = WorkerId::new(name);
+        running.push(world.start(world.queue.clone(), shutdown.clone()));
+    }
+    // One for each worker at once, before they know of each other, and one each second.
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    let first = world.script.count("/a");
+    assert!((3..=6).contains(&first), "{first} in 2.5 s");
+    tokio::time::sleep(Duration::from_millis(17_500)).await;
+    let count = world.script.count("/a");
+    assert!((18..=24).contains(&count), "{count} in 20 s");
+    shutdown.cancel();
+    for running in running {
+        running.await.unwrap().unwrap();
+    }
 }

@@ -184,6 +184,32 @@ async fn a_lost_reply_to_storing_a_running_delivery_is_made_good() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_worker_that_leases_again_what_it_works_on_goes_on_with_it() {
+    let mut world = World::new();
+    world.settings.lease = Duration::from_secs(5);
+    world.settings.concurrency = 1;
+    world.script.on("/a", std::iter::repeat_n(Act::AnswerAfter(Duration::from_secs(9), 200), 10));
+    world.publish(2).await;
+    // Every lease runs out while its work is in flight, or before it was begun.
+    let queue = Troubled::never_extends(&world.queue);
+    world.start(queue, CancellationToken::new()).await.unwrap().unwrap();
+    let deliveries = world.deliveries().await;
+    assert_eq!(states(&deliveries), [DeliveryState::Delivered; 2]);
+    assert_eq!(world.script.seen().len(), 2, "{:?}", world.script.seen());
+    let interrupted: Vec<_> = deliveries.iter().map(|delivery| delivery.interrupted).collect();
+    assert_eq!(interrupted, [0, 0], "the outcome of each attempt is known after all");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_cannot_tell_what_waits_is_asked_again() {
+    let world = World::new();
+    world.publish(1).await;
+    let queue = Troubled::fails_to_count(&world.queue, 2);
+    let summary = world.start(queue, CancellationToken::new()).await.unwrap().unwrap();
+    assert_eq!(summary, Summary { waits_for_later: false });
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_panic_ends_its_delivery_as_a_dead_letter_and_nothing_else() {
     let mut world = World::new();
     world.webhooks.push(webhook("b", "/b"));

@@ -12,32 +12,39 @@ use hookwire_queue::{
     Queue, QueueError, ScanPage, Selection, Settled, Settlement, Stats, StoredEvent, Subject,
 };
 
-/// A memory queue that is slow, or whose replies to settlements get lost after they took effect.
+/// A memory queue that is slow, fails, or whose replies to settlements get lost after they took effect.
 pub(crate) struct Troubled {
     queue: MemoryQueue,
     /// How many more replies get lost.
     losses: Mutex<u32>,
     lease_takes: Duration,
     settle_takes: Duration,
+    never_extends: bool,
+    /// How many more times it cannot tell what waits.
+    stats_fail: Mutex<u32>,
     /// How many deliveries were leased.
     leased: Arc<AtomicUsize>,
+    /// How many deliveries may be leased before it is taken for a loop that never ends.
+    leased_max: usize,
 }
 
 impl Troubled {
-    pub(crate) fn loses_replies(queue: &MemoryQueue, losses: u32) -> Self {
-        let (lease_takes, settle_takes) = (Duration::ZERO, Duration::ZERO);
+    /// One that only counts.
+    pub(crate) fn counting(queue: &MemoryQueue) -> Self {
         Troubled {
             queue: queue.clone(),
-            losses: Mutex::new(losses),
-            lease_takes,
-            settle_takes,
+            losses: Mutex::new(0),
+            lease_takes: Duration::ZERO,
+            settle_takes: Duration::ZERO,
+            never_extends: false,
+            stats_fail: Mutex::new(0),
             leased: Arc::default(),
+            leased_max: usize::MAX,
         }
     }
 
-    /// One that only counts.
-    pub(crate) fn counting(queue: &MemoryQueue) -> Self {
-        Troubled::loses_replies(queue, 0)
+    pub(crate) fn loses_replies(queue: &MemoryQueue, losses: u32) -> Self {
+        Troubled { losses: Mutex::new(losses), ..Troubled::counting(queue) }
     }
 
     pub(crate) fn leased(&self) -> Arc<AtomicUsize> {
@@ -46,14 +53,27 @@ impl Troubled {
 
     pub(crate) fn slow(queue: &MemoryQueue) -> Self {
         let (lease_takes, settle_takes) = (Duration::from_millis(7), Duration::from_millis(3));
-        Troubled {
-            queue: queue.clone(),
-            losses: Mutex::new(0),
-            lease_takes,
-            settle_takes,
-            leased: Arc::default(),
-        }
+        Troubled { lease_takes, settle_takes, ..Troubled::counting(queue) }
     }
+
+    /// No lease can be renewed.
+    pub(crate) fn never_extends(queue: &MemoryQueue) -> Self {
+        Troubled { never_extends: true, ..Troubled::counting(queue) }
+    }
+
+    /// So many times it cannot tell what waits.
+    pub(crate) fn fails_to_count(queue: &MemoryQueue, times: u32) -> Self {
+        Troubled { stats_fail: Mutex::new(times), ..Troubled::counting(queue) }
+    }
+
+    /// A panic where more deliveries are leased than these.
+    pub(crate) fn bounded(queue: &MemoryQueue, leased_max: usize) -> Self {
+        Troubled { leased_max, ..Troubled::counting(queue) }
+    }
+}
+
+fn unavailable() -> QueueError {
+    QueueError::Unavailable { message: "the test says so".into(), retry_after: None, source: None }
 }
 
 impl Queue for Troubled {
@@ -74,7 +94,8 @@ impl Queue for Troubled {
         request: LeaseDeliveries,
     ) -> Result<LeasedDeliveries, QueueError> {
         let leased = self.queue.lease_deliveries(shard, request).await?;
-        self.leased.fetch_add(leased.deliveries.len(), Ordering::Relaxed);
+        let before = self.leased.fetch_add(leased.deliveries.len(), Ordering::Relaxed);
+        assert!(before <= self.leased_max, "{before} deliveries were leased: this never ends");
         Ok(leased)
     }
     async fn extend(
@@ -83,6 +104,9 @@ impl Queue for Troubled {
         leases: &[&Lease],
         lease: Duration,
     ) -> Result<Vec<Subject>, QueueError> {
+        if self.never_extends {
+            return Err(unavailable());
+        }
         self.queue.extend(shard, leases, lease).await
     }
     async fn settle(&self, shard: Shard, settlement: &Settlement) -> Result<Settled, QueueError> {
@@ -91,11 +115,7 @@ impl Queue for Troubled {
         let mut losses = self.losses.lock().unwrap();
         if *losses > 0 {
             *losses -= 1;
-            return Err(QueueError::Unavailable {
-                message: "reply lost".into(),
-                retry_after: None,
-                source: None,
-            });
+            return Err(unavailable());
         }
         Ok(settled)
     }
@@ -130,6 +150,13 @@ impl Inspect for Troubled {
         self.queue.event(shard, id).await
     }
     async fn stats(&self, shard: Shard) -> Result<Stats, QueueError> {
+        {
+            let mut fail = self.stats_fail.lock().unwrap();
+            if *fail > 0 {
+                *fail -= 1;
+                return Err(unavailable());
+            }
+        }
         self.queue.stats(shard).await
     }
     async fn change(
