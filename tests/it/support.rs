@@ -82,7 +82,11 @@ impl Server {
     /// Starts it with further arguments.
     pub(crate) async fn start_with(folder: &Folder, arguments: &[&str]) -> Self {
         let arguments = [&["--log", "info", "serve"], arguments].concat();
-        let program = Program::start("hookwire", folder.path(), &arguments);
+        Server::of(Program::start("hookwire", folder.path(), &arguments)).await
+    }
+
+    /// A program that was started as a server; waits until it listens.
+    pub(crate) async fn of(program: Program) -> Self {
         let address = eventually("the line with the server's address", async || {
             let stderr = program.stderr();
             assert!(!stderr.contains("error: "), "the server does not start: {stderr}");

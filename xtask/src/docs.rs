@@ -34,6 +34,7 @@ pub(crate) fn check(complaints: &mut Vec<String>) -> anyhow::Result<()> {
 pub(crate) fn check_links(file: &Path, complaints: &mut Vec<String>) -> anyhow::Result<()> {
     let text = fs::read_to_string(file)?;
     let folder = file.parent().context("a file lies in a folder")?;
+    let shown = file.strip_prefix(root()).unwrap_or(file).display();
     for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
         let path = link.split('#').next().unwrap_or_default();
         if link.contains("://") || link.contains(char::is_whitespace) {
@@ -41,11 +42,11 @@ pub(crate) fn check_links(file: &Path, complaints: &mut Vec<String>) -> anyhow::
         }
         let target = if path.is_empty() { file.to_owned() } else { folder.join(path) };
         if !target.exists() {
-            complaints.push(format!("{}: the link to {link} leads nowhere", file.display()));
+            complaints.push(format!("{shown}: the link to {link} leads nowhere"));
         } else if let Some((_, anchor)) = link.split_once('#')
             && !anchors(&fs::read_to_string(&target)?).contains(&anchor.to_owned())
         {
-            complaints.push(format!("{}: {link} leads to no heading", file.display()));
+            complaints.push(format!("{shown}: {link} leads to no heading"));
         }
     }
     Ok(())

@@ -99,6 +99,12 @@ impl<'t> Members<'t> {
         let node = self.node(loading, name)?;
         match &node.content {
             Content::List(items) => Some(items),
+            Content::Text(text) => {
+                let text: String = text.chars().take(60).collect();
+                let problem = Problem::new(self.path(name), "needs a list, has a string").at(node.span);
+                loading.add(problem.remedy(format!("for one alone write [{text:?}]")));
+                None
+            }
             _ => {
                 loading.wrong_type(&self.path(name), node, "a list");
                 None

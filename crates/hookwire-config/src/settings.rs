@@ -437,6 +437,7 @@ impl Overrides {
 
 /// A value, where it comes from, and what it is called in a message.
 struct Given<'t> {
+    setting: &'static str,
     path: String,
     value: Raw<'t>,
     from: Giver,
@@ -598,17 +599,32 @@ impl<'t> Reader<'_, '_, 't> {
         let row = info(path);
         let flag = self.overrides.0.iter().rev().find(|(set, _, _)| *set == path);
         if let Some((_, flag, text)) = flag {
-            return Some(Given { path: flag.clone(), value: Raw::Text(text.clone()), from: Giver::Flag });
+            return Some(Given {
+                setting: path,
+                path: flag.clone(),
+                value: Raw::Text(text.clone()),
+                from: Giver::Flag,
+            });
         }
         if let Some(text) = (self.loading.env)(&row.env()).filter(|text| !text.is_empty()) {
-            return Some(Given { path: row.env(), value: Raw::Text(text), from: Giver::Environment });
+            return Some(Given {
+                setting: path,
+                path: row.env(),
+                value: Raw::Text(text),
+                from: Giver::Environment,
+            });
         }
         let in_file = self.tables.0.iter().find(|(set, _, _)| set == path);
         if let Some((_, _, node)) = in_file.filter(|(_, _, node)| !matches!(node.content, Content::Null)) {
-            return Some(Given { path: path.to_owned(), value: Raw::Node(node), from: Giver::File });
+            return Some(Given {
+                setting: path,
+                path: path.to_owned(),
+                value: Raw::Node(node),
+                from: Giver::File,
+            });
         }
         let value = Raw::Text(row.default.to_owned());
-        let default = Given { path: path.to_owned(), value, from: Giver::Default };
+        let default = Given { setting: path, path: path.to_owned(), value, from: Giver::Default };
         (!row.default.is_empty()).then_some(default)
     }
 
@@ -632,6 +648,18 @@ impl<'t> Reader<'_, '_, 't> {
         }
     }
 
+    /// The text of a value with a unit. A bare number is told apart: its reader would have to guess what it means.
+    fn text_with_unit(&mut self, given: &Given<'t>, needs: &str, remedy: &str) -> Option<String> {
+        if let Raw::Node(node) = &given.value
+            && let Content::Number(number) = &node.content
+        {
+            let message = format!("needs {needs}, has a number without a unit");
+            self.problem(given, message, &remedy.replace("{}", &number.to_string()));
+            return None;
+        }
+        self.text(given, needs)
+    }
+
     /// Reads a text with units, or refuses it with the reason that goes on after it.
     fn parsed<T>(
         &mut self,
@@ -639,7 +667,13 @@ impl<'t> Reader<'_, '_, 't> {
         needs: &str,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<T> {
-        let text = self.text(given, needs)?;
+        let text = match info(given.setting).kind {
+            SettingKind::Duration => self.text_with_unit(given, needs, "write \"{}s\" for seconds"),
+            SettingKind::Size => {
+                self.text_with_unit(given, needs, "write \"{}B\" for bytes, or use KiB, MiB or GiB")
+            }
+            _ => self.text(given, needs),
+        }?;
         match parse(&text) {
             Ok(value) => Some(value),
             Err(reason) => {

@@ -39,10 +39,16 @@ pub(crate) fn from_sqlite(error: rusqlite::Error, path: &Path) -> QueueError {
 
 /// What an error of the file system means for a folder that is to hold a store.
 pub(crate) fn from_io(error: io::Error, path: &Path) -> QueueError {
-    QueueError::NotWritable {
-        message: format!("{} cannot be written; check its owner and permissions", path.display()),
-        source: Some(Box::new(error)),
-    }
+    let place = path.display();
+    let message = match error.kind() {
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+            format!("{place} is not a folder; name another place for the store")
+        }
+        io::ErrorKind::StorageFull => format!("no space is left on the disk of {place}; free some"),
+        io::ErrorKind::ReadOnlyFilesystem => format!("the disk of {place} is mounted read-only"),
+        _ => format!("{place} cannot be made or opened; check the owner and permissions of its folder"),
+    };
+    QueueError::NotWritable { message, source: Some(Box::new(error)) }
 }
 
 /// The writer is gone: it was closed, or it broke an assumption of its own.

@@ -104,7 +104,7 @@ async fn a_folder_that_cannot_be_made_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     std::fs::write(&file, "").unwrap();
-    insta::assert_snapshot!(refusal(&file).await, @"the store cannot write: FOLDER cannot be written; check its owner and permissions");
+    insta::assert_snapshot!(refusal(&file).await, @"the store cannot write: FOLDER is not a folder; name another place for the store");
     assert!(matches!(open(&file).await, Err(QueueError::NotWritable { .. })));
     // The database is there, but no file.
     let odd = folder.path().join("odd");

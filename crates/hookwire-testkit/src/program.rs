@@ -78,6 +78,11 @@ impl Program {
         Program::spawn(name, command, None)
     }
 
+    /// Starts a command that a test has put together: with an environment of its own, or by way of another program.
+    pub fn start_command(name: &str, command: Command) -> Self {
+        Program::spawn(name, command, None)
+    }
+
     /// The same with something on standard input.
     pub fn start_with_input(name: &str, folder: &Path, arguments: &[&str], input: &str) -> Self {
         let mut command = Command::new(binary(name));

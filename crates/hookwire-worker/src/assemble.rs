@@ -11,7 +11,7 @@ use hookwire_dispatch::{
 use hookwire_engine::{
     Chance, Clock as _, Engine, EngineError, EngineSettings, InForce, Metrics, Snapshot, Summary, SystemClock,
 };
-use hookwire_queue::{StoreLimits, WorkerId};
+use hookwire_queue::{QueueError, StoreLimits, WorkerId};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -56,7 +56,18 @@ pub async fn open_store(settings: &Settings, wait: Duration) -> Result<Store, Fa
         history_age_max: settings.history.max_age,
         history_bytes_max: settings.history.max_bytes,
     };
-    Ok(Store::open(&settings.store.url, limits, wait).await?)
+    let url = &settings.store.url;
+    // Which store it is matters where it is another than was meant.
+    Store::open(url, limits, wait).await.map_err(|error| match error {
+        QueueError::InUse { holder } => Failure::message(
+            Exit::Unavailable,
+            format!("the store {url} is in use by {holder}; stop it, or have commands ask the server it runs (--url)"),
+        ),
+        QueueError::UnknownVersion { .. } => {
+            Failure::new(Exit::Config, anyhow::Error::new(error).context(format!("{url} cannot be used")))
+        }
+        error => error.into(),
+    })
 }
 
 /// Runs a worker until it is asked to stop, or, with `until_idle`, until nothing is due.

@@ -76,8 +76,8 @@ impl fmt::Display for Failure {
         let mut said = self.error.to_string();
         for cause in self.error.chain().skip(1) {
             let cause = cause.to_string();
-            // Some libraries repeat their cause in their own message.
-            if !said.contains(&cause) {
+            // Some libraries repeat their cause in their own message, or the other way round.
+            if !said.contains(&cause) && !cause.contains(&said) {
                 write!(f, "\n  because: {cause}")?;
             }
             said = cause;

@@ -50,7 +50,7 @@ impl Handlebars {
         let parsed = std::panic::catch_unwind(|| Template::compile(source)).map_err(|_| {
             vec![Fault::new(TemplateErrorKind::Syntax, "the parser can't read this template")]
         })?;
-        let template = parsed.map_err(|error| vec![syntax_error(&error)])?;
+        let template = parsed.map_err(|error| vec![syntax_error(&error, source)])?;
         let nodes = lower::lower(&template, strict)?;
         Ok(Handlebars { nodes, strict, steps: limits.steps })
     }
@@ -64,9 +64,10 @@ impl Handlebars {
     }
 }
 
-fn syntax_error(error: &handlebars::TemplateError) -> Fault {
+fn syntax_error(error: &handlebars::TemplateError, source: &str) -> Fault {
     let message = match error.reason() {
-        TemplateErrorReason::InvalidSyntax(expected) => format!("the template is no Handlebars: {expected}"),
+        // What the parser expected is in the words of its grammar, which help nobody.
+        TemplateErrorReason::InvalidSyntax(_) => "this is no Handlebars".to_owned(),
         TemplateErrorReason::MismatchingClosedHelper(opened, closed)
         | TemplateErrorReason::MismatchingClosedDecorator(opened, closed) => {
             format!("`{opened}` was opened, but `{closed}` is closed")
@@ -74,7 +75,17 @@ fn syntax_error(error: &handlebars::TemplateError) -> Fault {
         TemplateErrorReason::InvalidParam(text) => format!("`{text}` is no parameter"),
         other => other.to_string(),
     };
-    let fault = Fault::new(TemplateErrorKind::Syntax, message);
+    let mut fault = Fault::new(TemplateErrorKind::Syntax, message);
+    if matches!(error.reason(), TemplateErrorReason::InvalidSyntax(_)) {
+        let (line, column) = error.pos().unwrap_or((1, 1));
+        let rest = source.lines().nth(line - 1).unwrap_or_default().chars().skip(column - 1);
+        let rest: String = rest.collect();
+        fault = fault.remedy(match rest.trim_start().chars().next() {
+            Some('|') => "filters are Jinja2's; for them set `template_engine = \"jinja\"`",
+            Some('%') => "`{%` is Jinja2's; for it set `template_engine = \"jinja\"`",
+            _ => "a tag holds a name, or a helper and its parameters",
+        });
+    }
     match error.pos() {
         Some((line, column)) => fault.at(Pos { line, column }),
         None => fault,

@@ -193,16 +193,31 @@ fn fault(error: &hookwire_jinja::Error, rendering: Option<(&str, &TemplateContex
         _ => None,
     };
     let fault = named.unwrap_or_else(|| {
-        let message = match error.excerpt() {
-            Some(excerpt) => format!("{} (in `{excerpt}`)", error.message()),
-            None => error.message().to_owned(),
-        };
-        Fault::new(kind, message)
+        let message =
+            match error.excerpt().filter(|excerpt| !error.message().contains(&format!("`{excerpt}`"))) {
+                // The end of a tag says nothing that the place does not.
+                Some("%}" | "}}") => error.message().to_owned(),
+                Some(excerpt) => format!("{} (in `{excerpt}`)", error.message()),
+                None => error.message().to_owned(),
+            };
+        let remedy = syntax_remedy(&message);
+        let fault = Fault::new(kind, message);
+        remedy.into_iter().fold(fault, Fault::remedy)
     });
     match error.line() {
         Some(line) => fault.at(Pos { line, column: error.column().unwrap_or(1) }),
         None => fault,
     }
+}
+
+/// What to do about the mistakes that are made most.
+fn syntax_remedy(message: &str) -> Option<&'static str> {
+    if message.contains("expected end of variable block") {
+        return Some("close it with `}}`");
+    }
+    message
+        .contains("unexpected end of input")
+        .then_some("close what is open, such as `{% if %}` with `{% endif %}`")
 }
 
 /// The path that an error is about, such as `data.nmae`; its excerpt may begin in the midst of it.
