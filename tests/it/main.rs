@@ -12,6 +12,7 @@ mod dev;
 mod end_to_end;
 mod import;
 mod netbox;
+mod operations;
 mod receiver;
 mod reload;
 mod support;

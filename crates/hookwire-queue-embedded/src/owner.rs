@@ -22,7 +22,7 @@ pub(crate) struct Ownership {
 /// Takes a folder, which is made if it is not there; waits up to `wait` for another process to leave it. Dropping the
 /// future leaves the folder as it was.
 pub(crate) async fn take(folder: &Path, wait: Duration) -> Result<Ownership, QueueError> {
-    std::fs::create_dir_all(folder).map_err(|error| from_io(error, folder))?;
+    make(folder).map_err(|error| from_io(error, folder))?;
     let path = folder.join("hookwire.lock");
     let lock = File::options().create(true).truncate(false).read(true).write(true).open(&path);
     let lock = lock.map_err(|error| from_io(error, &path))?;
@@ -43,6 +43,14 @@ pub(crate) async fn take(folder: &Path, wait: Duration) -> Result<Ownership, Que
     std::fs::write(&owner, format!("process {} ({program})\n", std::process::id()))
         .map_err(|error| from_io(error, &owner))?;
     Ok(Ownership { _lock: lock })
+}
+
+/// Makes the folder if it is not there, for its owner alone: it will hold whatever the events hold.
+fn make(folder: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(folder)
 }
 
 /// Who holds the folder, as that process wrote it down.

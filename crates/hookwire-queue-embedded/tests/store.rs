@@ -113,6 +113,45 @@ async fn a_folder_that_cannot_be_made_is_told() {
 }
 
 #[tokio::test]
+#[cfg(unix)]
+async fn a_folder_that_is_made_is_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let folder = tempfile::tempdir().unwrap();
+    let new = folder.path().join("a/b");
+    open(&new).await.unwrap().close().await;
+    assert_eq!(mode(&new), 0o700);
+    // One that is there is left as it is.
+    let given = folder.path().join("given");
+    std::fs::create_dir(&given).unwrap();
+    let before = mode(&given);
+    open(&given).await.unwrap().close().await;
+    assert_eq!(mode(&given), before);
+}
+
+#[tokio::test]
+async fn a_copy_that_sqlite_makes_while_the_store_is_in_use_is_a_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let (live, copy) = (folder.path().join("live"), folder.path().join("copy"));
+    let queue = open(&live).await.unwrap();
+    publish(&queue, "before").await;
+    // As docs/operations.md says it, here by the same library.
+    std::fs::create_dir(&copy).unwrap();
+    let reader = rusqlite::Connection::open(live.join("hookwire.db")).unwrap();
+    reader.execute("VACUUM INTO ?1", [copy.join("hookwire.db").to_str().unwrap()]).unwrap();
+    publish(&queue, "after").await;
+    queue.close().await;
+    let restored = open(&copy).await.unwrap();
+    let ids = ["before", "after"].map(|id| EventId::new(id).unwrap());
+    assert!(restored.event(SHARD, &ids[0]).await.unwrap().is_some());
+    assert!(restored.event(SHARD, &ids[1]).await.unwrap().is_none());
+    // What comes next is numbered on, so that it is no duplicate of what was there.
+    publish(&restored, "later").await;
+    assert_eq!(restored.stats(SHARD).await.unwrap().events_queued, 2);
+    restored.close().await;
+}
+
+#[tokio::test]
 async fn many_callers_at_once_are_committed_together() {
     let folder = tempfile::tempdir().unwrap();
     let queue = open(folder.path()).await.unwrap();

@@ -59,14 +59,27 @@ pub async fn open_store(settings: &Settings, wait: Duration) -> Result<Store, Fa
     let url = &settings.store.url;
     // Which store it is matters where it is another than was meant.
     Store::open(url, limits, wait).await.map_err(|error| match error {
-        QueueError::InUse { holder } => Failure::message(
-            Exit::Unavailable,
-            format!("the store {url} is in use by {holder}; stop it, or have commands ask the server it runs (--url)"),
-        ),
         QueueError::UnknownVersion { .. } => {
             Failure::new(Exit::Config, anyhow::Error::new(error).context(format!("{url} cannot be used")))
         }
         error => error.into(),
+    })
+}
+
+/// The same for a program that is to own the store for as long as it runs.
+///
+/// # Errors
+/// The exit code says why it cannot be opened.
+pub async fn own_store(settings: &Settings, wait: Duration) -> Result<Store, Failure> {
+    open_store(settings, wait).await.map_err(|failure| match failure.downcast_ref() {
+        Some(QueueError::InUse { holder }) => Failure::message(
+            failure.exit(),
+            format!(
+                "the store {} is in use by {holder}; stop it first: such a store belongs to one process",
+                settings.store.url
+            ),
+        ),
+        _ => failure,
     })
 }
 

@@ -7,7 +7,7 @@ use hookwire_config::StoreUrl;
 use hookwire_engine::Metrics;
 
 use crate::args::ConfigArguments;
-use crate::assemble::{engine_failure, in_force, open_store, run_worker, runtime};
+use crate::assemble::{engine_failure, in_force, own_store, run_worker, runtime};
 use crate::exit::{CommandResult, Exit, Failure};
 use crate::reload::{LoadedConfig, Reloading};
 use crate::signals::shutdown_token;
@@ -45,7 +45,7 @@ pub fn run(arguments: &WorkerArguments) -> CommandResult {
     runtime()?.block_on(async {
         let shutdown = shutdown_token();
         let _reloading = Reloading::start(&arguments.config, loaded, Arc::clone(&in_force));
-        let store = open_store(&settings, Duration::ZERO).await?;
+        let store = own_store(&settings, Duration::ZERO).await?;
         let metrics = Metrics::default();
         let ended =
             run_worker(&settings, in_force, store.clone(), metrics, arguments.until_idle, shutdown).await;

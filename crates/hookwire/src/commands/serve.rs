@@ -10,7 +10,7 @@ use hookwire_engine::{EngineError, InForce, Metrics, Summary, SystemClock};
 use hookwire_server::{Api, ApiLimits, ServeLimits, Tokens, router};
 use hookwire_worker::{
     CommandResult, ConfigArguments, Exit, Failure, LoadedConfig, Reloading, Store, engine_failure, in_force,
-    open_store, run_worker, runtime, shutdown_token,
+    own_store, run_worker, runtime, shutdown_token,
 };
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -36,7 +36,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
         let shutdown = shutdown_token();
         let _reloading = Reloading::start(&arguments.config, loaded, Arc::clone(&in_force));
         let listener = bind(config.settings.server.listen).await?;
-        let store = open_store(&config.settings, STORE_WAIT).await?;
+        let store = own_store(&config.settings, STORE_WAIT).await?;
         let running = Running::start(Arc::new(config.settings), in_force, store, listener, &shutdown)?;
         tracing::info!(address = %running.address, "listening");
         running.finish().await?;
