@@ -138,6 +138,29 @@ async fn what_comes_from_elsewhere_is_named_by_its_origin() {
 }
 
 #[tokio::test]
+async fn what_is_in_force_can_be_shown_only_of_what_checks() {
+    let folder = Folder::new();
+    folder.write("hookwire.toml", SOUND);
+    let shown = folder.hookwire(&["config", "show", "--store", "memory:"]).await;
+    assert_eq!((shown.code(), shown.stderr.as_str()), (0, ""));
+    for line in
+        ["url = \"memory:\"  # --store", "lease = \"15s\"  # default", "name = \"slack\"  # hookwire.toml:8"]
+    {
+        let spaced = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(shown.stdout.lines().any(|shown| spaced(shown) == spaced(line)), "{line}: {}", shown.stdout);
+    }
+    let json = folder.hookwire_json(&["config", "show", "--format", "json"]).await;
+    assert_eq!(json["settings"][0]["origin"]["line"], 2);
+    let schema = folder.hookwire_json(&["config", "schema"]).await;
+    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+    folder.write("hookwire.toml", "[store]\nurl = 1\n");
+    for (arguments, code) in [("config show", 78), ("config show -c missing.toml", 66), ("config", 2)] {
+        let ended = folder.hookwire(&arguments.split(' ').collect::<Vec<_>>()).await;
+        assert_eq!((ended.code(), ended.stdout.as_str()), (code, ""), "{arguments}");
+    }
+}
+
+#[tokio::test]
 async fn a_command_that_is_not_there_is_refused_with_a_proposal() {
     let folder = Folder::new();
     let _snapshots = snapshots(&folder);

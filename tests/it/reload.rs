@@ -60,6 +60,10 @@ async fn an_edited_file_is_in_force_without_a_restart_and_a_broken_one_is_not() 
     folder.write("hookwire.toml", &format!("{SETTINGS}{broken}"));
     let line = logged(&server, "reload refused", 1).await;
     assert!(line.contains("webhooks[\"target\"].metod: unknown member; did you mean `method`?"), "{line}");
+    let (_, stats) = server.get("/v1/stats").await;
+    let refused = &stats["definitions"]["refused"];
+    assert!(refused["message"].as_str().unwrap().contains("unknown member"), "{stats}");
+    assert!(refused["at"].is_string() && stats["definitions"]["reloads"] == 1, "{stats}");
     server.publish(&event("three")).await;
     second.wait_for(2).await;
     assert_eq!(first.received().len(), 1);
@@ -68,6 +72,8 @@ async fn an_edited_file_is_in_force_without_a_restart_and_a_broken_one_is_not() 
     folder.write("new", &format!("{SETTINGS}{}", definitions(&first)));
     std::fs::rename(folder.path().join("new"), folder.path().join("hookwire.toml")).unwrap();
     logged(&server, "definitions reloaded", 2).await;
+    let (_, stats) = server.get("/v1/stats").await;
+    assert!(stats["definitions"]["refused"].is_null() && stats["definitions"]["reloads"] == 2, "{stats}");
     server.publish(&event("four")).await;
     first.wait_for(2).await;
     assert_eq!((first.received().len(), second.received().len()), (2, 2));
