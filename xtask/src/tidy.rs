@@ -72,8 +72,15 @@ const CRATES: &[Crate] = &[
 ];
 
 /// These compose: they may use any crate, and no crate uses them but the ones named.
-const COMPOSERS: &[&str] =
-    &["hookwire", "hookwire-worker", "hookwire-bench", "hookwire-testkit", "integration", "xtask"];
+const COMPOSERS: &[&str] = &[
+    "hookwire",
+    "hookwire-worker",
+    "hookwire-bench",
+    "hookwire-fuzz",
+    "hookwire-testkit",
+    "integration",
+    "xtask",
+];
 
 /// What a pure crate may not name, and why.
 const IMPURE: &[(&str, &str)] = &[

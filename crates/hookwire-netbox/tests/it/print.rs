@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use hookwire_config::{Overrides, load};
 use hookwire_model::{
-    Condition, DefaultBody, Engine, Escape, EventRule, Method, RetryPolicy, RuleName, Schedule, Secret,
-    SignatureScheme, Tls, Undefined, Webhook, WebhookName,
+    Condition, DefaultBody, Engine, Escape, EventRule, Method, OnFailure, Ordering, RetryPolicy, RuleName,
+    Schedule, Secret, SignatureScheme, Tls, Undefined, Webhook, WebhookName,
 };
 use hookwire_netbox::{Definitions, RuleDefinition, WebhookDefinition};
 use proptest::prelude::*;
@@ -76,11 +76,16 @@ fn webhook(file: PathBuf) -> impl Strategy<Value = Webhook> {
         prop_oneof![Just(Duration::from_secs(10)), (1u64..400_000).prop_map(Duration::from_millis)],
         1u32..100,
         retry(),
+        (
+            select(vec![None, Some("100/s"), Some("1/m"), Some("7/h")]),
+            select(Ordering::ALL),
+            select(OnFailure::ALL),
+        ),
     );
     (words, texts, rest).prop_map(move |(words, texts, rest)| {
         let (method, engine, escape, undefined, default_body, signature) = words;
         let (url, headers, body, content_type, secrets) = texts;
-        let ([verify, ca, follow, enabled], timeout, concurrency, retry) = rest;
+        let ([verify, ca, follow, enabled], timeout, concurrency, retry, (rate, ordering, on_failure)) = rest;
         let mut webhook = Webhook::new(WebhookName::new("replaced").unwrap(), url);
         webhook.additional_headers = headers.join("\n");
         webhook.method = method;
@@ -99,6 +104,10 @@ fn webhook(file: PathBuf) -> impl Strategy<Value = Webhook> {
         webhook.enabled = enabled;
         webhook.concurrency = concurrency.try_into().unwrap();
         webhook.retry = retry;
+        webhook.rate_limit = rate.map(|rate| rate.parse().unwrap());
+        webhook.ordering = ordering;
+        // It says what happens to an order, and is refused without one.
+        webhook.on_failure = if ordering == Ordering::None { OnFailure::Block } else { on_failure };
         webhook
     })
 }

@@ -1,0 +1,6 @@
+//! libFuzzer on `Target::Handlebars`.
+#![no_main]
+
+use hookwire_fuzz::Target;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| Target::Handlebars.run(input));
