@@ -84,7 +84,11 @@ pub(crate) fn prepare(rendered: &str) -> Result<PreparedUrl, Fault> {
                 80
             }
         }
-        digits => digits.parse().map_err(|_| invalid(format!("has the port {digits}, past 65535")))?,
+        digits => match digits.parse() {
+            Ok(0) => return Err(invalid("has the port 0, where nobody can listen".into())),
+            Ok(port) => port,
+            Err(_) => return Err(invalid(format!("has the port {digits}, past 65535"))),
+        },
     };
     let host = normalize_host(host).map_err(|reason| {
         let fault = invalid(reason);
