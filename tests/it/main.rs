@@ -10,6 +10,7 @@ mod cli;
 mod crash;
 mod dev;
 mod end_to_end;
+mod endpoints;
 mod import;
 mod netbox;
 mod operations;

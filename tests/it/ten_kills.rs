@@ -178,3 +178,28 @@ async fn p10_ten_kills_of_serve_lose_nothing_while_publish_goes_on() {
     assert_nothing_lost(&endpoint.received(), &record(&server).await, open_at_kills);
     assert_eq!(server.program.terminate().await.code(), 0);
 }
+
+#[tokio::test]
+async fn p10_ten_kills_of_a_worker_until_idle_lose_nothing() {
+    let seed = seed();
+    eprintln!("seed {seed}");
+    let endpoint = ScriptedEndpoint::start([]).await;
+    let folder = Folder::with(&definitions(&endpoint));
+    folder.write("events.ndjson", &events());
+    let published = folder.hookwire(&["publish", "events.ndjson"]).await;
+    assert_eq!((published.code(), published.stdout.lines().count()), (0, EVENTS), "{}", published.stderr);
+    let mut open_at_kills = 0;
+    for moment in moments(seed) {
+        let worker = Program::start("hookwire-worker", folder.path(), &["--until-idle"]);
+        endpoint.wait_until(moment).await;
+        worker.kill().await;
+        let stats = folder.hookwire_json(&["stats", "--format", "json"]).await;
+        let on_record = usize::try_from(stats["shards"][0]["delivered"].as_u64().unwrap()).unwrap();
+        open_at_kills += arrivals(&endpoint.received()).len() - on_record;
+    }
+    let ended = folder.run("hookwire-worker", &["--until-idle"]).await;
+    assert_eq!(ended.code(), 0, "{}", ended.stderr);
+    let server = Server::start(&folder).await;
+    assert_nothing_lost(&endpoint.received(), &record(&server).await, open_at_kills);
+    assert_eq!(server.program.terminate().await.code(), 0);
+}

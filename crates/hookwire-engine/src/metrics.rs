@@ -100,8 +100,9 @@ impl EncodeLabelValue for Rule {
 }
 
 impl Default for Metrics {
+    /// Everything at 0, and there: a rate over a counter that appears with its first count misses that count.
     fn default() -> Self {
-        Metrics {
+        let metrics = Metrics {
             events: Family::default(),
             matches: Counter::default(),
             condition_errors: Family::default(),
@@ -114,6 +115,27 @@ impl Default for Metrics {
             store_errors: Counter::default(),
             in_flight: Gauge::default(),
             endpoints: Family::default(),
+        };
+        for result in ["accepted", "duplicate"] {
+            drop(metrics.events.get_or_create(&EventLabels { result }));
+        }
+        for reason in DeadReason::ALL {
+            drop(metrics.dead_letters.get_or_create(&ReasonLabels { reason: reason.as_str() }));
+        }
+        for call in [BatchCall::LeaseEvents, BatchCall::LeaseDeliveries, BatchCall::Settle] {
+            drop(metrics.batches.get_or_create(&CallLabels { call: call.as_str() }));
+        }
+        metrics.endpoint_states(&[("closed", 0), ("half_open", 0), ("open", 0), ("paused", 0)]);
+        metrics
+    }
+}
+
+impl BatchCall {
+    fn as_str(self) -> &'static str {
+        match self {
+            BatchCall::LeaseEvents => "lease_events",
+            BatchCall::LeaseDeliveries => "lease_deliveries",
+            BatchCall::Settle => "settle",
         }
     }
 }
@@ -167,11 +189,6 @@ impl Metrics {
         self.events.get_or_create(&EventLabels { result: "accepted" }).inc_by(accepted);
     }
 
-    /// A request with events was refused.
-    pub fn refused(&self) {
-        self.events.get_or_create(&EventLabels { result: "refused_request" }).inc();
-    }
-
     pub(crate) fn condition_error(&self, rule: &RuleName) {
         self.condition_errors.get_or_create(&RuleLabels { rule: Rule(rule.clone()) }).inc();
     }
@@ -193,12 +210,7 @@ impl Metrics {
     }
 
     pub(crate) fn batch(&self, call: BatchCall, size: usize) {
-        let call = match call {
-            BatchCall::LeaseEvents => "lease_events",
-            BatchCall::LeaseDeliveries => "lease_deliveries",
-            BatchCall::Settle => "settle",
-        };
-        self.batches.get_or_create(&CallLabels { call }).observe(size as f64);
+        self.batches.get_or_create(&CallLabels { call: call.as_str() }).observe(size as f64);
     }
 
     /// A settlement is in the store.

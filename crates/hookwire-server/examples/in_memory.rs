@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use hookwire_definitions::Definitions;
-use hookwire_engine::{Clock as _, InForce, Snapshot, SystemClock};
+use hookwire_engine::{Clock as _, InForce, Metrics, Snapshot, SystemClock};
 use hookwire_model::EventId;
 use hookwire_queue::{MemoryQueue, StoreLimits};
 use hookwire_server::{Api, ApiLimits, ServeLimits, Tokens, router, serve};
@@ -21,6 +21,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         new_id: || EventId::new("example").expect("letters are visible ASCII"),
         limits: ApiLimits::default(),
         tokens: Tokens::default(),
+        metrics: Metrics::default(),
         in_force: InForce::new(snapshot, SystemClock.now()),
         ready: Arc::new(AtomicBool::new(true)),
     };

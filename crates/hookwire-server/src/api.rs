@@ -7,14 +7,14 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::{MethodRouter, get, post};
-use hookwire_engine::{Clock, InForce};
+use hookwire_engine::{Clock, InForce, Metrics};
 use hookwire_model::EventId;
 use hookwire_queue::{Inspect, Queue};
 
 use crate::body::BodyRoom;
 use crate::guard::{Tokens, guard};
 use crate::problem::Problem;
-use crate::{definitions, deliveries, events, openapi, stats};
+use crate::{definitions, deliveries, endpoints, events, metrics, openapi, stats};
 
 /// What requests may bring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +60,8 @@ pub struct Api<Q, C> {
     pub tokens: Tokens,
     /// The definitions in force.
     pub in_force: Arc<InForce>,
+    /// What the worker in this process counts.
+    pub metrics: Metrics,
     /// Whether a worker runs in this process and its store answers: what `/readyz` tells.
     pub ready: Arc<AtomicBool>,
 }
@@ -108,8 +110,15 @@ fn routes<Q: Queue + Inspect, C: Clock>() -> Vec<Route<Q, C>> {
         ("/v1/rules", get(definitions::rules)),
         ("/v1/webhooks", get(definitions::webhooks)),
         ("/v1/preview", post(definitions::preview)),
+        ("/v1/endpoints", get(endpoints::list)),
+        ("/v1/endpoints/{id}/pause", post(endpoints::pause)),
+        ("/v1/endpoints/{id}/resume", post(endpoints::resume)),
+        ("/v1/endpoints/{id}/probe", post(endpoints::probe)),
+        ("/v1/webhooks/{name}/pause", post(endpoints::pause_all)),
+        ("/v1/webhooks/{name}/resume", post(endpoints::resume_all)),
         ("/v1/stats", get(stats::stats)),
         ("/v1/openapi.json", get(openapi::show)),
+        ("/metrics", get(metrics::metrics)),
         ("/healthz", get(stats::healthz)),
         ("/readyz", get(stats::readyz)),
     ]

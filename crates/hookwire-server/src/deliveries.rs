@@ -202,11 +202,17 @@ fn unknown(id: DeliveryId) -> Problem {
     Problem::not_found(format!("no delivery has the id {id}, or it is no longer kept"))
 }
 
-/// What came of acting on one delivery.
+/// What came of acting on one delivery, endpoint or webhook.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct OneChanged {
     /// Always 1.
     changed: u64,
+}
+
+impl OneChanged {
+    pub(crate) fn new() -> Self {
+        OneChanged { changed: 1 }
+    }
 }
 
 /// Sends one delivery now: a waiting one at once, a dead letter again, a delivered one once more.

@@ -71,6 +71,7 @@ pub(crate) async fn publish<Q: Queue + Inspect, C: Clock>(
     // The body is held until its events are in the store, so that what it takes stays counted.
     let (events, _body) = source.read(body).await?;
     let receipts = hookwire_engine::publish(&*app.api.queue, &events).await?;
+    app.api.metrics.published(&receipts);
     let duplicates =
         receipts.iter().filter(|receipt| receipt.duplicate).map(|receipt| receipt.id.clone()).collect();
     let ids = receipts.into_iter().map(|receipt| receipt.id).collect();

@@ -12,7 +12,7 @@ use utoipa::{OpenApi, ToSchema as _};
 
 use crate::problem::PROBLEM;
 use crate::schema::ProblemTwin;
-use crate::{definitions, deliveries, events, stats};
+use crate::{definitions, deliveries, endpoints, events, metrics, stats};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -35,8 +35,15 @@ use crate::{definitions, deliveries, events, stats};
         definitions::rules,
         definitions::webhooks,
         definitions::preview,
+        endpoints::list,
+        endpoints::pause,
+        endpoints::resume,
+        endpoints::probe,
+        endpoints::pause_all,
+        endpoints::resume_all,
         stats::stats,
         show,
+        metrics::metrics,
         stats::healthz,
         stats::readyz,
     ),
@@ -44,6 +51,7 @@ use crate::{definitions, deliveries, events, stats};
         (name = "events", description = "Events in."),
         (name = "deliveries", description = "Looking at deliveries, and acting on them."),
         (name = "definitions", description = "The definitions in force."),
+        (name = "endpoints", description = "What holds endpoints back; pausing, resuming and probing them."),
         (name = "operation", description = "Counts, health, and this description."),
     ),
     components(schemas(ProblemTwin))

@@ -170,6 +170,16 @@ parameters! {
         Path "id": delivery_id, "Its id.";
     }
 
+    /// The endpoint that a path names.
+    EndpointParam {
+        Path "id": endpoint_id, "Its id.";
+    }
+
+    /// The webhook that a path names.
+    WebhookParam {
+        Path "name": name, "Its name.";
+    }
+
     /// A parameter that lists of dead letters do not have.
     StateParam {
         Query "state": states, "In this state.";
@@ -690,4 +700,41 @@ struct ProblemPlaceTwin {
     pointer: String,
     /// What, and what to do about it.
     message: String,
+}
+
+/// An endpoint.
+#[derive(ToSchema)]
+#[schema(as = Endpoint)]
+pub(crate) struct EndpointTwin {
+    #[schema(schema_with = endpoint_id)]
+    id: String,
+    #[schema(schema_with = name)]
+    webhook: String,
+    /// Scheme, host and port.
+    authority: String,
+    /// `closed`: deliveries go out; `open`: it failed, and gets a probe now and then; `half_open`: a probe is on its way.
+    #[schema(schema_with = endpoint_states)]
+    state: String,
+    /// Who paused it.
+    #[schema(schema_with = pausers)]
+    paused_by: Option<String>,
+    #[schema(schema_with = time_or_null)]
+    paused_since: Option<String>,
+    /// Attempts per second that it is held to.
+    #[schema(required)]
+    rate: Option<f64>,
+    /// Nothing goes out before then.
+    #[schema(schema_with = time_or_null)]
+    waits_until: Option<String>,
+    /// Deliveries that wait for it.
+    waiting: u64,
+}
+
+fn endpoint_states() -> Object {
+    string().enum_values(Some(["closed", "open", "half_open", "paused"])).build()
+}
+
+fn pausers() -> Object {
+    let words = ["person", "gone", "webhook"].map(Value::from).into_iter().chain([Value::Null]);
+    ObjectBuilder::new().schema_type(nullable(Type::String)).enum_values(Some(words)).build()
 }

@@ -6,6 +6,7 @@ pub(crate) mod config;
 pub(crate) mod dead;
 pub(crate) mod deliveries;
 pub(crate) mod dev;
+pub(crate) mod endpoints;
 pub(crate) mod explain;
 pub(crate) mod import;
 pub(crate) mod man;

@@ -48,6 +48,8 @@ enum Command {
     Deliveries(commands::deliveries::Arguments),
     /// Lists dead letters, sends them again or removes them.
     Dead(commands::dead::Arguments),
+    /// Lists endpoints with their health; pauses, resumes and probes them.
+    Endpoints(commands::endpoints::Arguments),
     /// Tells how much waits, runs, failed and is kept.
     Stats(commands::stats::Arguments),
     /// Prints a script that completes commands in a shell.
@@ -75,6 +77,7 @@ fn run(arguments: Arguments) -> CommandResult {
         Command::Import(arguments) => commands::import::run(arguments),
         Command::Deliveries(arguments) => commands::deliveries::run(arguments),
         Command::Dead(arguments) => commands::dead::run(arguments),
+        Command::Endpoints(arguments) => commands::endpoints::run(arguments),
         Command::Stats(arguments) => commands::stats::run(arguments),
         Command::Completions(arguments) => commands::completions::run(arguments, Arguments::command()),
         Command::Man(arguments) => commands::man::run(arguments, Arguments::command()),

@@ -82,7 +82,7 @@ fn delivery_rows(items: &[Delivery], now: Timestamp, width: Option<u16>, colour:
 }
 
 /// How wide the terminal is that standard output goes to, if it goes to one.
-fn terminal_size() -> Option<u16> {
+pub(crate) fn terminal_size() -> Option<u16> {
     comfy_table::Table::new().width()
 }
 

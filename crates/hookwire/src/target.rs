@@ -300,7 +300,7 @@ fn body(selection: &Selection, dry_run: bool) -> Value {
 }
 
 /// RFC 3986 section 2.1, for a value in a query.
-fn percent_encoded(text: &str) -> String {
+pub(crate) fn percent_encoded(text: &str) -> String {
     let mut encoded = String::new();
     for byte in text.bytes() {
         match byte {

@@ -4,6 +4,7 @@
 mod cloud_events;
 mod definitions;
 mod deliveries;
+mod endpoints;
 mod guard;
 mod limits;
 mod openapi;

@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, Response};
 use bytes::Bytes;
 use hookwire_definitions::Definitions;
-use hookwire_engine::{InForce, Snapshot, SystemClock};
+use hookwire_engine::{InForce, Metrics, Snapshot, SystemClock};
 use hookwire_model::{
     Attempt, AttemptError, DeadReason, DeliveryId, EndpointId, ErrorKind, EventId, Hop, OutcomeKind,
     RequestRecord, ResponseRecord, RuleName, Sequence, Shard, Timestamp, Timings, WaitingReason, WebhookName,
@@ -85,6 +85,7 @@ impl Server {
             new_id: || EventId::new(&format!("new-{}", NUMBER.fetch_add(1, Ordering::Relaxed))).unwrap(),
             limits: setup.limits,
             tokens: setup.tokens,
+            metrics: Metrics::default(),
             in_force: Arc::clone(&in_force),
             ready: Arc::clone(&ready),
         });

@@ -76,6 +76,7 @@ impl Running {
     ) -> Result<Self, Failure> {
         let address = listener.local_addr().map_err(|error| Failure::new(Exit::Unavailable, error))?;
         let ready = Arc::new(AtomicBool::new(true));
+        let metrics = Metrics::default();
         let api = Api {
             queue: Arc::new(store.clone()),
             clock: SystemClock,
@@ -89,6 +90,7 @@ impl Running {
                 read: settings.server.read_token.clone(),
             },
             in_force: Arc::clone(&in_force),
+            metrics: metrics.clone(),
             ready: Arc::clone(&ready),
         };
         // A child of the shutdown, so that either side can stop the other and not the whole program.
@@ -102,9 +104,8 @@ impl Running {
         );
         let server = tokio::spawn(server);
         let (work, stop) = (store.clone(), shutdown.clone());
-        let worker = tokio::spawn(async move {
-            run_worker(&settings, in_force, work, Metrics::default(), false, stop).await
-        });
+        let worker =
+            tokio::spawn(async move { run_worker(&settings, in_force, work, metrics, false, stop).await });
         Ok(Running { address, store, ready, server, worker, shutdown })
     }
 

@@ -1,0 +1,117 @@
+//! `/metrics`: the worker's counters, and what the store tells at this moment, in OpenMetrics text.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use hookwire_engine::Clock;
+use hookwire_model::Shard;
+use hookwire_queue::{Inspect, Queue, Stats};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::api::App;
+use crate::problem::Problem;
+
+/// What encoding gives (OpenMetrics 1.0, section 3.1).
+const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabels {
+    state: &'static str,
+}
+
+/// All metrics. A store that is away leaves its own out, and says so.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "operation",
+    operation_id = "metrics",
+    responses((status = 200, description = "OpenMetrics 1.0.", body = String,
+        content_type = "application/openmetrics-text"))
+)]
+pub(crate) async fn metrics<Q: Queue + Inspect, C: Clock>(
+    State(app): State<Arc<App<Q, C>>>,
+) -> Result<Response, Problem> {
+    let mut registry = Registry::with_prefix("hookwire");
+    app.api.metrics.register(&mut registry);
+    let up = Gauge::<i64>::default();
+    registry.register("store_up", "Whether the store answers: 1, or 0", up.clone());
+    let mut all = Vec::new();
+    for shard in 0..app.api.queue.shards() {
+        match app.api.queue.stats(Shard(shard)).await {
+            Ok(stats) => all.push(stats),
+            Err(error) => tracing::debug!(error = &error as &dyn std::error::Error, "no counts of the store"),
+        }
+    }
+    if all.len() == usize::from(app.api.queue.shards()) {
+        up.set(1);
+        register_stats(&mut registry, &all, &app);
+    }
+    register_definitions(&mut registry, &app);
+    let mut text = String::new();
+    encode(&mut text, &registry).expect("writing to a string does not fail");
+    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response())
+}
+
+fn register_stats<Q, C: Clock>(registry: &mut Registry, all: &[Stats], app: &App<Q, C>) {
+    let sum = |count: fn(&Stats) -> u64| all.iter().map(count).sum::<u64>() as i64;
+    let events = Family::<StateLabels, Gauge>::default();
+    for (state, count) in [("queued", sum(|s| s.events_queued)), ("leased", sum(|s| s.events_leased))] {
+        events.get_or_create(&StateLabels { state }).set(count);
+    }
+    registry.register("events_pending", "Events that were not fanned out yet, by state", events);
+    let deliveries = Family::<StateLabels, Gauge>::default();
+    for (state, count) in [
+        ("waiting", sum(|s| s.waiting)),
+        ("running", sum(|s| s.running)),
+        ("dead", sum(|s| s.dead)),
+        ("delivered", sum(|s| s.delivered)),
+        ("cancelled", sum(|s| s.cancelled)),
+        ("superseded", sum(|s| s.superseded)),
+    ] {
+        deliveries.get_or_create(&StateLabels { state }).set(count);
+    }
+    registry.register("deliveries", "Deliveries on record, by state", deliveries);
+    let now = app.api.clock.now();
+    let oldest = all.iter().filter_map(|stats| stats.oldest_pending_at).min();
+    let age = Gauge::<i64>::default();
+    age.set(oldest.map_or(0, |at| now.saturating_since(at).as_secs() as i64));
+    registry.register_with_unit(
+        "oldest_pending_age",
+        "How long ago the oldest event was accepted that is queued or has a waiting delivery; 0 without any",
+        Unit::Seconds,
+        age,
+    );
+    for (name, help, value) in [
+        ("pending", "Payloads of what is queued, waits or runs", sum(|s| s.pending_bytes)),
+        ("history", "Finished deliveries and their events, about", sum(|s| s.history_bytes)),
+    ] {
+        let gauge = Gauge::<i64>::default();
+        gauge.set(value);
+        registry.register_with_unit(name, help, Unit::Bytes, gauge);
+    }
+}
+
+fn register_definitions<Q, C: Clock>(registry: &mut Registry, app: &App<Q, C>) {
+    let state = app.api.in_force.state();
+    let gauge = |value: i64| {
+        let gauge = Gauge::<i64>::default();
+        gauge.set(value);
+        gauge
+    };
+    registry.register(
+        "definitions_loaded_timestamp_seconds",
+        "When the definitions in force were loaded",
+        gauge(state.loaded_at.as_secs()),
+    );
+    registry.register(
+        "definitions_refused",
+        "Whether newer definitions were refused, so that older ones are in force: 1, or 0",
+        gauge(i64::from(state.refused.is_some())),
+    );
+}
