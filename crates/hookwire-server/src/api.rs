@@ -147,6 +147,7 @@ mod tests {
             new_id: || EventId::new("new").unwrap(),
             limits,
             tokens: Tokens::default(),
+            metrics: Metrics::default(),
             in_force: InForce::new(snapshot, Timestamp::UNIX_EPOCH),
             ready: Arc::default(),
         };
