@@ -173,6 +173,8 @@ fn into_event(
     let subject = attributes.text("subject").filter(|subject| subject.len() <= SUBJECT_LEN_MAX);
     let time = attributes.text("time");
     let content_type = attributes.text("datacontenttype");
+    // It is only passed on, in `context`; that it is sound is asked all the same.
+    let _ = attributes.text("dataschema");
     let data = data_json(data, content_type.as_deref());
     if let Err(message) = &data {
         attributes.problem("/data", message.clone());

@@ -169,6 +169,7 @@ async fn a_bad_cloud_event_is_refused_with_its_places() {
         r#"{"specversion":"1.0","id":"1","source":"/","type":"a.b.c","data":1,"data_base64":"AA=="}"#,
         r#"{"specversion":"1.0","id":"1","source":"/","type":"a.b.c","data_base64":"?"}"#,
         r#"{"specversion":"1.0","id":"1","id":"2","source":"/","type":"a.b.c"}"#,
+        r#"{"specversion":"1.0","id":"1","source":"/","type":"a.b.c","dataschema":"","datacontenttype":1}"#,
         r#"{"specversion":"1.0","id":"1","source":"/","type":"a.b.c","extension":"\ud800"}"#,
         r#"[]"#,
         r#"{"#,

@@ -2,7 +2,8 @@
 
 use axum::http::Method;
 use hookwire_queue::StoreLimits;
-use serde_json::json;
+use hookwire_server::ApiLimits;
+use serde_json::{Value, json};
 
 use crate::support::{JSON, Server, Setup, event};
 
@@ -95,4 +96,39 @@ async fn a_store_that_is_away_asks_to_come_back_when_it_says_so() {
     server.store.set_away(false);
     assert_eq!(server.publish(&event("a")).await.status, 202);
     assert_eq!(server.get("/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn p9_bodies_that_netbox_sent_are_events_and_the_same_bytes_are_the_same_event() {
+    let server = Server::new(Setup { limits: ApiLimits::default(), ..Setup::default() });
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/netbox/deliveries.jsonl");
+    let text = std::fs::read_to_string(path).unwrap();
+    let mut bodies = Vec::new();
+    for line in text.lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        if line["kind"] == "default-body" {
+            let requests = line["requests"].as_array().unwrap();
+            bodies.extend(requests.iter().map(|request| request["body_text"].as_str().unwrap().to_owned()));
+        }
+    }
+    assert!(bodies.len() > 40, "{} bodies were recorded", bodies.len());
+    for body in &bodies {
+        let answer = server.publish(body).await;
+        assert_eq!((answer.status, &answer.body["duplicates"]), (202, &json!([])), "{body} {}", answer.body);
+        let id = answer.body["ids"][0].as_str().unwrap();
+        assert!(id.starts_with("evt_"), "{id}");
+        let kept = server.get(&format!("/v1/events/{id}")).await.body["event"].clone();
+        let sent: Value = serde_json::from_str(body).unwrap();
+        for (name, value) in sent.as_object().unwrap() {
+            assert_eq!(&kept[name], value, "{name} of {body}");
+        }
+        assert_eq!(server.publish(body).await.body["duplicates"], json!([id]));
+    }
+    assert_eq!(server.queued().await, bodies.len() as u64);
+    // As NetBox's documentation shows it there is a model, too.
+    for (model, status) in [("site", 202), ("device", 400)] {
+        let mut body: Value = serde_json::from_str(&bodies[0]).unwrap();
+        body["model"] = json!(model);
+        assert_eq!(server.publish(&body.to_string()).await.status, status, "{model}");
+    }
 }
