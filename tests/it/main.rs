@@ -4,6 +4,7 @@
 //! - Every port is chosen by the system, every store lies in a folder of its own, and only loopback is called.
 //! - Names begin with the line of `docs/page.md` that a test shows, where it shows one.
 
+mod api;
 mod bad_input;
 mod check;
 mod cli;
