@@ -38,8 +38,8 @@ struct NetboxArguments {
     /// The answer to /api/extras/event-rules/, or an array of its objects.
     #[arg(long, value_name = "FILE", requires = "webhooks")]
     event_rules: Option<PathBuf>,
-    /// Asks this NetBox instead, such as https://netbox.example.org.
-    #[arg(long, value_name = "URL", conflicts_with_all = ["webhooks", "event_rules"], requires = "token_env")]
+    // No doc comment: rustdoc would want the address as a link.
+    #[arg(long, help = "Asks this NetBox instead, such as https://netbox.example.org", value_name = "URL", conflicts_with_all = ["webhooks", "event_rules"], requires = "token_env")]
     url: Option<String>,
     /// The environment variable that holds the API token, of either kind. Its user needs to see webhooks and event
     /// rules.
