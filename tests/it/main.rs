@@ -16,6 +16,7 @@ mod import;
 mod netbox;
 mod operations;
 mod receiver;
+mod redis;
 mod reload;
 mod support;
 mod ten_kills;

@@ -22,15 +22,13 @@ pub struct NotYet {
 pub const NOT_YET: &[NotYet] = &[
     entry("webhooks", "signature", Some("standard-ed25519"), "use \"standard\", with a shared secret"),
     entry("webhooks", "signing_key", None, "use `signature = [\"standard\"]` with a `secret`"),
-    entry("store", "url", Some("redis"), EMBEDDED),
-    entry("store", "url", Some("rediss"), EMBEDDED),
-    entry("store", "url", Some("unix"), EMBEDDED),
-    entry("store", "url", Some("redis-cluster"), EMBEDDED),
-    entry("store", "url", Some("redis-sentinel"), EMBEDDED),
-    entry("store", "wait_replicas", None, "leave it out, it goes with Redis"),
+    entry(
+        "store",
+        "url",
+        Some("redis-sentinel"),
+        "name the primary with \"redis://\", or use \"redis-cluster://\"",
+    ),
 ];
-
-const EMBEDDED: &str = "use \"embedded:./hookwire-data\", which needs no server";
 
 const fn entry(
     table: &'static str,

@@ -135,15 +135,25 @@ pub const SETTINGS: &[SettingInfo] = &[
         SettingKind::StoreUrl,
         "embedded:./hookwire-data",
         Some("--store"),
-        "Where events and deliveries are kept: `embedded:` and a folder, or `memory:`, which forgets \
-         everything at the end of the process.",
+        "Where events and deliveries are kept: `embedded:` and a folder; a Redis server, as \
+         `redis://user:password@host:6379/0`, `rediss://` for TLS or `unix:///path`; a Redis Cluster, as \
+         `redis-cluster://host:port,host:port`; or `memory:`, which forgets everything at the end of the process.",
     ),
     row(
         "store.shards",
         SettingKind::Count,
         "1",
         None,
-        "How many independent parts the store has. Embedded and memory stores have one.",
+        "How many independent parts the store has. Embedded and memory stores have one; those of a Redis Cluster \
+         spread over its nodes. All programs on one store need the same number.",
+    ),
+    row(
+        "store.wait_replicas",
+        SettingKind::Count,
+        "",
+        None,
+        "How many replicas of a Redis server must have an event before it counts as accepted, so that a failover \
+         loses less.",
     ),
     row(
         "store.dedup_window",
@@ -165,7 +175,8 @@ pub const SETTINGS: &[SettingInfo] = &[
         SettingKind::Size,
         "8GiB",
         None,
-        "How much may be waiting. Beyond it publishing is refused until there is room.",
+        "How much may be waiting. Beyond it publishing is refused until there is room. On Redis by default 60 % of \
+         its `maxmemory`, 2 GiB if it has none.",
     ),
     row(
         "server.listen",
@@ -262,7 +273,8 @@ pub const SETTINGS: &[SettingInfo] = &[
         SettingKind::Size,
         "1GiB",
         None,
-        "How much the record may take; the oldest go first.",
+        "How much the record may take; the oldest go first. On Redis by default 5 % of its `maxmemory`, 128 MiB if \
+         it has none.",
     ),
     row(
         "history.bodies",
@@ -294,7 +306,8 @@ impl Settings {
     pub fn differences(&self, other: &Settings) -> Vec<&'static str> {
         // Taken apart by name, so that a new setting cannot be forgotten here.
         let Settings { store, server, worker, egress, history } = self;
-        let StoreSettings { url, shards, dedup_window, dedup_max_ids, max_pending_bytes } = store;
+        let StoreSettings { url, shards, wait_replicas, dedup_window, dedup_max_ids, max_pending_bytes } =
+            store;
         let ServerSettings { listen, admin_token, read_token, max_event_bytes } = server;
         let WorkerSettings { concurrency, lease, grace } = worker;
         let EgressSettings { mode, allow, deny } = egress;
@@ -302,6 +315,7 @@ impl Settings {
         let same = [
             ("store.url", *url == other.store.url),
             ("store.shards", *shards == other.store.shards),
+            ("store.wait_replicas", *wait_replicas == other.store.wait_replicas),
             ("store.dedup_window", *dedup_window == other.store.dedup_window),
             ("store.dedup_max_ids", *dedup_max_ids == other.store.dedup_max_ids),
             ("store.max_pending_bytes", *max_pending_bytes == other.store.max_pending_bytes),
@@ -334,8 +348,10 @@ pub struct StoreSettings {
     pub dedup_window: Duration,
     /// How many event ids are remembered per shard.
     pub dedup_max_ids: u64,
-    /// How much may be waiting, in bytes.
-    pub max_pending_bytes: u64,
+    /// How many replicas must have an event before it is accepted; 0 for stores that have none.
+    pub wait_replicas: u32,
+    /// How much may be waiting, in bytes; `None`: what suits the memory of the Redis server.
+    pub max_pending_bytes: Option<u64>,
 }
 
 /// Which store.
@@ -345,14 +361,22 @@ pub enum StoreUrl {
     Memory,
     /// In one folder.
     Embedded(PathBuf),
+    /// On a Redis server or cluster, by a URL that may hold a password.
+    Redis(Secret),
 }
 
-/// Shown as it is written.
+/// Shown as it is written, without user and password.
 impl std::fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             StoreUrl::Memory => f.write_str("memory:"),
             StoreUrl::Embedded(folder) => write!(f, "embedded:{}", folder.display()),
+            StoreUrl::Redis(url) => {
+                let (scheme, rest) = url.expose().split_once("://").unwrap_or(("redis", ""));
+                let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
+                // A socket's query holds its password.
+                write!(f, "{scheme}://{}", rest.split_once('?').map_or(rest, |(path, _)| path))
+            }
         }
     }
 }
@@ -407,7 +431,7 @@ pub struct HistorySettings {
     /// How long it is kept.
     pub max_age: Duration,
     /// How much of it is kept, in bytes.
-    pub max_bytes: u64,
+    pub max_bytes: Option<u64>,
     /// Whether it holds the bodies that were sent.
     pub bodies: bool,
 }
@@ -502,6 +526,12 @@ fn unknown(section: &str, key: &Key) -> Problem {
     Problem::new(path, "unknown setting").at(key.span).remedy(remedy)
 }
 
+/// What follows the scheme in the URL of a Redis server or cluster; `None` if it is no such URL.
+fn redis_scheme(url: &str) -> Option<&str> {
+    let (scheme, rest) = url.split_once("://")?;
+    ["redis", "rediss", "unix", "redis-cluster"].contains(&scheme).then_some(rest)
+}
+
 /// The names of the tables that hold settings.
 pub(crate) fn sections() -> Vec<&'static str> {
     let mut sections: Vec<&str> = SETTINGS.iter().map(SettingInfo::section).collect();
@@ -524,9 +554,14 @@ pub(crate) fn read(
         store: StoreSettings {
             url: reader.store_url("store.url"),
             shards: reader.count("store.shards"),
+            wait_replicas: if reader.given("store.wait_replicas").is_some() {
+                reader.count("store.wait_replicas")
+            } else {
+                0
+            },
             dedup_window: reader.duration("store.dedup_window"),
             dedup_max_ids: reader.count("store.dedup_max_ids"),
-            max_pending_bytes: reader.size("store.max_pending_bytes"),
+            max_pending_bytes: reader.own_size("store.max_pending_bytes"),
         },
         server: ServerSettings {
             listen: reader.listen("server.listen"),
@@ -546,7 +581,7 @@ pub(crate) fn read(
         },
         history: HistorySettings {
             max_age: reader.duration("history.max_age"),
-            max_bytes: reader.size("history.max_bytes"),
+            max_bytes: reader.own_size("history.max_bytes"),
             bodies: reader.boolean("history.bodies"),
         },
     };
@@ -575,6 +610,9 @@ pub(crate) fn shown_settings(
         let value = match row.path {
             // As it is in force, relative to nothing.
             "store.url" => Some(mask::text(&settings.store.url.to_string()).into()),
+            // What the server finds for itself is known to it only.
+            "store.max_pending_bytes" if settings.store.max_pending_bytes.is_none() => None,
+            "history.max_bytes" if settings.history.max_bytes.is_none() => None,
             "worker.grace" => Some(units::duration_text(settings.worker.grace).into()),
             _ => given.map(|given| match given.value {
                 Raw::Node(node) => node.to_value().unwrap_or_default(),
@@ -696,6 +734,18 @@ impl<'t> Reader<'_, '_, 't> {
             Some(_) => self.duration(path),
             None => timeout_max + Duration::from_secs(1),
         }
+    }
+
+    /// A size that a store on Redis finds for itself, where nobody sets it.
+    fn own_size(&mut self, path: &'static str) -> Option<u64> {
+        let is_default = self.given(path).is_none_or(|given| matches!(given.from, Giver::Default));
+        let url = self.given("store.url").and_then(|given| match given.value {
+            Raw::Text(text) => Some(text),
+            Raw::Node(Node { content: Content::Text(text), .. }) => Some(text.clone()),
+            Raw::Node(_) => None,
+        });
+        let finds_itself = is_default && url.is_some_and(|url| redis_scheme(&url).is_some());
+        (!finds_itself).then(|| self.size(path))
     }
 
     fn size(&mut self, path: &'static str) -> u64 {
@@ -825,6 +875,13 @@ impl<'t> Reader<'_, '_, 't> {
         if text == "memory:" {
             return StoreUrl::Memory;
         }
+        if let Some(rest) = redis_scheme(&text) {
+            if rest.is_empty() || rest.contains(char::is_whitespace) {
+                let remedy = "write it like \"redis://localhost:6379/0\" or \"unix:///run/redis.sock\"";
+                self.problem(&given, "names no Redis server", remedy);
+            }
+            return StoreUrl::Redis(Secret::new(text.as_str()));
+        }
         match text.strip_prefix("embedded:").filter(|folder| !folder.is_empty()) {
             Some(folder) => StoreUrl::Embedded(match given.value {
                 Raw::Node(node) => self.loading.resolve(node.span, folder),
@@ -833,11 +890,14 @@ impl<'t> Reader<'_, '_, 't> {
             None => {
                 // A URL may hold a password, so it is not shown.
                 let scheme = text.split_once(':').map_or("it has no scheme", |(scheme, _)| scheme);
-                let near = nearest(scheme, ["memory", "embedded"]);
-                let remedy = near.map_or_else(
-                    || "write \"embedded:\" and a folder, or \"memory:\"".to_owned(),
-                    |near| format!("did you mean \"{near}:\"?"),
-                );
+                let near =
+                    nearest(scheme, ["memory", "embedded", "redis", "rediss", "unix", "redis-cluster"]);
+                let remedy = match near {
+                    None => "write \"embedded:\" and a folder, \"redis://\" and a server, or \"memory:\""
+                        .to_owned(),
+                    Some(near @ ("memory" | "embedded")) => format!("did you mean \"{near}:\"?"),
+                    Some(near) => format!("did you mean \"{near}://\"?"),
+                };
                 self.problem(&given, format!("is no URL of a store ({scheme})"), &remedy);
                 StoreUrl::Memory
             }
@@ -883,7 +943,12 @@ impl<'t> Reader<'_, '_, 't> {
             let remedy = "set `server.admin_token_env` or `server.admin_token_file`, or listen on 127.0.0.1";
             self.at_odds("server.listen", message, remedy);
         }
-        if settings.store.shards > 1 {
+        let is_redis = matches!(settings.store.url, StoreUrl::Redis(_));
+        if settings.store.wait_replicas > 0 && !is_redis {
+            let message = format!("the store {} has no replicas", settings.store.url);
+            self.at_odds("store.wait_replicas", message, "leave `store.wait_replicas` out");
+        }
+        if settings.store.shards > 1 && !is_redis {
             let message =
                 format!("{} shards, and the store {} has one", settings.store.shards, settings.store.url);
             self.at_odds("store.shards", message, "leave `store.shards` out");
@@ -892,7 +957,7 @@ impl<'t> Reader<'_, '_, 't> {
             let message = "a lease under a second would run out while work is in flight";
             self.at_odds("worker.lease", message.into(), "choose some seconds, such as \"15s\"");
         }
-        if settings.store.max_pending_bytes < settings.server.max_event_bytes {
+        if settings.store.max_pending_bytes.is_some_and(|most| most < settings.server.max_event_bytes) {
             let message = "an event of the largest size would never fit into what may be waiting";
             let remedy = "choose `store.max_pending_bytes` larger than `server.max_event_bytes`";
             self.at_odds("store.max_pending_bytes", message.into(), remedy);

@@ -276,8 +276,9 @@ fn without_files_the_defaults_hold() {
 #[test]
 fn every_setting_can_be_set_in_the_file_and_in_the_environment() {
     let values = [
-        ("store.url", "\"memory:\"", "memory:"),
-        ("store.shards", "1", "1"),
+        ("store.url", "\"redis://u:p@localhost/1\"", "redis://u:p@localhost/1"),
+        ("store.shards", "3", "3"),
+        ("store.wait_replicas", "2", "2"),
         ("store.dedup_window", "\"2h\"", "2h"),
         ("store.dedup_max_ids", "5", "5"),
         ("store.max_pending_bytes", "\"2GiB\"", "2GiB"),
@@ -320,6 +321,26 @@ fn every_setting_can_be_set_in_the_file_and_in_the_environment() {
     assert_eq!(from_file.egress.mode, EgressMode::PublicOnly);
     // The two tokens by file are in a test of their own.
     assert_eq!(SETTINGS.len(), values.len() + 2);
+}
+
+#[test]
+fn a_redis_store_is_named_without_its_password_and_finds_its_own_limits() {
+    for (url, shown) in [
+        ("redis://user:s3cret@localhost:6379/0", "redis://localhost:6379/0"),
+        ("rediss://localhost", "rediss://localhost"),
+        ("unix:///run/redis.sock?db=1&pass=s3cret", "unix:///run/redis.sock"),
+        ("redis-cluster://:s3cret@a:1,b:2", "redis-cluster://a:1,b:2"),
+    ] {
+        let case = Case::toml(&format!("[store]\nurl = '{url}'\nshards = 3"));
+        let settings = case.config().settings;
+        assert_eq!((settings.store.url.to_string().as_str(), settings.store.shards), (shown, 3));
+        assert_eq!((settings.store.max_pending_bytes, settings.history.max_bytes), (None, None));
+        assert!(!format!("{settings:?}").contains("s3cret"));
+        let shown = show(&[case.path("hookwire.toml")], &|_| None, &Overrides::new()).unwrap();
+        assert!(!shown.to_string().contains("s3cret"), "{shown}");
+    }
+    let case = Case::toml("[store]\nurl = 'redis://x'\nmax_pending_bytes = '1GiB'");
+    assert_eq!(case.config().settings.store.max_pending_bytes, Some(1 << 30));
 }
 
 #[test]
@@ -667,13 +688,12 @@ fn err_not_supported_yet() {
         signature = ["netbox", "standard-ed25519"]
         signing_key = "whsk_x"
         [store]
-        url = "redis://user:pass@localhost/"
-        wait_replicas = 1
+        url = "redis-sentinel://user:pass@h1:1,h2:2/name"
     "#;
     let refusal = Case::toml(text).refusal();
     assert!(!refusal.replace(text, "").contains("not known"), "{refusal}");
     insta::assert_snapshot!(refusal);
-    let case = Case::toml("").flag("store.url", "--store", "redis-cluster://h1:1,h2:2");
+    let case = Case::toml("").flag("store.url", "--store", "redis-sentinel://h1:1,h2:2/name");
     insta::assert_snapshot!("err_not_supported_yet_by_flag", case.refusal());
 }
 
@@ -773,7 +793,7 @@ fn no_secret_shows_in_a_message() {
 s3cret-long"""
         concurrency = 0
         [store]
-        url = "redis://user:s3cret-pass@localhost/0"
+        url = "redis-sentinel://user:s3cret-pass@localhost/name"
     "#;
     let case = Case::toml(text);
     let (line, shown) = (case.diagnostics().to_string(), case.refusal());

@@ -37,6 +37,12 @@ const OPEN_AGAIN: Duration = Duration::from_millis(100);
 pub struct RedisOptions {
     /// What each shard keeps, and how much.
     pub limits: StoreLimits,
+    /// Puts in place of `limits.pending_bytes_max` 60 % of the server's `maxmemory`, 2 GiB if it has none, shared
+    /// among the shards.
+    pub pending_by_memory: bool,
+    /// Puts in place of `limits.history_bytes_max` 5 % of the server's `maxmemory`, 128 MiB if it has none, shared
+    /// among the shards.
+    pub history_by_memory: bool,
     /// How many shards there are, at least 1.
     pub shards: u16,
     /// What the names of all keys begin with: `{<prefix>:<shard>}:`. Two stores on one server need two prefixes.
@@ -51,6 +57,8 @@ impl Default for RedisOptions {
     fn default() -> Self {
         RedisOptions {
             limits: StoreLimits::default(),
+            pending_by_memory: false,
+            history_by_memory: false,
             shards: 1,
             prefix: "hw".to_owned(),
             wait_replicas: 0,
@@ -165,7 +173,13 @@ impl RedisQueue {
             };
             ShardState { meta: format!("{tag}meta"), tag, seen: Mutex::new(seen), waiter: Mutex::new(None) }
         };
-        let limits = &options.limits;
+        let mut limits = options.limits;
+        if options.pending_by_memory {
+            limits.pending_bytes_max = facts.share(60, 2 << 30, options.shards);
+        }
+        if options.history_by_memory {
+            limits.history_bytes_max = facts.share(5, 128 << 20, options.shards);
+        }
         let limit_arguments = [
             micros(limits.dedup_window),
             limits.dedup_max_ids,
@@ -178,7 +192,7 @@ impl RedisQueue {
             shards: (0..options.shards.max(1)).map(shard).collect(),
             wait_replicas: options.wait_replicas,
             clock,
-            limits: options.limits,
+            limits,
             limit_arguments,
             facts,
         };

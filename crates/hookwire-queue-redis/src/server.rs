@@ -30,6 +30,8 @@ pub struct ServerFacts {
     pub snapshots: Option<bool>,
     /// Whether it is a replica.
     pub replica: bool,
+    /// How many primaries the cluster has; 1 where there is no cluster.
+    pub primaries: u16,
 }
 
 /// Something that is not ideal about a server: what, what it means, what to do.
@@ -58,8 +60,18 @@ impl ServerFacts {
             eviction: get("maxmemory_policy"),
             appendonly: get("aof_enabled") == "1",
             replica: get("role") == "slave",
+            primaries: 1,
             ..ServerFacts::default()
         };
+        if get("redis_mode") == "cluster" {
+            let mut command = redis::cmd("CLUSTER");
+            command.arg("INFO");
+            let mut info = BTreeMap::new();
+            if let Ok(answer) = link.call(Way::Shared, &command).await {
+                collect(&answer, &mut info);
+            }
+            facts.primaries = info.get("cluster_size").and_then(|size| size.parse().ok()).unwrap_or(1).max(1);
+        }
         // Hosted servers and careful administrators forbid CONFIG; then it remains unknown.
         for name in ["appendfsync", "save"] {
             let mut command = redis::cmd("CONFIG");
@@ -72,6 +84,13 @@ impl ServerFacts {
             }
         }
         Ok(facts)
+    }
+
+    /// What a shard gets of so many percent of the servers' memory, or of so many bytes where that has no limit.
+    pub(crate) fn share(&self, percent: u64, otherwise: u64, shards: u16) -> u64 {
+        let all = if self.maxmemory == 0 { otherwise } else { self.maxmemory / 100 * percent };
+        // Each primary has a memory of its own, and its part of the shards.
+        all / u64::from(shards.max(1).div_ceil(self.primaries.max(1)))
     }
 
     /// What is not ideal.
@@ -151,6 +170,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn shards_share_the_memory_of_their_primary() {
+        let one = ServerFacts { maxmemory: 1000, primaries: 1, ..ServerFacts::default() };
+        let three = ServerFacts { primaries: 3, ..one.clone() };
+        let unbounded = ServerFacts { maxmemory: 0, ..one.clone() };
+        assert_eq!((one.share(60, 0, 1), one.share(60, 0, 3)), (600, 200));
+        assert_eq!((three.share(60, 0, 3), three.share(60, 0, 6)), (600, 300));
+        assert_eq!(unbounded.share(5, 90, 3), 30);
+    }
+
+    #[test]
     fn a_server_as_it_should_be_needs_no_advice() {
         let good = ServerFacts {
             version: "7.0.15".into(),
@@ -160,6 +189,7 @@ mod tests {
             appendfsync: "everysec".into(),
             snapshots: Some(true),
             replica: false,
+            primaries: 1,
         };
         assert_eq!(good.advice(), []);
         let bad = ServerFacts {

@@ -19,7 +19,7 @@ pub struct ConfigArguments {
     /// hookwire.toml, where it exists.
     #[arg(long, short, env = "HOOKWIRE_CONFIG", value_name = "PATH")]
     pub config: Vec<PathBuf>,
-    /// The store: embedded:FOLDER or memory: (store.url).
+    /// The store: embedded:FOLDER, redis://HOST:PORT/DB and the like, or memory: (store.url).
     #[arg(long, value_name = "URL")]
     pub store: Option<String>,
     /// Where the server listens (server.listen).

@@ -11,7 +11,7 @@ use hookwire_dispatch::{
 use hookwire_engine::{
     Chance, Clock as _, Engine, EngineError, EngineSettings, InForce, Metrics, Snapshot, Summary, SystemClock,
 };
-use hookwire_queue::{QueueError, StoreLimits, WorkerId};
+use hookwire_queue::{QueueError, WorkerId};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -49,20 +49,11 @@ pub fn in_force(definitions: Definitions) -> Result<Arc<InForce>, Failure> {
 /// # Errors
 /// The exit code says why it cannot be opened.
 pub async fn open_store(settings: &Settings, wait: Duration) -> Result<Store, Failure> {
-    let limits = StoreLimits {
-        dedup_window: settings.store.dedup_window,
-        dedup_max_ids: settings.store.dedup_max_ids,
-        pending_bytes_max: settings.store.max_pending_bytes,
-        history_age_max: settings.history.max_age,
-        history_bytes_max: settings.history.max_bytes,
-    };
     let url = &settings.store.url;
     // Which store it is matters where it is another than was meant.
-    Store::open(url, limits, wait).await.map_err(|error| match error {
-        QueueError::UnknownVersion { .. } => {
-            Failure::new(Exit::Config, anyhow::Error::new(error).context(format!("{url} cannot be used")))
-        }
-        error => error.into(),
+    Store::open(settings, wait).await.map_err(|failure| match failure.downcast_ref() {
+        Some(QueueError::UnknownVersion { .. }) => failure.context(format!("{url} cannot be used")),
+        _ => failure,
     })
 }
 
@@ -97,6 +88,7 @@ pub async fn run_worker(
     until_idle: bool,
     shutdown: CancellationToken,
 ) -> Result<Summary, EngineError> {
+    store.warn();
     let egress = egress(&settings.egress).expect("the configuration checked its entries");
     let engine = Engine {
         queue: Arc::new(store),

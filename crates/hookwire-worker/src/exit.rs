@@ -63,6 +63,12 @@ impl Failure {
         self.error.downcast_ref()
     }
 
+    /// The same with words before it that say what it is about.
+    #[must_use]
+    pub fn context(self, context: impl fmt::Display + Send + Sync + 'static) -> Self {
+        Failure { exit: self.exit, error: self.error.context(context) }
+    }
+
     /// The code to end with.
     pub fn exit(&self) -> Exit {
         self.exit

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use hookwire_config::StoreUrl;
+use hookwire_config::{Settings, StoreUrl};
 use hookwire_model::{Delivery, DeliveryId, EndpointId, EventId, Sequence, Shard};
 use hookwire_queue::{
     Change, Changed, DeliveryFilter, DeliveryPage, EndpointRecord, Inspect, Lease, LeaseDeliveries,
@@ -13,6 +13,9 @@ use hookwire_queue::{
     Queue, QueueError, ScanPage, Selection, Settled, Settlement, Stats, StoreLimits, StoredEvent, Subject,
 };
 use hookwire_queue_embedded::EmbeddedQueue;
+use hookwire_queue_redis::{RedisOptions, RedisQueue, RedisUrl};
+
+use crate::exit::{Exit, Failure};
 
 /// A store of any kind. Cloning gives another handle to the same store.
 #[derive(Clone)]
@@ -21,24 +24,65 @@ pub enum Store {
     Memory(MemoryQueue),
     /// In one file: survives the process, owned by one process at a time.
     Embedded(EmbeddedQueue),
+    /// On a Redis server or cluster: shared by many processes on many machines.
+    Redis(RedisQueue),
 }
 
 impl Store {
-    /// Opens the store at a URL, waiting up to `wait` for one that another process holds.
+    /// Opens the store of the settings, waiting up to `wait` for one that another process holds, or for a server that
+    /// cannot be reached.
     ///
     /// # Errors
-    /// [`QueueError`] if it cannot be opened.
-    pub async fn open(url: &StoreUrl, limits: StoreLimits, wait: Duration) -> Result<Store, QueueError> {
-        Ok(match url {
+    /// The exit code says why it cannot be opened.
+    pub async fn open(settings: &Settings, wait: Duration) -> Result<Store, Failure> {
+        let Settings { store, history, .. } = settings;
+        let default = StoreLimits::default();
+        let limits = StoreLimits {
+            dedup_window: store.dedup_window,
+            dedup_max_ids: store.dedup_max_ids,
+            pending_bytes_max: store.max_pending_bytes.unwrap_or(default.pending_bytes_max),
+            history_age_max: history.max_age,
+            history_bytes_max: history.max_bytes.unwrap_or(default.history_bytes_max),
+        };
+        Ok(match &store.url {
             StoreUrl::Memory => Store::Memory(MemoryQueue::new(limits)),
             StoreUrl::Embedded(folder) => Store::Embedded(EmbeddedQueue::open(folder, limits, wait).await?),
+            StoreUrl::Redis(url) => {
+                let url = RedisUrl::parse(url.expose())
+                    .map_err(|error| Failure::message(Exit::Config, format!("store.url: {error}")))?;
+                let shards = u64::from(store.shards.max(1));
+                let options = RedisOptions {
+                    limits: StoreLimits {
+                        pending_bytes_max: limits.pending_bytes_max / shards,
+                        history_bytes_max: limits.history_bytes_max / shards,
+                        ..limits
+                    },
+                    pending_by_memory: store.max_pending_bytes.is_none(),
+                    history_by_memory: history.max_bytes.is_none(),
+                    shards: store.shards,
+                    wait_replicas: store.wait_replicas,
+                    wait,
+                    ..RedisOptions::default()
+                };
+                Store::Redis(RedisQueue::open(&url, options).await?)
+            }
         })
+    }
+
+    /// Says what is not ideal about the store's server, and what to do.
+    pub(crate) fn warn(&self) {
+        if let Store::Redis(store) = self {
+            for advice in store.server().advice() {
+                tracing::warn!("Redis: {advice}");
+            }
+        }
     }
 
     /// Finishes what is under way and gives the store back.
     pub async fn close(self) {
         match self {
-            Store::Memory(_) => {}
+            // What these were told is stored, or nothing outlives the process anyway.
+            Store::Memory(_) | Store::Redis(_) => {}
             Store::Embedded(store) => store.close().await,
         }
     }
@@ -50,6 +94,7 @@ macro_rules! pass_on {
         match $self {
             Store::Memory($store) => $call,
             Store::Embedded($store) => $call,
+            Store::Redis($store) => $call,
         }
     };
 }

@@ -12,6 +12,9 @@ use crate::exit::{CommandResult, Exit, Failure};
 use crate::reload::{LoadedConfig, Reloading};
 use crate::signals::shutdown_token;
 
+/// How long a Redis server is waited for that cannot be reached yet, or is loading.
+const SERVER_WAIT: Duration = Duration::from_secs(10);
+
 /// Takes deliveries from the queue and sends them.
 #[derive(Debug, Clone, clap::Args)]
 pub struct WorkerArguments {
@@ -45,7 +48,9 @@ pub fn run(arguments: &WorkerArguments) -> CommandResult {
     runtime()?.block_on(async {
         let shutdown = shutdown_token();
         let _reloading = Reloading::start(&arguments.config, loaded, Arc::clone(&in_force));
-        let store = own_store(&settings, Duration::ZERO).await?;
+        // A server may still be starting, as it does when all of a machine starts.
+        let wait = if let StoreUrl::Redis(_) = settings.store.url { SERVER_WAIT } else { Duration::ZERO };
+        let store = own_store(&settings, wait).await?;
         let metrics = Metrics::default();
         let ended =
             run_worker(&settings, in_force, store.clone(), metrics, arguments.until_idle, shutdown).await;

@@ -1,0 +1,118 @@
+//! The programs on Redis servers: many processes, one store.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hookwire_testkit::{Program, Received, RedisServer, ScriptedEndpoint};
+use serde_json::json;
+
+use crate::support::{Folder, Server};
+
+/// One webhook for everything.
+pub(crate) fn definitions(endpoint: &ScriptedEndpoint) -> String {
+    format!(
+        r#"
+        [[webhooks]]
+        name = "target"
+        url = "{}"
+        [[event_rules]]
+        name = "all"
+        object_types = ["*"]
+        event_types = ["*"]
+        webhooks = ["target"]
+        "#,
+        endpoint.url("/hook"),
+    )
+}
+
+/// A folder whose configuration names a store, with a short lease, so that what a killed worker held is soon free.
+pub(crate) fn folder(store: &str, settings: &str, definitions: &str) -> Folder {
+    let folder = Folder::new();
+    let text = format!(
+        "[store]\nurl = \"{store}\"\n{settings}\n[server]\nlisten = \"127.0.0.1:0\"\n[worker]\nlease = \"1s\"\n{definitions}"
+    );
+    folder.write("hookwire.toml", &text);
+    folder
+}
+
+/// Events of as many objects.
+pub(crate) fn events(numbers: std::ops::Range<usize>) -> String {
+    let events = numbers.map(|number| {
+        json!({"event": "created", "object_type": "dcim.site", "id": format!("e{number}"), "data": {"id": number}})
+    });
+    events.map(|event| event.to_string()).collect::<Vec<_>>().join("\n")
+}
+
+/// The delivery ids under which each object arrived, with how often.
+pub(crate) fn arrivals(received: &[Received]) -> BTreeMap<u64, Vec<String>> {
+    let mut arrivals = BTreeMap::<u64, Vec<String>>::new();
+    for request in received {
+        let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
+        let id = request.header("webhook-id").unwrap().to_owned();
+        arrivals.entry(body["data"]["id"].as_u64().unwrap()).or_default().push(id);
+    }
+    arrivals
+}
+
+/// Each of so many objects arrived, always under the same id.
+pub(crate) fn assert_all_arrived(endpoint: &ScriptedEndpoint, count: usize) {
+    let arrivals = arrivals(&endpoint.received());
+    let missing: Vec<_> = (0..count as u64).filter(|object| !arrivals.contains_key(object)).collect();
+    assert!(missing.is_empty(), "never arrived: {missing:?}");
+    for (object, ids) in &arrivals {
+        let distinct: BTreeSet<_> = ids.iter().collect();
+        assert_eq!(distinct.len(), 1, "object {object} came under {ids:?}");
+    }
+}
+
+#[tokio::test]
+async fn p10_p11_what_is_published_into_redis_is_sent_by_any_worker() {
+    let redis = RedisServer::start_durable();
+    let endpoint = ScriptedEndpoint::start([]).await;
+    let folder = folder(&redis.url(), "shards = 2", &definitions(&endpoint));
+    folder.write("events.ndjson", &events(0..100));
+    // The application's side: nothing runs but Redis, and publishing returns.
+    let published = folder.hookwire(&["publish", "events.ndjson"]).await;
+    assert_eq!((published.code(), published.stdout.lines().count()), (0, 100), "{}", published.stderr);
+    let again = folder.hookwire(&["publish", "events.ndjson"]).await;
+    assert!(again.stderr.contains("e99 was published before"), "{}", again.stderr);
+    let stats = folder.hookwire_json(&["stats", "--format", "json"]).await;
+    assert_eq!(stats["events_queued"], 100, "{stats}");
+
+    let start = || Program::start("hookwire-worker", folder.path(), &["--config", "hookwire.toml"]);
+    let workers = [start(), start()];
+    endpoint.wait_for(100).await;
+    // Both go on while nothing comes; then something does, and is seen at once.
+    folder.write("more.ndjson", &events(100..120));
+    assert_eq!(folder.hookwire(&["publish", "more.ndjson"]).await.code(), 0);
+    endpoint.wait_for(120).await;
+    for worker in workers {
+        let ended = worker.terminate().await;
+        assert_eq!(ended.code(), 0, "{}", ended.stderr);
+    }
+    assert_all_arrived(&endpoint, 120);
+    assert_eq!(endpoint.received().len(), 120, "nothing was sent twice");
+    let listed =
+        folder.hookwire_json(&["deliveries", "list", "--state", "delivered", "--format", "json"]).await;
+    assert!(!listed["items"].as_array().unwrap().is_empty());
+    let idle = folder.hookwire(&["worker", "--until-idle"]).await;
+    assert_eq!((idle.code(), endpoint.received().len()), (0, 120), "{}", idle.stderr);
+}
+
+#[tokio::test]
+async fn p12_a_server_on_redis_shows_what_waits_and_what_was_delivered() {
+    let redis = RedisServer::start_durable();
+    let endpoint = ScriptedEndpoint::start([hookwire_testkit::Answer::Status(500)]).await;
+    let folder = folder(&redis.url(), "", &definitions(&endpoint));
+    let server = Server::start(&folder).await;
+    server.publish(&events(0..3)).await;
+    assert_eq!(server.deliveries("delivered", 2).await.len(), 2);
+    let waiting = server.deliveries("waiting", 1).await.remove(0);
+    assert_eq!((&waiting["waiting_reason"], &waiting["last_status"]), (&json!("retry"), &json!(500)));
+    let id = waiting["id"].as_str().unwrap();
+    let (status, shown) = server.get(&format!("/v1/deliveries/{id}")).await;
+    assert_eq!((status, shown["attempt_log"][0]["status"].as_u64()), (200, Some(500)));
+    let retried = folder.hookwire(&["deliveries", "retry", id, "--url", &server.url()]).await;
+    assert_eq!(retried.code(), 0, "{}", retried.stderr);
+    server.deliveries("delivered", 3).await;
+    assert_eq!(server.program.terminate().await.code(), 0);
+}
