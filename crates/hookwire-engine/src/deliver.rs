@@ -114,7 +114,8 @@ async fn deliver<D: Dispatch, C: Clock>(
     let started_at = shared.clock.now();
     let counted = past.attempts.saturating_sub(past.forgiven);
     let retry = &webhook.webhook().retry;
-    match hookwire_policy::before_attempt(counted, past.interrupted, past.since, started_at, retry) {
+    let known = hookwire_policy::Past::new(past.attempts, past.interrupted);
+    match hookwire_policy::before_attempt(counted, known, past.since, started_at, retry) {
         Due::Attempt => {}
         Due::DeadLetter(reason) => return Finished::dead(reason),
     }

@@ -25,6 +25,10 @@ const REST_MAX: Duration = Duration::from_secs(10);
 /// A wait that is shorter is not worth telling the store: leasing leaves the endpoint out meanwhile.
 const HOLD_MIN: Duration = Duration::from_millis(500);
 
+/// How long the store is asked to hold what is paused. A worker that knows of the pause renews it at half of that; so
+/// that a hold which came late, by a worker that died since, keeps nothing back for longer after the pause has ended.
+pub(crate) const PAUSE_HOLD: Duration = Duration::from_secs(5 * 60);
+
 /// The endpoints of a worker.
 #[derive(Debug)]
 pub(crate) struct Endpoints {
@@ -195,6 +199,10 @@ impl Endpoints {
             if let Some(until) = entry.shut_until.filter(|until| *until > now) {
                 return Some((until, false));
             }
+            if book.paused_webhooks.contains(&entry.state.webhook) {
+                // Only a person ends that.
+                return None;
+            }
             let health = &entry.state.health;
             health.changes_at(now).map(|at| (at, health.circuit() == "closed"))
         });
@@ -247,6 +255,27 @@ impl Endpoints {
         }
     }
 
+    /// A probe was let through here, and somebody wrote in between: what they wrote holds. Tells whether the probe is
+    /// still to be had.
+    pub(crate) fn yield_probe(
+        &self,
+        endpoint: EndpointId,
+        record: Option<(u64, EndpointState)>,
+        now: Timestamp,
+    ) -> bool {
+        let mut book = self.book();
+        let Some((version, state)) = record else {
+            book.learn(endpoint, None, now);
+            return true;
+        };
+        if let Some(entry) = book.entries.get_mut(&endpoint) {
+            entry.state.health.yield_probe(&state.health);
+        }
+        book.learn(endpoint, Some((version, state)), now);
+        let entry = book.entries.get_mut(&endpoint);
+        entry.is_some_and(|entry| entry.state.health.admit(now) == Admittance::Probe)
+    }
+
     /// The version of an endpoint's record as far as it is known here.
     pub(crate) fn version(&self, endpoint: EndpointId) -> u64 {
         self.book().entries.get(&endpoint).map_or(0, |entry| entry.version)
@@ -277,7 +306,14 @@ impl Endpoints {
                 found.push(*endpoint);
             }
             let held = entry.held_until.filter(|held| *held > now);
-            (until != held).then_some(HoldChange { endpoint: *endpoint, until })
+            match until {
+                Some(Timestamp::MAX) => {
+                    let lasts = held.is_some_and(|held| held.saturating_since(now) > PAUSE_HOLD / 2);
+                    let until = Some(now.saturating_add(PAUSE_HOLD));
+                    (!lasts).then_some(HoldChange { endpoint: *endpoint, until })
+                }
+                until => (until != held).then_some(HoldChange { endpoint: *endpoint, until }),
+            }
         });
         let changes = changes.collect();
         book.unwritten.extend(found);
@@ -594,9 +630,14 @@ mod tests {
         state.pause(PausedBy::Person, at(10));
         endpoints.learn(id(1), Some((7, state.clone())), at(11));
         assert_eq!(refused(enter(&endpoints, 1, &two, 12)), WaitingReason::Paused);
-        let hold = HoldChange { endpoint: id(1), until: Some(Timestamp::MAX) };
+        let until = at(12).saturating_add(PAUSE_HOLD);
+        let hold = HoldChange { endpoint: id(1), until: Some(until) };
         assert_eq!(endpoints.hold_changes(at(12)), [hold]);
         endpoints.held(hold);
+        let half = PAUSE_HOLD.as_millis() as i64 / 2;
+        assert_eq!(endpoints.hold_changes(at(half)), []);
+        let renewed = HoldChange { endpoint: id(1), until: Some(until.saturating_add(PAUSE_HOLD / 2)) };
+        assert_eq!(endpoints.hold_changes(at(12 + half)), [renewed]);
         opened.mark_unchanged();
         state.resume(at(20));
         endpoints.learn(id(1), Some((8, state)), at(21));

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
-use hookwire_model::{EndpointId, Shard, Timestamp};
+use hookwire_model::{EndpointId, Shard};
 use hookwire_queue::{EndpointRecord, Inspect, PutEndpoint, Queue, QueueError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -18,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::endpoint_state::{EndpointState, home_shard};
 use crate::endpoints::{Endpoints, HoldChange, Unwritten};
-use crate::operate::HOLD_FOREVER;
 use crate::{Clock, Metrics};
 
 /// How often records of others are looked for: so long a pause takes at most to reach a worker that has nothing to
@@ -108,40 +107,32 @@ impl<Q: Queue + Inspect, C: Clock> Keeper<Q, C> {
     async fn share(&mut self) {
         let unwritten = self.endpoints.unwritten();
         let written = stream::iter(unwritten).map(|unwritten| self.write(unwritten));
-        written.buffer_unordered(WRITES_MAX).for_each(|_| std::future::ready(())).await;
+        written.buffer_unordered(WRITES_MAX).for_each(|()| std::future::ready(())).await;
         self.hold().await;
     }
 
     async fn claim(&self, Claim { endpoint, reply }: Claim) {
-        let before = self.endpoints.unwritten_of(endpoint);
-        let claimed = match before {
-            Some(unwritten) => self.write(unwritten).await,
-            None => true,
-        };
         // A probe that was given up meanwhile is nobody's loss.
-        let _ = reply.send(claimed);
+        let _ = reply.send(self.claim_probe(endpoint).await);
     }
 
-    /// Writes one record, joining what others wrote. Returns whether it was written without a conflict, or could not
-    /// be written at all.
-    async fn write(&self, mut unwritten: Unwritten) -> bool {
-        let endpoint = unwritten.endpoint;
+    /// Whether this worker makes the probe. Whoever wrote in between may be making it, or may have written something
+    /// else; then it is tried once more.
+    async fn claim_probe(&self, endpoint: EndpointId) -> bool {
         let home = home_shard(endpoint, self.queue.shards());
-        for attempt in 0..CONFLICTS_MAX {
+        for _ in 0..CONFLICTS_MAX {
+            let Some(unwritten) = self.endpoints.unwritten_of(endpoint) else { return true };
             let record = unwritten.state.to_record();
             match self.queue.put_endpoint(home, endpoint, unwritten.version, record).await {
                 Ok(PutEndpoint::Written(version)) => {
                     self.endpoints.written(&unwritten, version);
-                    return attempt == 0;
+                    return true;
                 }
                 Ok(PutEndpoint::Conflict(other)) => {
-                    let other = other.and_then(|record| {
-                        EndpointState::read(&record.state).map(|state| (record.version, state))
-                    });
-                    self.endpoints.learn(endpoint, other, self.clock.now());
-                    match self.endpoints.unwritten_of(endpoint) {
-                        Some(joined) => unwritten = joined,
-                        None => return false,
+                    let still = self.endpoints.yield_probe(endpoint, read(other), self.clock.now());
+                    self.endpoints.still_unwritten(endpoint);
+                    if !still {
+                        return false;
                     }
                 }
                 Err(error) => {
@@ -151,8 +142,33 @@ impl<Q: Queue + Inspect, C: Clock> Keeper<Q, C> {
                 }
             }
         }
-        self.endpoints.still_unwritten(endpoint);
         false
+    }
+
+    /// Writes one record, joining what others wrote.
+    async fn write(&self, mut unwritten: Unwritten) {
+        let endpoint = unwritten.endpoint;
+        let home = home_shard(endpoint, self.queue.shards());
+        for _ in 0..CONFLICTS_MAX {
+            let record = unwritten.state.to_record();
+            match self.queue.put_endpoint(home, endpoint, unwritten.version, record).await {
+                Ok(PutEndpoint::Written(version)) => {
+                    return self.endpoints.written(&unwritten, version);
+                }
+                Ok(PutEndpoint::Conflict(other)) => {
+                    self.endpoints.learn(endpoint, read(other), self.clock.now());
+                    match self.endpoints.unwritten_of(endpoint) {
+                        Some(joined) => unwritten = joined,
+                        None => return,
+                    }
+                }
+                Err(error) => {
+                    failed(&error);
+                    return self.endpoints.still_unwritten(endpoint);
+                }
+            }
+        }
+        self.endpoints.still_unwritten(endpoint);
     }
 
     /// Has the store hold the backlogs of endpoints that let nothing through.
@@ -160,10 +176,7 @@ impl<Q: Queue + Inspect, C: Clock> Keeper<Q, C> {
         let now = self.clock.now();
         for change in self.endpoints.hold_changes(now) {
             let HoldChange { endpoint, until } = change;
-            let hold = until.map(|until| match until {
-                Timestamp::MAX => HOLD_FOREVER,
-                until => until.saturating_since(now),
-            });
+            let hold = until.map(|until| until.saturating_since(now));
             for shard in 0..self.queue.shards() {
                 if let Err(error) = self.queue.hold(Shard(shard), endpoint, hold).await {
                     return failed(&error);
@@ -172,6 +185,11 @@ impl<Q: Queue + Inspect, C: Clock> Keeper<Q, C> {
             self.endpoints.held(change);
         }
     }
+}
+
+/// What somebody else wrote, with its version; a record of another layout is none.
+fn read(other: Option<EndpointRecord>) -> Option<(u64, EndpointState)> {
+    other.and_then(|record| EndpointState::read(&record.state).map(|state| (record.version, state)))
 }
 
 /// The lanes say aloud that the store fails; here it only means that sharing waits.

@@ -8,7 +8,6 @@
 //! - Nothing here drops a delivery.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use hookwire_definitions::Definitions;
 use hookwire_model::{DeliveryState, EndpointId, Shard, Timestamp, WebhookName};
@@ -18,10 +17,8 @@ use hookwire_queue::{
 use serde::{Deserialize, Serialize};
 
 use crate::endpoint_state::{EndpointState, PausedBy, home_shard};
+use crate::endpoints::PAUSE_HOLD;
 
-/// How long the store is asked to hold what has no end: longer than any process lives. A worker that knows better asks
-/// otherwise.
-pub(crate) const HOLD_FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// Conflicts in a row before it is given up: a worker writes a few times a second at most.
 const CONFLICTS_MAX: usize = 20;
 
@@ -237,7 +234,7 @@ pub async fn pause_webhook<Q: Queue + Inspect>(
 /// Has every shard hold an endpoint's backlog, or let it go.
 async fn hold<Q: Queue>(queue: &Q, id: EndpointId, hold: bool) -> Result<(), QueueError> {
     for shard in 0..queue.shards() {
-        queue.hold(Shard(shard), id, hold.then_some(HOLD_FOREVER)).await?;
+        queue.hold(Shard(shard), id, hold.then_some(PAUSE_HOLD)).await?;
     }
     Ok(())
 }

@@ -100,6 +100,28 @@ pub enum Due {
     DeadLetter(DeadReason),
 }
 
+/// What is known of all attempts of a delivery, those before it was redriven among them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Past {
+    /// There were none.
+    Fresh,
+    /// There were some, and the outcome of none is known.
+    Interrupted,
+    /// The outcome of some is known.
+    Known,
+}
+
+impl Past {
+    /// From how many attempts there were, and how many of them were interrupted.
+    pub fn new(attempts: u32, interrupted: u32) -> Past {
+        match (attempts, interrupted) {
+            (0, _) => Past::Fresh,
+            (attempts, interrupted) if attempts <= interrupted => Past::Interrupted,
+            _ => Past::Known,
+        }
+    }
+}
+
 /// What happens after an attempt.
 pub fn decide(attempted: &Attempted<'_>) -> Verdict {
     let (cause, endpoint) = judge(attempted);
@@ -112,22 +134,22 @@ pub fn decide(attempted: &Attempted<'_>) -> Verdict {
 }
 
 /// Whether a delivery that is due may be attempted: its attempts or its age may be used up by a lease that
-/// was lost, or while no worker ran. `attempts` are those made so far, `interrupted` those of them that were
-/// cut off.
+/// was lost, or while no worker ran. `attempts` are those that count, made since it was last redriven.
 pub fn before_attempt(
     attempts: u32,
-    interrupted: u32,
+    past: Past,
     accepted_at: Timestamp,
     now: Timestamp,
     policy: &RetryPolicy,
 ) -> Due {
-    let none_known = attempts <= interrupted;
-    if attempts >= policy.max_attempts.get() && !none_known {
+    // What was spent on a delivery that was only ever interrupted was spent by its workers, not by its
+    // receiver.
+    if past == Past::Interrupted {
+        return Due::Attempt;
+    }
+    if attempts >= policy.max_attempts.get() {
         Due::DeadLetter(DeadReason::AttemptsExhausted)
-    } else if policy.max_age.is_some_and(|max_age| now.saturating_since(accepted_at) > max_age)
-        // The age of a delivery that was only ever interrupted was spent by its workers, not by its receiver.
-        && (interrupted == 0 || !none_known)
-    {
+    } else if policy.max_age.is_some_and(|max_age| now.saturating_since(accepted_at) > max_age) {
         Due::DeadLetter(DeadReason::AgeExceeded)
     } else {
         Due::Attempt
@@ -446,7 +468,9 @@ mod tests {
     #[test]
     fn interruptions_alone_are_no_dead_letter() {
         let now = Timestamp::from_secs(1_700_000_000);
-        let check = |attempts, interrupted| before_attempt(attempts, interrupted, now, now, &policy());
+        let check = |attempts, interrupted| {
+            before_attempt(attempts, Past::new(attempts, interrupted), now, now, &policy())
+        };
         assert_eq!(check(0, 0), Due::Attempt);
         assert_eq!(check(3, 3), Due::Attempt);
         assert_eq!(check(300, 300), Due::Attempt);
@@ -456,12 +480,26 @@ mod tests {
     }
 
     #[test]
+    fn interruptions_before_a_redrive_give_no_further_attempts_after_it() {
+        let policy = RetryPolicy { max_age: Some(Duration::from_secs(60)), ..policy() };
+        let since = Timestamp::from_secs(1_700_000_000);
+        // Six attempts, three of them interrupted, three of them since it was redriven.
+        let after = |attempts, seconds| {
+            let now = since.saturating_add(Duration::from_secs(seconds));
+            before_attempt(attempts, Past::new(6, 3), since, now, &policy)
+        };
+        assert_eq!(after(2, 0), Due::Attempt);
+        assert_eq!(after(3, 0), Due::DeadLetter(DeadReason::AttemptsExhausted));
+        assert_eq!(after(1, 61), Due::DeadLetter(DeadReason::AgeExceeded));
+    }
+
+    #[test]
     fn an_age_used_up_while_it_waited_is_a_dead_letter_unless_it_was_only_interrupted() {
         let policy = RetryPolicy { max_age: Some(Duration::from_secs(60)), ..policy() };
         let accepted_at = Timestamp::from_secs(1_700_000_000);
         let after = |seconds, attempts, interrupted| {
             let now = accepted_at.saturating_add(Duration::from_secs(seconds));
-            before_attempt(attempts, interrupted, accepted_at, now, &policy)
+            before_attempt(attempts, Past::new(attempts, interrupted), accepted_at, now, &policy)
         };
         let dead = Due::DeadLetter(DeadReason::AgeExceeded);
         assert_eq!(after(60, 1, 0), Due::Attempt);

@@ -18,6 +18,7 @@
 //!   given up.
 //! - The gap is always between [`GAP_MIN`] and [`GAP_MAX`], a rate between [`RATE_MIN`] and [`RATE_FREE`].
 //! - Time going backwards (workers' clocks differ) changes neither.
+//! - Of two changes that follow each other the second one holds, by whatever clock it was made.
 
 use std::time::Duration;
 
@@ -57,6 +58,11 @@ pub struct Health {
     meter: Meter,
     /// The endpoint asked to be left alone until then.
     silent_until: Option<Timestamp>,
+    /// When it asked for that, and when somebody last ended such a silence before its time.
+    #[serde(default)]
+    silent_since: Timestamp,
+    #[serde(default)]
+    silence_ended: Timestamp,
     paused: Pause,
 }
 
@@ -139,7 +145,8 @@ impl Health {
                     return Admittance::Wait { until: from, reason: WaitingReason::Unhealthy };
                 }
                 let probe_until = now.saturating_add(PROBE_LEASE);
-                self.circuit = Breaker { state: Circuit::HalfOpen { gap, probe_until }, since: now };
+                let since = after(self.circuit.since, now);
+                self.circuit = Breaker { state: Circuit::HalfOpen { gap, probe_until }, since };
                 Admittance::Probe
             }
         }
@@ -216,6 +223,12 @@ impl Health {
         }
     }
 
+    /// Takes back an [`Admittance::Probe`] that is not made after all, because somebody else wrote meanwhile: what is
+    /// stored about the breaker holds.
+    pub fn yield_probe(&mut self, stored: &Health) {
+        self.circuit = stored.circuit.clone();
+    }
+
     /// Joins what another worker, or a person, wrote meanwhile: of each part the later change holds, and tokens that
     /// were taken here since the last [`shared`](Self::shared) are taken there too. Joining the same again changes
     /// nothing.
@@ -226,7 +239,10 @@ impl Health {
         if stored.circuit.since > self.circuit.since {
             self.circuit = stored.circuit.clone();
         }
-        self.silent_until = self.silent_until.max(stored.silent_until);
+        self.silence_ended = self.silence_ended.max(stored.silence_ended);
+        let silences = [(self.silent_until, self.silent_since), (stored.silent_until, stored.silent_since)];
+        let lasting = silences.into_iter().filter(|(_, since)| *since > self.silence_ended);
+        (self.silent_until, self.silent_since) = lasting.max().unwrap_or_default();
         let own = self.rate.as_ref().map(|rate| rate.bucket.spent_until);
         if stored.rate_since > self.rate_since {
             (self.rate, self.rate_since) = (stored.rate.clone(), stored.rate_since);
@@ -306,6 +322,7 @@ impl Health {
                 if let Some(wait) = wait {
                     let until = now.saturating_add(wait);
                     self.silent_until = Some(self.silent_until.map_or(until, |have| have.max(until)));
+                    self.silent_since = after(self.silence_ended, now);
                 }
             }
             EndpointEffect::Pause => self.pause(now),
@@ -318,7 +335,7 @@ impl Health {
     /// Lets nothing through until [`resume`](Self::resume).
     pub fn pause(&mut self, now: Timestamp) {
         if !self.paused.on {
-            self.paused = Pause { on: true, since: now };
+            self.paused = Pause { on: true, since: after(self.paused.since, now) };
         }
     }
 
@@ -326,10 +343,11 @@ impl Health {
     /// anew: the backlog of the pause must not fall upon it at once.
     pub fn resume(&mut self, now: Timestamp) {
         *self = Health {
-            circuit: Breaker { state: Circuit::default(), since: now },
+            circuit: Breaker { state: Circuit::default(), since: after(self.circuit.since, now) },
             rate: Some(Rate::start(now)),
-            rate_since: now,
-            paused: Pause { on: false, since: now },
+            rate_since: after(self.rate_since, now),
+            silence_ended: after(self.silence_ended, now),
+            paused: Pause { on: false, since: after(self.paused.since, now) },
             limit: self.limit.take(),
             ..Health::default()
         };
@@ -337,16 +355,17 @@ impl Health {
 
     /// Lets a probe through now, where the breaker is open; also ends a silence that the endpoint asked for.
     pub fn probe(&mut self, now: Timestamp) {
-        self.silent_until = None;
+        (self.silent_until, self.silence_ended) = (None, after(self.silence_ended, now));
         if let Circuit::Open { gap, .. } | Circuit::HalfOpen { gap, .. } = self.circuit.state {
-            self.circuit = Breaker { state: Circuit::Open { gap, probe_at: now }, since: now };
+            let since = after(self.circuit.since, now);
+            self.circuit = Breaker { state: Circuit::Open { gap, probe_at: now }, since };
         }
     }
 
     fn answered(&mut self, now: Timestamp) {
         if !matches!(self.circuit.state, Circuit::Closed { .. }) {
-            (self.rate, self.rate_since) = (Some(Rate::start(now)), now);
-            self.circuit.since = now;
+            (self.rate, self.rate_since) = (Some(Rate::start(now)), after(self.rate_since, now));
+            self.circuit.since = after(self.circuit.since, now);
         }
         self.circuit.state = Circuit::Closed { failures: 0 };
     }
@@ -365,7 +384,7 @@ impl Health {
         if self.circuit.state.is_closed() != state.is_closed()
             || matches!(self.circuit.state, Circuit::HalfOpen { .. })
         {
-            self.circuit.since = now;
+            self.circuit.since = after(self.circuit.since, now);
         }
         self.circuit.state = state;
     }
@@ -376,7 +395,7 @@ impl Health {
         rate.grow(used, now);
         let calm = now.saturating_since(self.rate_since) >= RATE_CALM;
         if calm || rate.bucket.per_second >= RATE_FREE {
-            (self.rate, self.rate_since) = (None, now);
+            (self.rate, self.rate_since) = (None, after(self.rate_since, now));
         }
     }
 
@@ -385,7 +404,7 @@ impl Health {
         let known = self.rate.is_some();
         let rate = self.rate.get_or_insert_with(|| Rate::at(used, now));
         if rate.cut(now) || !known {
-            self.rate_since = now;
+            self.rate_since = after(self.rate_since, now);
         }
     }
 
@@ -396,6 +415,11 @@ impl Health {
     fn buckets_mut(&mut self) -> impl Iterator<Item = &mut Bucket> {
         self.rate.as_mut().map(|rate| &mut rate.bucket).into_iter().chain(&mut self.limit)
     }
+}
+
+/// The time of a change that follows one made at `previous`, perhaps by a clock that is ahead of this one.
+fn after(previous: Timestamp, now: Timestamp) -> Timestamp {
+    now.max(previous.saturating_add(Duration::from_micros(1)))
 }
 
 #[cfg(test)]
@@ -547,6 +571,56 @@ mod tests {
         assert!(!first.is_paused());
         person.join(&second);
         assert!(!person.is_paused(), "what was known before a change does not undo it");
+    }
+
+    #[test]
+    fn of_two_changes_the_second_holds_though_its_clock_is_behind() {
+        // Paused by a clock that is ahead by two seconds, and resumed by one that is right.
+        let mut paused = Health::default();
+        paused.pause(at(2_000));
+        let mut resumed = paused.clone();
+        resumed.resume(at(1_000));
+        paused.join(&resumed);
+        assert!(!paused.is_paused());
+        // The same for a probe, and what came of it.
+        let mut probing = opened();
+        assert_eq!(probing.admit(at(3_000)), Admittance::Probe);
+        let mut probed = probing.clone();
+        probed.observe(EndpointEffect::Success, at(2_000));
+        probing.join(&probed);
+        assert_eq!(probing.circuit(), "closed");
+    }
+
+    #[test]
+    fn a_probe_that_another_worker_makes_is_given_up() {
+        let (mut first, mut second) = (opened(), opened());
+        assert_eq!(first.admit(at(1_000)), Admittance::Probe);
+        // The later one by its clock; the first one wrote it.
+        assert_eq!(second.admit(at(1_400)), Admittance::Probe);
+        second.yield_probe(&first);
+        second.join(&first);
+        first.observe(EndpointEffect::Success, at(1_100));
+        second.join(&first);
+        assert_eq!(second.circuit(), "closed");
+    }
+
+    #[test]
+    fn a_silence_that_a_person_ended_stays_ended_and_the_next_one_holds() {
+        let asks = EndpointEffect::SlowDown { wait: Some(Duration::from_secs(60)), failing: false };
+        let mut worker = Health::default();
+        worker.observe(asks, at(0));
+        let mut person = worker.clone();
+        person.probe(at(1_000));
+        worker.join(&person);
+        assert_eq!(worker.silent_until(), None);
+        worker.observe(asks, at(2_000));
+        worker.join(&person);
+        assert_eq!(worker.silent_until(), Some(at(62_000)));
+        // Who has not heard of the person's act yet keeps what came after it, too.
+        let mut other = Health::default();
+        other.observe(asks, at(3_000));
+        other.join(&person);
+        assert_eq!(other.silent_until(), Some(at(63_000)));
     }
 
     #[test]

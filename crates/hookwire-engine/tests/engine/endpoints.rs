@@ -314,3 +314,61 @@ async fn a_rate_limit_holds_over_workers_that_send_little() {
         running.await.unwrap().unwrap();
     }
 }
+
+/// The probe's time came, and a person had paused the webhook: neither lets anything through.
+#[tokio::test(start_paused = true)]
+async fn a_paused_webhook_whose_breaker_is_open_is_left_alone() {
+    let mut world = World::new();
+    world.settings.until_idle = false;
+    world.script.always("/a", Act::Answer(500));
+    world.publish(50).await;
+    let shutdown = CancellationToken::new();
+    let running = world.start(Troubled::bounded(&world.queue, 1_000), shutdown.clone());
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    person_pauses_webhook(&world, true).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let calls = world.script.count("/a");
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(world.script.count("/a"), calls);
+    shutdown.cancel();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_is_made_although_somebody_else_wrote_before_it() {
+    let mut world = World::new();
+    world.settings.until_idle = false;
+    world.script.always("/a", Act::Answer(500));
+    world.publish(50).await;
+    let shutdown = CancellationToken::new();
+    let running = world.start(world.queue.clone(), shutdown.clone());
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let calls = world.script.count("/a");
+    // Nothing new, but another version than the worker knows; its probe is due half a second later.
+    let record = world.queue.endpoint(home_shard(endpoint("a"), 1), endpoint("a")).await.unwrap().unwrap();
+    world.queue.put_endpoint(Shard(0), endpoint("a"), record.version, record.state).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.script.count("/a"), calls + 1);
+    shutdown.cancel();
+    running.await.unwrap().unwrap();
+}
+
+/// A worker asks the store to hold what is paused, and dies before it learns that the pause has ended.
+#[tokio::test(start_paused = true)]
+async fn a_hold_that_outlives_its_pause_ends_by_itself() {
+    let mut world = World::new();
+    world.settings.until_idle = false;
+    person(&world, EndpointAct::Pause).await;
+    world.publish(3).await;
+    let worker = world.start(world.queue.clone(), CancellationToken::new());
+    // Not at the moment at which it looks.
+    tokio::time::sleep(Duration::from_secs(999)).await;
+    assert_eq!(world.script.count("/a"), 0, "the hold was renewed");
+    let mut state = stored(&world, "a").await.unwrap();
+    state.resume(world.now());
+    let version = world.queue.endpoint(Shard(0), endpoint("a")).await.unwrap().unwrap().version;
+    world.queue.put_endpoint(Shard(0), endpoint("a"), version, state.to_record()).await.unwrap();
+    worker.abort();
+    run_for(&world, Duration::from_secs(330)).await;
+    assert_eq!(world.script.count("/a"), 3);
+}

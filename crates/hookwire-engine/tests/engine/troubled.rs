@@ -24,8 +24,8 @@ pub(crate) struct Troubled {
     stats_fail: Mutex<u32>,
     /// How many deliveries were leased.
     leased: Arc<AtomicUsize>,
-    /// How many deliveries may be leased before it is taken for a loop that never ends.
-    leased_max: usize,
+    /// How many more times deliveries may be leased before it is taken for a loop that never ends.
+    looks_left: AtomicUsize,
 }
 
 impl Troubled {
@@ -39,7 +39,7 @@ impl Troubled {
             never_extends: false,
             stats_fail: Mutex::new(0),
             leased: Arc::default(),
-            leased_max: usize::MAX,
+            looks_left: AtomicUsize::new(usize::MAX),
         }
     }
 
@@ -66,9 +66,9 @@ impl Troubled {
         Troubled { stats_fail: Mutex::new(times), ..Troubled::counting(queue) }
     }
 
-    /// A panic where more deliveries are leased than these.
-    pub(crate) fn bounded(queue: &MemoryQueue, leased_max: usize) -> Self {
-        Troubled { leased_max, ..Troubled::counting(queue) }
+    /// A panic where deliveries are leased more often than this.
+    pub(crate) fn bounded(queue: &MemoryQueue, looks: usize) -> Self {
+        Troubled { looks_left: AtomicUsize::new(looks), ..Troubled::counting(queue) }
     }
 }
 
@@ -94,8 +94,9 @@ impl Queue for Troubled {
         request: LeaseDeliveries,
     ) -> Result<LeasedDeliveries, QueueError> {
         let leased = self.queue.lease_deliveries(shard, request).await?;
-        let before = self.leased.fetch_add(leased.deliveries.len(), Ordering::Relaxed);
-        assert!(before <= self.leased_max, "{before} deliveries were leased: this never ends");
+        self.leased.fetch_add(leased.deliveries.len(), Ordering::Relaxed);
+        let left = self.looks_left.fetch_sub(1, Ordering::Relaxed);
+        assert!(left > 0, "deliveries are leased again and again: this never ends");
         Ok(leased)
     }
     async fn extend(
