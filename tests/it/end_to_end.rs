@@ -97,6 +97,64 @@ async fn p1_p2_only_what_a_rule_and_its_condition_match_is_sent() {
 }
 
 #[tokio::test]
+async fn p3_a_monitoring_system_hears_when_a_device_becomes_active_and_when_it_stops_being_so() {
+    let endpoint = ScriptedEndpoint::start([]).await;
+    let url = endpoint.url("");
+    let folder = Folder::with(&format!(
+        r#"
+        [[webhooks]]
+        name = "watch"
+        url = "{url}/watch"
+        body_template = '{{"device": "{{{{data.name}}}}", "watch": true}}'
+        [[webhooks]]
+        name = "forget"
+        url = "{url}/forget"
+        body_template = '{{"device": "{{{{data.name}}}}", "watch": false}}'
+        [[event_rules]]
+        name = "became-active"
+        object_types = ["dcim.device"]
+        event_types = ["updated"]
+        conditions = {{ attr = "status", op = "changed_to", value = "active" }}
+        webhooks = ["watch"]
+        [[event_rules]]
+        name = "stopped-being-active"
+        object_types = ["dcim.device"]
+        event_types = ["updated"]
+        conditions = {{ attr = "status", op = "changed_from", value = "active" }}
+        webhooks = ["forget"]
+        "#,
+    ));
+    let server = Server::start(&folder).await;
+    // Planned, active, still active with another name, failed, and back to planned.
+    let states = [
+        ("edge", "planned"),
+        ("edge", "active"),
+        ("edge-1", "active"),
+        ("edge-1", "failed"),
+        ("edge-1", "planned"),
+    ];
+    for (number, pair) in states.windows(2).enumerate() {
+        let snapshot = |(name, status): (&str, &str)| json!({"name": name, "status": status});
+        let (name, status) = pair[1];
+        let event = json!({
+            "event": "updated", "object_type": "dcim.device", "id": format!("change-{number}"),
+            "data": {"id": 3, "name": name, "status": {"value": status}},
+            "snapshots": {"prechange": snapshot(pair[0]), "postchange": snapshot(pair[1])},
+        });
+        server.publish(&event.to_string()).await;
+    }
+    server.deliveries("delivered", 2).await;
+    assert_eq!(server.program.terminate().await.code(), 0);
+    let mut told: Vec<_> = endpoint
+        .received()
+        .iter()
+        .map(|request| (request.target.clone(), body(request)["watch"].clone()))
+        .collect();
+    told.sort_by(|a, b| a.0.cmp(&b.0));
+    assert_eq!(told, [("/forget".to_owned(), json!(false)), ("/watch".to_owned(), json!(true))]);
+}
+
+#[tokio::test]
 async fn p9_without_a_template_the_body_is_the_context() {
     let received = sent("", &ip_address("192.0.2.1/24", "active")).await;
     assert_eq!((received.method.as_str(), received.target.as_str()), ("POST", "/hook"));
