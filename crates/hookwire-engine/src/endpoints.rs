@@ -190,6 +190,13 @@ impl Endpoints {
         left.collect()
     }
 
+    /// Whether some endpoint has as many attempts in flight as it may.
+    pub(crate) fn any_is_full(&self) -> bool {
+        let book = self.book();
+        let mut active = book.active.iter().filter_map(|endpoint| book.entries.get(endpoint));
+        active.any(|entry| entry.in_flight >= entry.limit)
+    }
+
     /// When an endpoint that is held back lets attempts through without anything else happening, the next of them; and
     /// whether it is a rate that holds it back, rather than trouble.
     pub(crate) fn opens_at(&self, now: Timestamp) -> Option<(Timestamp, bool)> {

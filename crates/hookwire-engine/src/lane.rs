@@ -42,6 +42,8 @@ const IDLE_MAX: Duration = Duration::from_secs(30);
 const STORE_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 /// How often deliveries that a rate keeps back are looked for at most.
 const TOKENS_EVERY: Duration = Duration::from_millis(20);
+/// How soon after deliveries were leased more are looked for: a hundred each time are more than are sent.
+const LEASES_EVERY: Duration = Duration::from_millis(1);
 /// How long a stopping lane goes on trying to settle with a store that fails.
 const SETTLE_AT_STOP_MAX: Duration = Duration::from_secs(10);
 
@@ -124,8 +126,8 @@ pub(crate) struct Lane<Q, D, C> {
     deliveries_lack_room: bool,
     /// Some endpoint may have room that had none.
     opened: watch::Receiver<()>,
-    /// A rate keeps deliveries back for a moment, which is not worth ending for.
-    awaits_tokens: bool,
+    /// A rate keeps deliveries back for a moment, or more are looked for in one, which is not worth ending for.
+    awaits_more: bool,
     renew_at: Instant,
     /// The store failed: nothing is asked of it before this time; the next pause is the longer one.
     store_pause: Option<(Instant, Duration)>,
@@ -168,7 +170,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             look_for_deliveries_at: Some(Instant::now()),
             deliveries_lack_room: false,
             opened,
-            awaits_tokens: false,
+            awaits_more: false,
             renew_at,
             store_pause: None,
             stopping: None,
@@ -503,10 +505,13 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
                 self.deliveries_lack_room = true;
                 None
             }
-            Some(due) => Some(now + due),
+            // What was leased takes its rooms first; before that, the next look would bring what has none.
+            Some(due) => Some(now + if some { due.max(LEASES_EVERY) } else { due }),
             None => None,
         };
-        self.awaits_tokens = false;
+        // The store does not tell of what waits for an endpoint that is full; the end of an attempt makes room there.
+        self.deliveries_lack_room |= !some && self.shared.endpoints.any_is_full();
+        self.awaits_more = some && next_due == Some(Duration::ZERO);
         self.look_when_endpoints_open(now);
         for delivery in deliveries {
             if let Some(endpoint) = delivery.endpoint {
@@ -592,7 +597,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         if by_rate {
             // A few tokens at once: a lease for each would cost more than it smooths.
             wait = wait.max(TOKENS_EVERY);
-            self.awaits_tokens = true;
+            self.awaits_more = true;
         }
         let at = now + wait;
         self.look_for_deliveries_at = Some(self.look_for_deliveries_at.map_or(at, |look| look.min(at)));
@@ -739,7 +744,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
                     && self.ready.is_empty()
                     && self.events_dry
                     && nothing_due
-                    && !self.awaits_tokens
+                    && !self.awaits_more
                     && self.store_pause.is_none();
                 (self.shared.settings.until_idle && idle).then_some(summary)
             }

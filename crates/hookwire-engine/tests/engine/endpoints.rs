@@ -372,3 +372,17 @@ async fn a_hold_that_outlives_its_pause_ends_by_itself() {
     run_for(&world, Duration::from_secs(330)).await;
     assert_eq!(world.script.count("/a"), 3);
 }
+
+#[tokio::test(start_paused = true)]
+async fn no_more_of_a_backlog_is_leased_than_there_is_room_for() {
+    let mut world = World::new();
+    world.webhooks[0].concurrency = 2.try_into().unwrap();
+    world.script.always("/a", Act::AnswerAfter(Duration::from_millis(10), 200));
+    world.publish(100).await;
+    let queue = Troubled::counting(&world.queue);
+    let leased = queue.leased();
+    world.start(queue, CancellationToken::new()).await.unwrap().unwrap();
+    assert_eq!(world.script.count("/a"), 100);
+    let leased = leased.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(leased <= 110, "{leased} leases of 98 deliveries");
+}
