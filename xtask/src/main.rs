@@ -1,4 +1,4 @@
-//! The project's own commands: ci, test, bench, tidy, docs.
+//! The project's own commands: ci, test, sim, bench, tidy, docs.
 //!
 //! `cargo xtask ci` is all of it, on a developer's machine and in continuous integration alike. One file per command.
 
@@ -7,6 +7,7 @@ mod ci;
 mod docs;
 mod redis;
 mod run;
+mod sim;
 mod test;
 mod tidy;
 
@@ -26,6 +27,8 @@ enum Command {
     Ci,
     /// All tests; gets redis-server where it is missing.
     Test(test::Arguments),
+    /// Runs seeds of the simulation; `--seed S --trace` shows one.
+    Sim(sim::Arguments),
     /// Measures; prints a table of ratios.
     Bench(bench::Arguments),
     /// Checks what reviewers would otherwise repeat: the arrows between crates, file headers, pure crates, pages, links.
@@ -38,6 +41,7 @@ fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Ci => ci::run(),
         Command::Test(arguments) => test::run(&arguments),
+        Command::Sim(arguments) => sim::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Tidy => tidy::run(),
         Command::Docs => docs::run(),

@@ -76,6 +76,7 @@ const COMPOSERS: &[&str] = &[
     "hookwire",
     "hookwire-worker",
     "hookwire-bench",
+    "hookwire-sim",
     "hookwire-fuzz",
     "hookwire-testkit",
     "integration",
