@@ -37,7 +37,7 @@ const CUT_AFTER: Duration = Duration::from_millis(250);
 const BATCH_MAX: usize = 100;
 /// How long the lane sleeps at most when there is nothing to do. The store wakes it earlier; this bounds what a wake-up
 /// that went missing can cost.
-const IDLE_MAX: Duration = Duration::from_secs(30);
+const IDLE_MAX: Duration = Duration::from_secs(10);
 /// The first and the longest wait before a store that failed is asked again.
 const STORE_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 /// How often deliveries that a rate keeps back are looked for at most.
