@@ -37,7 +37,7 @@ const CUT_AFTER: Duration = Duration::from_millis(250);
 const BATCH_MAX: usize = 100;
 /// How long the lane sleeps at most when there is nothing to do. The store wakes it earlier; this bounds what a wake-up
 /// that went missing can cost.
-const IDLE_MAX: Duration = Duration::from_secs(10);
+const IDLE_MAX: Duration = Duration::from_secs(30);
 /// The first and the longest wait before a store that failed is asked again.
 const STORE_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 /// How often deliveries that a rate keeps back are looked for at most.
@@ -124,6 +124,10 @@ pub(crate) struct Lane<Q, D, C> {
     look_for_deliveries_at: Option<Instant>,
     /// Due deliveries were left where they are because their endpoints had no room.
     deliveries_lack_room: bool,
+    /// Some endpoint was full when the lease under way was asked for: what waits there was left out of it.
+    asked_while_full: bool,
+    /// An attempt has ended since that lease was asked for, and may have made room there.
+    ended_since_asked: bool,
     /// Some endpoint may have room that had none.
     opened: watch::Receiver<()>,
     /// A rate keeps deliveries back for a moment, or more are looked for in one, which is not worth ending for.
@@ -169,6 +173,8 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             suspects_left_out: false,
             look_for_deliveries_at: Some(Instant::now()),
             deliveries_lack_room: false,
+            asked_while_full: false,
+            ended_since_asked: false,
             opened,
             awaits_more: false,
             renew_at,
@@ -289,6 +295,8 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         let free = self.places();
         let look = self.look_for_deliveries_at.is_some_and(|at| at <= now);
         if self.leasing_deliveries.is_none() && look && free > 0 {
+            self.asked_while_full = self.shared.endpoints.any_is_full();
+            self.ended_since_asked = false;
             let request = LeaseDeliveries {
                 worker: settings.worker.clone(),
                 lease: settings.lease,
@@ -510,7 +518,13 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             None => None,
         };
         // The store does not tell of what waits for an endpoint that is full; the end of an attempt makes room there.
-        self.deliveries_lack_room |= !some && self.shared.endpoints.any_is_full();
+        self.deliveries_lack_room |= self.asked_while_full || self.shared.endpoints.any_is_full();
+        if self.asked_while_full && self.ended_since_asked {
+            // Room came while the answer was on its way, and its end will not be told again.
+            self.deliveries_lack_room = false;
+            let soon = now + LEASES_EVERY;
+            self.look_for_deliveries_at = Some(self.look_for_deliveries_at.map_or(soon, |at| at.min(soon)));
+        }
         self.awaits_more = some && next_due == Some(Duration::ZERO);
         self.look_when_endpoints_open(now);
         for delivery in deliveries {
@@ -604,6 +618,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
     }
 
     fn room_came_free(&mut self) {
+        self.ended_since_asked = true;
         if std::mem::take(&mut self.deliveries_lack_room) {
             self.look_for_deliveries_at = Some(Instant::now());
         }
