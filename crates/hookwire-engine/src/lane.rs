@@ -124,10 +124,6 @@ pub(crate) struct Lane<Q, D, C> {
     look_for_deliveries_at: Option<Instant>,
     /// Due deliveries were left where they are because their endpoints had no room.
     deliveries_lack_room: bool,
-    /// Some endpoint was full when the lease under way was asked for: what waits there was left out of it.
-    asked_while_full: bool,
-    /// An attempt has ended since that lease was asked for, and may have made room there.
-    ended_since_asked: bool,
     /// Some endpoint may have room that had none.
     opened: watch::Receiver<()>,
     /// A rate keeps deliveries back for a moment, or more are looked for in one, which is not worth ending for.
@@ -173,8 +169,6 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             suspects_left_out: false,
             look_for_deliveries_at: Some(Instant::now()),
             deliveries_lack_room: false,
-            asked_while_full: false,
-            ended_since_asked: false,
             opened,
             awaits_more: false,
             renew_at,
@@ -295,8 +289,11 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         let free = self.places();
         let look = self.look_for_deliveries_at.is_some_and(|at| at <= now);
         if self.leasing_deliveries.is_none() && look && free > 0 {
-            self.asked_while_full = self.shared.endpoints.any_is_full();
-            self.ended_since_asked = false;
+            // What happens while the lease is under way sets another time, which the answer must not undo.
+            self.look_for_deliveries_at = None;
+            // The store leaves out what waits for a full endpoint, and does not tell of it; the end of an attempt makes
+            // room there.
+            self.deliveries_lack_room |= self.shared.endpoints.any_is_full();
             let request = LeaseDeliveries {
                 worker: settings.worker.clone(),
                 lease: settings.lease,
@@ -407,9 +404,13 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             }
             Happening::Deliveries(reply) => {
                 self.leasing_deliveries = None;
-                if let Some(leased) = self.store_answered(reply)? {
-                    self.shared.metrics.batch(BatchCall::LeaseDeliveries, leased.deliveries.len());
-                    self.deliveries_leased(leased);
+                match self.store_answered(reply)? {
+                    Some(leased) => {
+                        self.shared.metrics.batch(BatchCall::LeaseDeliveries, leased.deliveries.len());
+                        self.deliveries_leased(leased);
+                    }
+                    // Again, when the store's pause is over.
+                    None => self.look_for_deliveries_at = Some(Instant::now()),
                 }
             }
             Happening::Settled(settlement, reply) => {
@@ -507,24 +508,17 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         let now = Instant::now();
         let LeasedDeliveries { deliveries, next_due } = leased;
         let some = !deliveries.is_empty();
-        self.look_for_deliveries_at = match next_due {
+        match next_due {
             // Due, but left behind although there were places: their endpoints have no room.
-            Some(Duration::ZERO) if !some => {
-                self.deliveries_lack_room = true;
-                None
-            }
-            // What was leased takes its rooms first; before that, the next look would bring what has none.
-            Some(due) => Some(now + if some { due.max(LEASES_EVERY) } else { due }),
-            None => None,
-        };
-        // The store does not tell of what waits for an endpoint that is full; the end of an attempt makes room there.
-        self.deliveries_lack_room |= self.asked_while_full || self.shared.endpoints.any_is_full();
-        if self.asked_while_full && self.ended_since_asked {
-            // Room came while the answer was on its way, and its end will not be told again.
-            self.deliveries_lack_room = false;
-            let soon = now + LEASES_EVERY;
-            self.look_for_deliveries_at = Some(self.look_for_deliveries_at.map_or(soon, |at| at.min(soon)));
+            Some(Duration::ZERO) if !some => self.deliveries_lack_room = true,
+            Some(due) => self.look_at(now + due),
+            None => {}
         }
+        if some {
+            // What was leased takes its rooms first; before that, the next look would bring what has none.
+            self.look_for_deliveries_at = self.look_for_deliveries_at.map(|at| at.max(now + LEASES_EVERY));
+        }
+        self.deliveries_lack_room |= self.shared.endpoints.any_is_full();
         self.awaits_more = some && next_due == Some(Duration::ZERO);
         self.look_when_endpoints_open(now);
         for delivery in deliveries {
@@ -592,8 +586,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
                 ..
             } => self.look_when_endpoints_open(now),
             Fate::Waiting { due_in, .. } => {
-                let due = now + *due_in;
-                self.look_for_deliveries_at = Some(self.look_for_deliveries_at.map_or(due, |at| at.min(due)));
+                self.look_at(now + *due_in);
             }
             Fate::Delivered | Fate::Dead { .. } | Fate::Running { .. } => {}
         }
@@ -613,12 +606,15 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             wait = wait.max(TOKENS_EVERY);
             self.awaits_more = true;
         }
-        let at = now + wait;
+        self.look_at(now + wait);
+    }
+
+    /// Looks for deliveries then, or earlier if that was wanted already.
+    fn look_at(&mut self, at: Instant) {
         self.look_for_deliveries_at = Some(self.look_for_deliveries_at.map_or(at, |look| look.min(at)));
     }
 
     fn room_came_free(&mut self) {
-        self.ended_since_asked = true;
         if std::mem::take(&mut self.deliveries_lack_room) {
             self.look_for_deliveries_at = Some(Instant::now());
         }

@@ -386,3 +386,22 @@ async fn no_more_of_a_backlog_is_leased_than_there_is_room_for() {
     let leased = leased.load(std::sync::atomic::Ordering::Relaxed);
     assert!(leased <= 110, "{leased} leases of 98 deliveries");
 }
+
+/// The endpoint is full when the store is asked, and has room before the answer comes: what was left out of the answer
+/// is looked for again.
+#[tokio::test(start_paused = true)]
+async fn room_that_comes_while_the_store_answers_is_used() {
+    for look_takes in [1, 4, 11, 30].map(Duration::from_millis) {
+        let mut world = World::new();
+        world.settings.until_idle = false;
+        world.webhooks[0].concurrency = 2.try_into().unwrap();
+        world.script.always("/a", Act::AnswerAfter(Duration::from_millis(10), 200));
+        world.publish(40).await;
+        let shutdown = CancellationToken::new();
+        let running = world.start(Troubled::tells_late(&world.queue, look_takes), shutdown.clone());
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(world.script.count("/a"), 40, "a store that answers after {look_takes:?}");
+        shutdown.cancel();
+        running.await.unwrap().unwrap();
+    }
+}

@@ -19,6 +19,7 @@ pub(crate) struct Troubled {
     losses: Mutex<u32>,
     lease_takes: Duration,
     settle_takes: Duration,
+    look_takes: Duration,
     never_extends: bool,
     /// How many more times it cannot tell what waits.
     stats_fail: Mutex<u32>,
@@ -36,6 +37,7 @@ impl Troubled {
             losses: Mutex::new(0),
             lease_takes: Duration::ZERO,
             settle_takes: Duration::ZERO,
+            look_takes: Duration::ZERO,
             never_extends: false,
             stats_fail: Mutex::new(0),
             leased: Arc::default(),
@@ -54,6 +56,11 @@ impl Troubled {
     pub(crate) fn slow(queue: &MemoryQueue) -> Self {
         let (lease_takes, settle_takes) = (Duration::from_millis(7), Duration::from_millis(3));
         Troubled { lease_takes, settle_takes, ..Troubled::counting(queue) }
+    }
+
+    /// What it has of deliveries is told late.
+    pub(crate) fn tells_late(queue: &MemoryQueue, look_takes: Duration) -> Self {
+        Troubled { look_takes, ..Troubled::counting(queue) }
     }
 
     /// No lease can be renewed.
@@ -97,6 +104,7 @@ impl Queue for Troubled {
         self.leased.fetch_add(leased.deliveries.len(), Ordering::Relaxed);
         let left = self.looks_left.fetch_sub(1, Ordering::Relaxed);
         assert!(left > 0, "deliveries are leased again and again: this never ends");
+        tokio::time::sleep(self.look_takes).await;
         Ok(leased)
     }
     async fn extend(
