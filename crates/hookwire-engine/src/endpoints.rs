@@ -389,6 +389,10 @@ impl Book {
             let state = EndpointState::new(webhook.name.clone(), Some(authority.to_string()));
             Entry::new(state, 0, now)
         });
+        if entry.state.authority.as_ref().is_some_and(String::is_empty) {
+            // It was shut before anything was rendered.
+            entry.state.authority = Some(authority.to_string());
+        }
         entry.limit = webhook.concurrency.get();
         entry.used_at = entry.used_at.max(now);
         let health = &mut entry.state.health;
@@ -665,6 +669,17 @@ mod tests {
         assert_eq!(endpoints.hold_changes(at(1)).len(), 2);
         endpoints.learn_paused_webhooks(BTreeSet::new());
         drop(room(enter(&endpoints, 2, &two, 2)));
+    }
+
+    #[test]
+    fn an_endpoint_that_was_shut_before_it_was_met_gets_its_authority() {
+        let endpoints = Endpoints::new(100);
+        let two = webhook(2, None);
+        endpoints.shut(id(1), &two.name, at(30_000), at(0));
+        assert_eq!(endpoints.left(at(1)), [(id(1), 0)]);
+        drop(room(enter(&endpoints, 1, &two, 30_000)));
+        let state = &endpoints.book().entries[&id(1)].state;
+        assert_eq!(state.authority.as_deref(), Some("http://127.0.0.1:80"));
     }
 
     #[test]
