@@ -66,7 +66,9 @@ impl<Q: Queue + Inspect, C: Clock> Keeper<Q, C> {
                 () = tokio::time::sleep_until(share_at.map_or(look_at, |at| at.min(look_at))) => {
                     if look_at <= Instant::now() {
                         look_at = Instant::now() + LOOK_EVERY;
-                        self.look().await;
+                        if let Err(error) = self.look().await {
+                            failed(&error);
+                        }
                         self.endpoints.forget(self.clock.now());
                         self.metrics.endpoint_states(&self.endpoints.states());
                     }
@@ -78,14 +80,13 @@ impl<Q: Queue + Inspect, C: Clock> Keeper<Q, C> {
     }
 
     /// Reads all records: what is known of endpoints when the worker starts, and what others wrote since.
-    pub(crate) async fn look(&mut self) {
+    ///
+    /// # Errors
+    /// [`QueueError`] if they cannot be read; what was read of them is known then, and no pause of a webhook has ended.
+    pub(crate) async fn look(&mut self) -> Result<(), QueueError> {
         let mut paused_webhooks = BTreeSet::new();
         for shard in 0..self.queue.shards() {
-            let records = match self.queue.endpoints(Shard(shard)).await {
-                Ok(records) => records,
-                Err(error) => return failed(&error),
-            };
-            for EndpointRecord { id, version, state } in records {
+            for EndpointRecord { id, version, state } in self.queue.endpoints(Shard(shard)).await? {
                 let known = self.endpoints.version(id).max(self.seen.get(&id).copied().unwrap_or(0));
                 // A record that stands for a webhook is read each time: few have one.
                 let Some(state) = EndpointState::read(&state) else { continue };
@@ -101,6 +102,7 @@ impl<Q: Queue + Inspect, C: Clock> Keeper<Q, C> {
         }
         self.endpoints.learn_paused_webhooks(paused_webhooks);
         self.hold().await;
+        Ok(())
     }
 
     /// Writes what others should know.

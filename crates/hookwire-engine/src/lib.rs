@@ -129,6 +129,9 @@ impl<D, C> Shared<D, C> {
     }
 }
 
+/// How long a starting worker waits before it asks a store again that fails: nothing else can be done meanwhile.
+const FIRST_LOOK_PAUSE: Duration = Duration::from_millis(250);
+
 /// Runs until `shutdown` is cancelled and the work in flight has ended or the grace period is over; with `until_idle`
 /// until nothing is due.
 ///
@@ -159,7 +162,20 @@ where
         metrics: metrics.clone(),
         seen: BTreeMap::new(),
     };
-    keeper.look().await;
+    // Nothing goes out before it is known what must not: to a paused endpoint, or past an open breaker.
+    while let Err(error) = keeper.look().await {
+        if !error.is_transient() {
+            return Err(EngineError::Store(error));
+        }
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "the store does not tell about endpoints; asking again before anything is sent"
+        );
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(Summary::default()),
+            () = tokio::time::sleep(FIRST_LOOK_PAUSE) => {}
+        }
+    }
     let kept = CancellationToken::new();
     let mut keeping = JoinSet::new();
     keeping.spawn(keeper.run(kept.clone()));

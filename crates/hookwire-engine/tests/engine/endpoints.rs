@@ -405,3 +405,21 @@ async fn room_that_comes_while_the_store_answers_is_used() {
         running.await.unwrap().unwrap();
     }
 }
+
+/// A worker that starts while the store fails must not take a paused endpoint for one that may be called.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_sent_before_it_is_known_what_is_paused() {
+    let mut world = World::new();
+    world.settings.until_idle = false;
+    world.publish(3).await;
+    person_pauses_webhook(&world, true).await;
+    let shutdown = CancellationToken::new();
+    let running = world.start(Troubled::fails_to_tell(&world.queue, 3), shutdown.clone());
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(world.script.count("/a"), 0);
+    person_pauses_webhook(&world, false).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(world.script.count("/a"), 3);
+    shutdown.cancel();
+    running.await.unwrap().unwrap();
+}

@@ -23,6 +23,8 @@ pub(crate) struct Troubled {
     never_extends: bool,
     /// How many more times it cannot tell what waits.
     stats_fail: Mutex<u32>,
+    /// How many more times it cannot tell about endpoints.
+    endpoints_fail: Mutex<u32>,
     /// How many deliveries were leased.
     leased: Arc<AtomicUsize>,
     /// How many more times deliveries may be leased before it is taken for a loop that never ends.
@@ -40,6 +42,7 @@ impl Troubled {
             look_takes: Duration::ZERO,
             never_extends: false,
             stats_fail: Mutex::new(0),
+            endpoints_fail: Mutex::new(0),
             leased: Arc::default(),
             looks_left: AtomicUsize::new(usize::MAX),
         }
@@ -73,10 +76,25 @@ impl Troubled {
         Troubled { stats_fail: Mutex::new(times), ..Troubled::counting(queue) }
     }
 
+    /// So many times it cannot tell about endpoints.
+    pub(crate) fn fails_to_tell(queue: &MemoryQueue, times: u32) -> Self {
+        Troubled { endpoints_fail: Mutex::new(times), ..Troubled::counting(queue) }
+    }
+
     /// A panic where deliveries are leased more often than this.
     pub(crate) fn bounded(queue: &MemoryQueue, looks: usize) -> Self {
         Troubled { looks_left: AtomicUsize::new(looks), ..Troubled::counting(queue) }
     }
+}
+
+/// Fails as often as it is still to.
+fn once_less(times: &Mutex<u32>) -> Result<(), QueueError> {
+    let mut times = times.lock().unwrap();
+    if *times == 0 {
+        return Ok(());
+    }
+    *times -= 1;
+    Err(unavailable())
 }
 
 fn unavailable() -> QueueError {
@@ -159,13 +177,7 @@ impl Inspect for Troubled {
         self.queue.event(shard, id).await
     }
     async fn stats(&self, shard: Shard) -> Result<Stats, QueueError> {
-        {
-            let mut fail = self.stats_fail.lock().unwrap();
-            if *fail > 0 {
-                *fail -= 1;
-                return Err(unavailable());
-            }
-        }
+        once_less(&self.stats_fail)?;
         self.queue.stats(shard).await
     }
     async fn change(
@@ -181,6 +193,7 @@ impl Inspect for Troubled {
         self.queue.endpoint(shard, id).await
     }
     async fn endpoints(&self, shard: Shard) -> Result<Vec<EndpointRecord>, QueueError> {
+        once_less(&self.endpoints_fail)?;
         self.queue.endpoints(shard).await
     }
     async fn put_endpoint(
