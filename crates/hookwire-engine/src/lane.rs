@@ -427,8 +427,12 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             }
             Happening::Renewed(reply) => {
                 self.renewing = None;
-                for subject in self.store_answered(reply)?.unwrap_or_default() {
-                    tracing::warn!(?subject, "a lease was lost: another worker goes on with this");
+                let lost = self.store_answered(reply)?.unwrap_or_default();
+                if let Some(first) = lost.first() {
+                    let leases = lost.len();
+                    tracing::warn!(leases, ?first, "leases were lost: another worker goes on with these");
+                }
+                for subject in lost {
                     self.shared.metrics.leases_lost.inc();
                     self.ready.retain(|leased| leased.lease.subject != subject);
                 }
@@ -493,9 +497,10 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
     }
 
     /// Takes an event to be started. One that it works on already, whose lease had run out, goes on under the new one:
-    /// beginning it again would only repeat its attempts.
+    /// beginning it again would only repeat its attempts. A store that lost its data gives numbers again; then it is
+    /// another event, whatever this worker still does about the one that is gone.
     fn event_leased(&mut self, leased: LeasedEvent) {
-        if let Some(open) = self.open.get_mut(&leased.sequence) {
+        if let Some(open) = self.open.get_mut(&leased.sequence).filter(|open| open.id == leased.id) {
             open.lease = leased.lease;
         } else if let Some(ready) = self.ready.iter_mut().find(|ready| ready.sequence == leased.sequence) {
             *ready = leased;
@@ -543,8 +548,9 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
     /// What a settlement means for what goes on.
     fn settled(&mut self, settlement: Settlement, reply: Settled) {
         self.shared.metrics.settled(&settlement);
-        for subject in &reply.lost {
-            tracing::warn!(?subject, "settled too late: the lease had run out");
+        if let Some(first) = reply.lost.first() {
+            let leases = reply.lost.len();
+            tracing::warn!(leases, ?first, "settled too late: the leases had run out");
         }
         for (id, lease) in reply.leases {
             let Some(running) = self.running.get_mut(&id) else { continue };

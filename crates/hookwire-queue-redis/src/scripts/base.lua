@@ -115,9 +115,9 @@ local function makes_room()
   call('HDEL', HELD, '-')
 end
 
--- Tokens begin at the time of the first lease, so that those of a store that lost its data are not given out again.
+-- Tokens keep up with the time, so that those that a store gave out and then lost with its data are not given out again.
 local function next_token()
-  M.token = math.max(M.token + 1, before.token == 0 and now or 0)
+  M.token = math.max(M.token + 1, now)
   return text(M.token)
 end
 

@@ -120,6 +120,11 @@ local function settle_event(kind, number, token, body)
   end
   if not held then
     lost[#lost + 1] = member
+    -- A lease older than the event was of another one, whose number was given again after the store lost its data.
+    local published = entry(seq)
+    if published and tonumber(token) < tonumber(string.sub(published, 1, 16)) then
+      return
+    end
   end
   local h = ev(seq)
   if not h or (not held and kind ~= 'F' and kind ~= 'E') then
