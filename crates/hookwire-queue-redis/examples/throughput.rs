@@ -29,8 +29,16 @@ async fn main() -> Result<(), Failure> {
     let batch: usize = args.next().map_or(Ok(100), |text| text.parse())?;
     let fsync = args.next().unwrap_or_else(|| "everysec".to_owned());
     let appendonly = if fsync == "no" { "no" } else { "yes" };
-    let server =
-        RedisServer::start_with(&["--save", "", "--appendonly", appendonly, "--appendfsync", &fsync]);
+    let server = RedisServer::start_with(&[
+        "--save",
+        "",
+        "--appendonly",
+        appendonly,
+        "--appendfsync",
+        &fsync,
+        "--auto-aof-rewrite-percentage",
+        "0",
+    ]);
     let url = RedisUrl::parse(&server.url())?;
     // What a server with 2 GiB would get.
     let limits = StoreLimits { history_bytes_max: 128 << 20, ..StoreLimits::default() };

@@ -32,6 +32,13 @@ pub(crate) fn unavailable(
     QueueError::Unavailable { message, retry_after, source: source.map(Into::into) }
 }
 
+/// Whether a server had no room for a command, alone or in a transaction.
+pub(crate) fn is_out_of_memory(error: &QueueError) -> bool {
+    let QueueError::Unavailable { source: Some(source), .. } = error else { return false };
+    let code = source.downcast_ref::<RedisError>().and_then(RedisError::code);
+    matches!(code, Some("OOM" | "EXECABORT"))
+}
+
 /// What an error of Redis means for the queue. `server` names the server, without its password.
 pub(crate) fn from_redis(error: RedisError, server: &str) -> QueueError {
     let code = error.code().unwrap_or_default().to_owned();

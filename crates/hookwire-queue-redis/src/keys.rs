@@ -7,10 +7,13 @@
 //! | --- | --- | --- |
 //! | `meta` | hash | the layout's version (`v`), counters, the end of each cursor; read and written by every script |
 //! | `in` | stream | events published by plain `XADD`, until the next lease takes them in |
-//! | `events` | stream | events as published, under their number: `<number>-0`, field `e` |
+//! | `events` | stream | events under `<number>-<time>`: field `e` (`p`: by plain `XADD`), id, a blank, payload |
+//! | its group `lease` | | how far events were read; it holds nothing back |
+//! | `sizes:<thousand>` | string | seven digits of the size of each event that was never leased |
 //! | `kept`, `old` | hash, sorted set | the same for events older than the history's beginning that are still wanted |
-//! | `ids`, `id_queue` | hash, list | event ids that are recognised, and their order of acceptance |
-//! | `evt` | hash | number -> what became of the event; of one delivered at once also its deliveries |
+//! | `ids`, `id_queue` | hash, list | event ids that are recognised, and their order of acceptance, by batch |
+//! | `evt` | hash | number -> what became of the event; of one delivered at once also where its record stands |
+//! | `f:<name>`, `blocks` | strings, hash | what one settlement said of many events; how many of them still need it |
 //! | `rec`, `att` | hashes | deliveries that were stored one by one, and their attempts |
 //! | `open`, `dead`, `closed` | sorted sets | events with unfinished deliveries, with dead letters, finished later |
 //! | `runs`, `run_queue`, `run_leases` | hash, list, sorted set | events leased together, and until when |

@@ -146,6 +146,91 @@ impl Link {
         answer.map_err(|error| from_redis(error, &self.name))
     }
 
+    /// Runs a script in one transaction with commands before it or one after it, on keys of the same slot. Answers
+    /// what the script answered, and the command, if it came after.
+    pub(crate) async fn run_with(
+        &self,
+        script: &Script,
+        key: &str,
+        around: &Around<'_>,
+        arguments: impl Fn(&mut Cmd),
+    ) -> Result<(Value, Value), QueueError> {
+        let answer = match self.transact(script, false, key, around, &arguments).await {
+            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                self.transact(script, true, key, around, &arguments).await
+            }
+            answer => answer,
+        };
+        answer.map_err(|error| from_redis(error, &self.name))
+    }
+
+    async fn transact(
+        &self,
+        script: &Script,
+        whole: bool,
+        key: &str,
+        around: &Around<'_>,
+        arguments: &impl Fn(&mut Cmd),
+    ) -> Result<(Value, Value), RedisError> {
+        let mut pipeline = redis::Pipeline::with_capacity(2);
+        pipeline.atomic();
+        if let Around::Before(commands) = around {
+            for command in *commands {
+                pipeline.add_command(command.clone());
+            }
+        }
+        let mut command = if whole { redis::cmd("EVAL") } else { redis::cmd("EVALSHA") };
+        command.arg(if whole { &script.source } else { &script.sha }).arg(1).arg(key);
+        arguments(&mut command);
+        pipeline.add_command(command);
+        if let Around::After(command) = around {
+            pipeline.add_command(Cmd::clone(command));
+        }
+        // Of the answers to MULTI, to each command and to EXEC, the last holds all.
+        let mut answers = self.send_pipeline(&pipeline).await?;
+        let Some(Value::Array(parts)) = answers.pop() else {
+            return Err((ErrorKind::UnexpectedReturnType, "a transaction was not carried out").into());
+        };
+        let mut parts = parts.into_iter();
+        if let Around::Before(commands) = around {
+            for part in parts.by_ref().take(commands.len()) {
+                unwrap_error(Ok(part))?;
+            }
+        }
+        let answer = unwrap_error(Ok(parts.next().unwrap_or(Value::Nil)))?;
+        Ok((answer, parts.next().unwrap_or(Value::Nil)))
+    }
+
+    async fn send_pipeline(&self, pipeline: &redis::Pipeline) -> Result<Vec<Value>, RedisError> {
+        let offset = pipeline.len() + 1;
+        match &self.target {
+            Servers::Single { client, shared, .. } => {
+                let make = async || {
+                    client.get_multiplexed_async_connection_with_config(&config(Some(ANSWER_MAX))).await
+                };
+                let (number, mut connection) = shared.get(make).await?;
+                let answer = unwrap_errors(connection.send_packed_commands(pipeline, offset, 1).await);
+                if let Err(error) = &answer
+                    && is_over(error)
+                {
+                    shared.drop_failed(number).await;
+                }
+                answer
+            }
+            Servers::Cluster { client, shared } => {
+                let (number, mut connection) =
+                    shared.get(async || client.get_async_connection().await).await?;
+                let answer = unwrap_errors(connection.req_packed_commands(pipeline, offset, 1).await);
+                if let Err(error) = &answer
+                    && (is_over(error) || error.kind() == ErrorKind::ClusterConnectionNotFound)
+                {
+                    shared.drop_failed(number).await;
+                }
+                answer
+            }
+        }
+    }
+
     /// Sends a command that answers at once.
     pub(crate) async fn call(&self, way: Way, command: &Cmd) -> Result<Value, QueueError> {
         self.send(way, command).await.map_err(|error| from_redis(error, &self.name))
@@ -230,6 +315,12 @@ impl Link {
     }
 }
 
+/// What is carried out together with a script.
+pub(crate) enum Around<'a> {
+    Before(&'a [Cmd]),
+    After(&'a Cmd),
+}
+
 /// A connection for one who waits.
 pub(crate) enum Waiter {
     Single(MultiplexedConnection),
@@ -246,6 +337,10 @@ fn unwrap_error(answer: Result<Value, RedisError>) -> Result<Value, RedisError> 
         Ok(Value::ServerError(error)) => Err(error.into()),
         answer => answer,
     }
+}
+
+fn unwrap_errors(answers: Result<Vec<Value>, RedisError>) -> Result<Vec<Value>, RedisError> {
+    answers?.into_iter().map(|answer| unwrap_error(Ok(answer))).collect()
 }
 
 /// Whether the connection is of no use any more. A replica that was a primary is left, too: its name may lead to the

@@ -13,6 +13,7 @@ use hookwire_model::{
 };
 use hookwire_queue::backend::{EventHead, Record};
 use hookwire_queue::{Fate, NewDelivery, Order, PendingDelivery, QueueError, SettledDelivery};
+use redis::Value;
 use serde::{Deserialize, Serialize};
 
 use crate::error::damaged;
@@ -149,11 +150,13 @@ pub(crate) struct FannedOut<'a> {
 }
 
 impl FannedOut<'_> {
-    /// Six digits of how many deliveries there are, then the whole.
     pub(crate) fn pack(&self) -> Vec<u8> {
-        let mut bytes = format!("{:06}", self.d.len()).into_bytes();
-        rmp_serde::encode::write_named(&mut bytes, self).expect(NO_FAILURE);
-        bytes
+        pack(self)
+    }
+
+    /// Writes it behind what is there already.
+    pub(crate) fn write(&self, bytes: &mut Vec<u8>) {
+        rmp_serde::encode::write_named(bytes, self).expect(NO_FAILURE);
     }
 }
 
@@ -176,7 +179,7 @@ impl<'a> DeadEvent<'a> {
     }
 }
 
-const NO_FAILURE: &str = "texts and numbers can always be written to memory";
+pub(crate) const NO_FAILURE: &str = "texts and numbers can always be written to memory";
 
 fn pack(value: &impl Serialize) -> Vec<u8> {
     rmp_serde::to_vec_named(value).expect(NO_FAILURE)
@@ -386,12 +389,55 @@ impl Published {
         let at = std::str::from_utf8(&begin[..16]).ok().and_then(|digits| digits.parse().ok());
         let accepted_at = Timestamp::from_micros(at.ok_or_else(wrong)?);
         let is_plain = begin[16] == b'~';
-        let mut payload = Bytes::from(entry).slice(17 + end + 1..);
+        let payload = Bytes::from(entry).slice(17 + end + 1..);
+        Ok(Published::new(sequence, id, accepted_at, payload, is_plain))
+    }
+
+    fn new(sequence: u64, id: EventId, accepted_at: Timestamp, mut payload: Bytes, is_plain: bool) -> Self {
         if is_plain {
             payload = complete(payload, &id, accepted_at);
         }
-        Ok(Published { sequence: Sequence(sequence), id, accepted_at, payload })
+        Published { sequence: Sequence(sequence), id, accepted_at, payload }
     }
+
+    /// Reads an entry of the stream: its id is the number and the time, its value the id, a blank, the payload.
+    fn of_entry(entry: Value) -> Option<Self> {
+        let Value::Array(parts) = entry else { return None };
+        let [Value::BulkString(number), Value::Array(fields)] = <[Value; 2]>::try_from(parts).ok()? else {
+            return None;
+        };
+        let [Value::BulkString(field), Value::BulkString(value)] = <[Value; 2]>::try_from(fields).ok()?
+        else {
+            return None;
+        };
+        let (sequence, at) = std::str::from_utf8(&number).ok()?.split_once('-')?;
+        let accepted_at = Timestamp::from_micros(at.parse().ok()?);
+        let end = value.iter().position(|byte| *byte == b' ')?;
+        let id = EventId::new(std::str::from_utf8(&value[..end]).ok()?).ok()?;
+        let payload = Bytes::from(value).slice(end + 1..);
+        Some(Published::new(sequence.parse().ok()?, id, accepted_at, payload, field == b"p"))
+    }
+}
+
+/// Reads entries of the stream of events.
+pub(crate) fn entries(answer: Value) -> Result<Vec<Published>, QueueError> {
+    let wrong = || damaged("an event in the stream is not as it was written");
+    let Value::Array(entries) = answer else { return Err(wrong()) };
+    entries.into_iter().map(|entry| Published::of_entry(entry).ok_or_else(wrong)).collect()
+}
+
+/// Reads what reading on in the stream of events gave: the entries beside the stream's name. None, if there was nothing
+/// to read, or no group to read with.
+pub(crate) fn read_entries(answer: Value) -> Result<Vec<Published>, QueueError> {
+    let stream = match answer {
+        Value::Array(mut streams) => match streams.pop() {
+            Some(Value::Array(mut stream)) => stream.pop(),
+            _ => None,
+        },
+        Value::Map(mut streams) => streams.pop().map(|(_, entries)| entries),
+        _ => None,
+    };
+    stream.map_or(Ok(Vec::new()), entries)
 }
 
 /// Gives an event that was published by plain `XADD` what it lacks: an id, and a time. What is no event stays as it is,

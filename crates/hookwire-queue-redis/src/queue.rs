@@ -1,7 +1,8 @@
 //! The handle: the working side of the contract.
 
-use std::collections::BTreeMap;
-use std::fmt;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{self, Write as _};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,8 +15,8 @@ use hookwire_queue::{
 use redis::{Cmd, Value};
 use tokio::time::Instant;
 
-use crate::error::{damaged, odd_answer, unavailable};
-use crate::link::{Link, Waiter, Way};
+use crate::error::{damaged, is_out_of_memory, odd_answer, unavailable};
+use crate::link::{Around, Link, Waiter, Way};
 use crate::pack::{self, DeadEvent, FannedOut, Item, micros};
 use crate::reply::Reply;
 use crate::scripts::{self, Script};
@@ -29,6 +30,9 @@ const TEND_EVERY: Duration = Duration::from_secs(60);
 const TEND_STEPS: usize = 500;
 /// A connection for one who waits serves that long at a time.
 const BLOCK_MAX: Duration = Duration::from_secs(60);
+/// From so many bytes on, what a settlement says goes to the server beside the script: there, Lua would look at every
+/// byte. Below, the transaction would cost more.
+const APART_MIN: usize = 4096;
 /// How long opening waits before it tries again.
 const OPEN_AGAIN: Duration = Duration::from_millis(100);
 
@@ -120,6 +124,19 @@ impl NewsId {
 impl fmt::Display for NewsId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.0, self.1)
+    }
+}
+
+impl Inner {
+    /// What every script wants to know first.
+    fn common(&self, command: &mut Cmd) {
+        match &self.clock {
+            Some(clock) => command.arg(clock.now().as_micros()),
+            None => command.arg(""),
+        };
+        for limit in self.limit_arguments {
+            command.arg(limit);
+        }
     }
 }
 
@@ -254,13 +271,7 @@ impl RedisQueue {
         let meta = &self.shard(shard)?.meta;
         let inner = &self.inner;
         let all = |command: &mut Cmd| {
-            match &inner.clock {
-                Some(clock) => command.arg(clock.now().as_micros()),
-                None => command.arg(""),
-            };
-            for limit in inner.limit_arguments {
-                command.arg(limit);
-            }
+            inner.common(command);
             arguments(command);
         };
         let answer = inner.link.run(way, script, meta, all).await?;
@@ -268,6 +279,22 @@ impl RedisQueue {
             Value::Nil => Err(odd_answer(name)),
             answer => Ok(answer),
         }
+    }
+
+    /// The same in one transaction with a command.
+    async fn run_with(
+        &self,
+        around: Around<'_>,
+        script: &Script,
+        shard: Shard,
+        arguments: impl Fn(&mut Cmd),
+    ) -> Result<(Value, Value), QueueError> {
+        let meta = &self.shard(shard)?.meta;
+        let all = |command: &mut Cmd| {
+            self.inner.common(command);
+            arguments(command);
+        };
+        self.inner.link.run_with(script, meta, &around, all).await
     }
 
     /// Notes what a look at a shard showed. `all`: nothing was left behind.
@@ -283,6 +310,20 @@ impl RedisQueue {
         seen.next_end = (next_end >= 0).then(|| Instant::now() + Duration::from_micros(left));
         note(&mut seen);
         Ok(())
+    }
+}
+
+/// An event that has lost no lease, as its stream has it.
+fn leased_event(event: pack::Published, token: u64, leased_at: Timestamp) -> LeasedEvent {
+    LeasedEvent {
+        lease: Lease { subject: Subject::Event(event.sequence), token },
+        id: event.id,
+        sequence: event.sequence,
+        payload: event.payload,
+        accepted_at: event.accepted_at,
+        leased_at,
+        losses: 0,
+        recorded: Vec::new(),
     }
 }
 
@@ -311,11 +352,33 @@ impl Queue for RedisQueue {
             return Ok(Vec::new());
         }
         let answer = self.run(Way::Shared, "publish", &scripts::PUBLISH, shard, |command| {
+            command.arg(events.len());
             for event in &events {
-                command.arg(event.id.as_str()).arg(&event.payload[..]);
+                command.arg(event.id.as_str());
             }
+            let (mut value, mut sizes) = (Vec::new(), String::with_capacity(7 * events.len()));
+            for event in &events {
+                value.clear();
+                value.extend_from_slice(event.id.as_str().as_bytes());
+                value.push(b' ');
+                value.extend_from_slice(&event.payload);
+                command.arg(&value[..]);
+                let size = event.payload.len().min(9_999_999);
+                write!(sizes, "{size:07}").expect(pack::NO_FAILURE);
+            }
+            command.arg(sizes);
         });
-        let Value::Array(parts) = answer.await? else { return Err(odd_answer("publish")) };
+        let parts = match answer.await? {
+            // All are new.
+            Value::Int(first) => {
+                self.wait_for_replicas().await?;
+                let numbers = first.unsigned_abs()..;
+                let new = |number| Published { sequence: Sequence(number), duplicate: false };
+                return Ok(numbers.take(events.len()).map(new).collect());
+            }
+            Value::Array(parts) => parts,
+            _ => return Err(odd_answer("publish")),
+        };
         if let [Value::BulkString(_), Value::BulkString(pending)] = &parts[..] {
             let pending_bytes = std::str::from_utf8(pending).ok().and_then(|digits| digits.parse().ok());
             let pending_bytes = pending_bytes.ok_or_else(|| odd_answer("publish"))?;
@@ -336,29 +399,21 @@ impl Queue for RedisQueue {
     }
 
     async fn lease_events(&self, shard: Shard, request: LeaseEvents) -> Result<Vec<LeasedEvent>, QueueError> {
-        let answer = self.run(Way::Shared, "lease_events", &scripts::LEASE_EVENTS, shard, |command| {
-            command.arg(micros(request.lease)).arg(request.max).arg(request.suspects_max);
-        });
-        let mut reply = Reply::of("lease_events", answer.await?)?;
+        let stream = self.key(shard, "events")?;
+        let mut read_on = redis::cmd("XREADGROUP");
+        read_on.arg("GROUP").arg("lease").arg("all").arg("COUNT").arg(request.max.max(1));
+        read_on.arg("NOACK").arg("STREAMS").arg(&stream).arg(">");
+        let (answer, entries) = self
+            .run_with(Around::After(&read_on), &scripts::LEASE_EVENTS, shard, |command| {
+                command.arg(micros(request.lease)).arg(request.max).arg(request.suspects_max);
+            })
+            .await?;
+        let mut reply = Reply::of("lease_events", answer)?;
         let now = reply.number()?;
         let news = NewsId::read(&reply.text()?).ok_or_else(|| reply.odd())?;
         let next_end = reply.number()?;
         let leased_at = Timestamp::from_micros(now);
         let mut leased = Vec::new();
-        let mut lease = |sequence, token, losses, entry, recorded| -> Result<(), QueueError> {
-            let event = pack::Published::read(sequence, entry)?;
-            leased.push(LeasedEvent {
-                lease: Lease { subject: Subject::Event(event.sequence), token },
-                id: event.id,
-                sequence: event.sequence,
-                payload: event.payload,
-                accepted_at: event.accepted_at,
-                leased_at,
-                losses,
-                recorded,
-            });
-            Ok(())
-        };
         let mut singles = reply.array()?;
         while !singles.is_empty() {
             let mut single = singles.array()?;
@@ -371,18 +426,42 @@ impl Queue for RedisQueue {
                 recorded.push(keys::delivery_id(shard, &name).ok_or_else(|| digests.odd())?);
             }
             recorded.sort_unstable();
-            lease(sequence, token, losses, entry, recorded)?;
+            let event = pack::Published::read(sequence, entry)?;
+            leased.push(LeasedEvent { losses, recorded, ..leased_event(event, token, leased_at) });
         }
         let mut runs = reply.array()?;
+        // Where nothing was leased before, there may be no group; then there is nothing to read, either.
+        let entries = if runs.is_empty() { Vec::new() } else { pack::read_entries(entries)? };
+        let mut entries = entries.into_iter().peekable();
+        let mut missing = Vec::new();
         while !runs.is_empty() {
             let mut run = runs.array()?;
-            let (first, token) = (run.count()?, run.count()?);
-            let mut entries = run.array()?;
-            let mut sequence = first;
-            while !entries.is_empty() {
-                lease(sequence, token, 0, entries.bytes()?, Vec::new())?;
-                sequence += 1;
+            let (first, token, count) = (run.count()?, run.count()?, run.count()?);
+            let last = first + count - 1;
+            while entries.peek().is_some_and(|event| event.sequence.0 < first) {
+                entries.next();
             }
+            let mut have = 0;
+            while let Some(event) = entries.next_if(|event| event.sequence.0 <= last) {
+                have += 1;
+                leased.push(leased_event(event, token, leased_at));
+            }
+            if have < count {
+                missing.push((first, last, token));
+            }
+        }
+        for (first, last, token) in &missing {
+            // The group stood somewhere else, or had to pass events that are no longer to be leased.
+            let mut range = redis::cmd("XRANGE");
+            range.arg(&stream).arg(*first).arg(*last);
+            for event in pack::entries(self.call(&range).await?)? {
+                if !leased.iter().any(|have| have.sequence == event.sequence) {
+                    leased.push(leased_event(event, *token, leased_at));
+                }
+            }
+        }
+        if !missing.is_empty() {
+            leased.sort_by_key(|event| event.sequence);
         }
         let all = leased.len() < request.max;
         self.note(shard, now, next_end, |seen| {
@@ -481,13 +560,42 @@ impl Queue for RedisQueue {
         }
         // A lease of the wrong kind is lost: there is nothing it could end.
         let mut settled = Settled::default();
-        let items = items(settlement, &mut settled);
-        let answer = self.run(Way::Shared, "settle", &scripts::SETTLE, shard, |command| {
+        let ToSettle { blocks, items } = to_settle(settlement, &mut settled);
+        let arguments = |command: &mut Cmd, with_content: bool| {
+            command.arg(blocks.len());
+            for block in &blocks {
+                let content = if with_content { &block.content[..] } else { &[] };
+                command.arg(block.token).arg(&block.name).arg(content).arg(&block.spec);
+            }
             for item in &items {
                 command.arg(item.kind).arg(&item.subject).arg(item.token).arg(&item.body);
             }
-        });
-        let mut reply = Reply::of("settle", answer.await?)?;
+        };
+        let mut answer = None;
+        if blocks.iter().map(|block| block.content.len()).sum::<usize>() >= APART_MIN {
+            let mut stores = Vec::with_capacity(blocks.len());
+            for block in &blocks {
+                let mut store = redis::cmd("SET");
+                store.arg(self.key(shard, &format!("f:{}", block.name))?).arg(&block.content);
+                stores.push(store);
+            }
+            let around = Around::Before(&stores);
+            let together =
+                self.run_with(around, &scripts::SETTLE, shard, |command| arguments(command, false)).await;
+            answer = match together {
+                // A server without room refuses the other commands, but not the script alone, which makes room.
+                Err(error) if is_out_of_memory(&error) => None,
+                together => Some(together?.0),
+            };
+        }
+        let answer = match answer {
+            Some(answer) => answer,
+            None => {
+                self.run(Way::Shared, "settle", &scripts::SETTLE, shard, |command| arguments(command, true))
+                    .await?
+            }
+        };
+        let mut reply = Reply::of("settle", answer)?;
         let (mut leases, mut lost) = (reply.array()?, reply.array()?);
         while !leases.is_empty() {
             let id = keys::delivery_id(shard, &leases.text()?).ok_or_else(|| leases.odd())?;
@@ -495,6 +603,9 @@ impl Queue for RedisQueue {
         }
         while !lost.is_empty() {
             settled.lost.push(subject(shard, &lost.text()?).ok_or_else(|| lost.odd())?);
+        }
+        if settled.lost.len() > 1 {
+            settled.lost = in_order(settlement, &settled.lost);
         }
         Ok(settled)
     }
@@ -563,8 +674,26 @@ struct SettleItem {
     body: Vec<u8>,
 }
 
-fn items(settlement: &Settlement, settled: &mut Settled) -> Vec<SettleItem> {
-    let mut items = Vec::with_capacity(settlement.events.len() + settlement.deliveries.len());
+/// Events of a run, all of whose deliveries were delivered.
+struct Block {
+    token: u64,
+    name: String,
+    /// What is said of each, one after the other.
+    content: Vec<u8>,
+    /// Which they are, and where in the content they begin.
+    spec: String,
+}
+
+#[derive(Default)]
+struct ToSettle {
+    blocks: Vec<Block>,
+    items: Vec<SettleItem>,
+}
+
+fn to_settle(settlement: &Settlement, settled: &mut Settled) -> ToSettle {
+    let mut all = ToSettle::default();
+    // Blocks are settled first, so what follows another settlement of the same event in this one stays out of them.
+    let mut apart = BTreeSet::new();
     for event in &settlement.events {
         let Lease { subject: Subject::Event(sequence), token } = event.lease else {
             settled.lost.push(event.lease.subject);
@@ -572,20 +701,31 @@ fn items(settlement: &Settlement, settled: &mut Settled) -> Vec<SettleItem> {
         };
         let (kind, body) = match &event.fate {
             EventFate::FannedOut { event, object_type, deliveries } => {
-                let body = FannedOut {
+                let said = FannedOut {
                     e: (&**event).into(),
                     o: (&**object_type).into(),
                     d: deliveries.iter().map(Item::fanned_out).collect(),
                 };
                 let is_done = deliveries.iter().all(|new| new.fate == Fate::Delivered);
-                (if is_done { "F" } else { "E" }, body.pack())
+                if is_done && !apart.contains(&sequence) {
+                    add_to_block(&mut all.blocks, token, sequence, &said);
+                    continue;
+                }
+                (if is_done { "F" } else { "E" }, said.pack())
             }
             EventFate::Dead { id, reason, error } => {
                 ("X", DeadEvent::new(*id, reason.as_str(), error.as_ref()).pack())
             }
             EventFate::Released => ("R", Vec::new()),
         };
-        items.push(SettleItem { kind, subject: sequence.to_string(), token, body });
+        apart.insert(sequence);
+        all.items.push(SettleItem { kind, subject: sequence.to_string(), token, body });
+    }
+    for block in &mut all.blocks {
+        // A settlement that is repeated names its blocks as before; another one names them otherwise.
+        let mut hash = DefaultHasher::new();
+        block.spec.hash(&mut hash);
+        block.name = format!("{:x}.{:08x}", block.token, hash.finish() >> 32);
     }
     for delivery in &settlement.deliveries {
         let Lease { subject: Subject::Delivery(id), token } = delivery.lease else {
@@ -593,9 +733,40 @@ fn items(settlement: &Settlement, settled: &mut Settled) -> Vec<SettleItem> {
             continue;
         };
         let body = Item::settled(delivery).pack();
-        items.push(SettleItem { kind: "D", subject: keys::delivery(id), token, body });
+        all.items.push(SettleItem { kind: "D", subject: keys::delivery(id), token, body });
     }
-    items
+    all
+}
+
+/// What was lost, in the order of the settlement: the script looks at blocks before everything else.
+fn in_order(settlement: &Settlement, lost: &[Subject]) -> Vec<Subject> {
+    let mut left = BTreeMap::<Subject, usize>::new();
+    for subject in lost {
+        *left.entry(*subject).or_default() += 1;
+    }
+    let events = settlement.events.iter().map(|event| event.lease.subject);
+    let subjects = events.chain(settlement.deliveries.iter().map(|delivery| delivery.lease.subject));
+    let mut is_left = |subject: &Subject| match left.get_mut(subject) {
+        Some(count) if *count > 0 => {
+            *count -= 1;
+            true
+        }
+        _ => false,
+    };
+    subjects.filter(|subject| is_left(subject)).collect()
+}
+
+fn add_to_block(blocks: &mut Vec<Block>, token: u64, sequence: Sequence, said: &FannedOut<'_>) {
+    let place = blocks.iter().rposition(|block| block.token == token).unwrap_or_else(|| {
+        let (name, content, spec) = (String::new(), Vec::new(), String::new());
+        blocks.push(Block { token, name, content, spec });
+        blocks.len() - 1
+    });
+    let block = &mut blocks[place];
+    let begin = block.content.len();
+    said.write(&mut block.content);
+    let length = block.content.len() - begin;
+    write!(block.spec, "{sequence}:{:06}{begin:08}{length:07} ", said.d.len()).expect(pack::NO_FAILURE);
 }
 
 impl RedisQueue {

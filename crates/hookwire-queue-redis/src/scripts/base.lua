@@ -11,6 +11,9 @@
 --
 -- Numbers are doubles here: exact up to 2^53, which holds microseconds until the year 2255. Digests have 64 bits and
 -- are always text. A number becomes text by `text`, never by `..`, which keeps 14 digits only.
+--
+-- Redis' Lua hashes every byte of every string that comes into being, more than a microsecond for a kilobyte. So
+-- payloads and records do not pass through here on the path of every event, or once at most.
 local VERSION = 1
 local call = redis.call
 local P = string.sub(KEYS[1], 1, -5)
@@ -22,7 +25,7 @@ local DEDUP_WINDOW, DEDUP_MAX = tonumber(ARGV[2]), tonumber(ARGV[3])
 local PENDING_MAX, AGE_MAX, BYTES_MAX = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 
 local function text(number)
-  return string.format('%.0f', number)
+  return string.format('%d', number)
 end
 
 -- A call with as many arguments as there are, in portions that fit Lua's stack.
@@ -47,7 +50,8 @@ end
 -- The counters, read at once, and written at once where they changed.
 local NUMBERS = {
   'v', 'seq', 'leased_to', 'history_from', 'forgotten_to', 'token', 'pending_bytes', 'history_bytes', 'waiting',
-  'running', 'dead', 'delivered', 'cancelled', 'superseded', 'quiet_until', 'run_events', 'remembered', 'time', 'ahead'
+  'running', 'dead', 'delivered', 'cancelled', 'superseded', 'quiet_until', 'run_events', 'remembered', 'oldest_id_at',
+  'time', 'ahead'
 }
 local M, before = {}, {}
 do
@@ -135,12 +139,43 @@ end
 
 -- An event as it was published: 16 digits of time, a blank (a tilde, if it came by plain XADD), the id, a blank, the
 -- payload. Nothing, if there is no such event.
+local function as_entry(item)
+  return string.format('%016d', string.match(item[1], '%d+$')) .. (item[2][1] == 'p' and '~' or ' ') .. item[2][2]
+end
+
 local function entry(seq)
   if seq >= M.history_from then
-    local found = call('XRANGE', EVENTS, text(seq), text(seq))
-    return found[1] and found[1][2][2]
+    local found = call('XRANGE', EVENTS, text(seq), text(seq))[1]
+    return found and as_entry(found)
   end
   return call('HGET', P .. 'kept', text(seq)) or nil
+end
+
+-- Seven digits of the payload's size for each event that was never leased, a thousand events to a key.
+local function sizes_key(seq)
+  return P .. 'sizes:' .. text(math.floor(seq / 1000))
+end
+
+local function write_sizes(first, sizes)
+  local from, count = 0, #sizes / 7
+  while from < count do
+    local place = (first + from) % 1000
+    local to = math.min(count, from + 1000 - place)
+    call('SETRANGE', sizes_key(first + from), 7 * place, string.sub(sizes, 7 * from + 1, 7 * to))
+    from = to
+  end
+end
+
+local function read_sizes(first, count)
+  local sizes, from = '', 0
+  while from < count do
+    local place = (first + from) % 1000
+    local to = math.min(count, from + 1000 - place)
+    local found = call('GETRANGE', sizes_key(first + from), 7 * place, 7 * (place + to - from) - 1)
+    sizes = sizes .. found .. string.rep('0', 7 * (to - from) - #found)
+    from = to
+  end
+  return sizes
 end
 
 local function id_of(value)

@@ -2,7 +2,8 @@
 --
 -- Ids are remembered in `ids`: id -> number, time in microseconds, numbers of earlier events with that id, with blanks
 -- between. A field goes when the id is out of the de-duplication window and none of its events is kept. `id_queue`
--- holds them in the order of acceptance, until they are out of the window.
+-- holds them in the order of acceptance, until they are out of the window, batch by batch: the first number, how many,
+-- the time, the ids, with blanks between.
 --
 -- The stream `events` holds every event from `history_from` on. What is older and still wanted was moved to `kept`.
 local IDS, ID_QUEUE = P .. 'ids', P .. 'id_queue'
@@ -27,29 +28,33 @@ local function is_kept(seq)
   return call('HEXISTS', EVT, text(seq)) == 1 or entry(seq)
 end
 
--- Forgets ids that are out of the window; those whose event is kept stay findable until it goes.
+-- Forgets ids that are out of the window, batch by batch; those whose event is kept stay findable until it goes. Tells
+-- whether there may be more to do.
 local function forget_ids(steps)
-  local from = 0
-  local first = call('LINDEX', ID_QUEUE, 0)
-  while first and steps > from do
-    local seq, at = string.match(first, '^(%d+) (%d+)')
-    if within_window(tonumber(seq), tonumber(at)) then
+  if now - M.oldest_id_at < DEDUP_WINDOW and M.seq - M.forgotten_to <= DEDUP_MAX then
+    return false
+  end
+  while steps > 0 do
+    local batch = call('LINDEX', ID_QUEUE, 0)
+    if not batch then
+      M.oldest_id_at = now
       return false
     end
-    local batch = call('LRANGE', ID_QUEUE, 0, math.min(steps - from, 500) - 1)
-    local gone, names, numbers = 0, {}, {}
-    for _, queued in ipairs(batch) do
-      local seq, at, id = string.match(queued, '^(%d+) (%d+) (.*)$')
-      seq = tonumber(seq)
-      if within_window(seq, tonumber(at)) then
-        break
-      end
-      gone = gone + 1
-      M.forgotten_to = seq
-      if not is_kept(seq) then
+    local seq, count, at, rest = string.match(batch, '^(%d+) (%d+) (%d+) (.*)$')
+    seq, count, at = tonumber(seq), tonumber(count), tonumber(at)
+    local last = seq + count - 1
+    if within_window(last, at) then
+      M.oldest_id_at = at
+      return false
+    end
+    local nothing_kept = last < M.history_from and call('ZCARD', P .. 'old') == 0
+    local names, numbers = {}, {}
+    for id in string.gmatch(rest, '%S+') do
+      if nothing_kept or not is_kept(seq) then
         names[#names + 1] = id
         numbers[#numbers + 1] = seq
       end
+      seq = seq + 1
     end
     for number, known in ipairs(fields(IDS, names)) do
       -- Another event may have the id now.
@@ -58,11 +63,11 @@ local function forget_ids(steps)
       end
     end
     many('HDEL', IDS, names)
-    call('LTRIM', ID_QUEUE, gone, -1)
-    from = from + gone
-    first = call('LINDEX', ID_QUEUE, 0)
+    call('LPOP', ID_QUEUE)
+    M.forgotten_to = last
+    steps = steps - count
   end
-  return first and steps <= from
+  return true
 end
 
 -- An event is gone; so is its id, unless it is still to be recognised or another event has it now.
@@ -76,31 +81,33 @@ local function drop_id(seq, value)
   end
 end
 
--- Takes an event in. `known` is what `ids` has of its id, `at` when it was accepted. The caller writes `ids` and `queue`
--- at the end of its script.
-local function accept(id, payload, known, at, flag, ids, queue)
+-- Takes one event in: `value` is its id, a blank and the payload, `known` what `ids` has of the id, `at` when it was
+-- accepted, `field` tells whether it came by plain XADD. Gives what `ids` has now.
+local function accept(id, value, size, known, at, field)
   M.seq = M.seq + 1
   local number = text(M.seq)
-  call('XADD', EVENTS, number .. '-0', 'e', string.format('%016.0f', at) .. flag .. id .. ' ' .. payload)
-  local value = number .. ' ' .. text(now)
-  queue[#queue + 1] = value .. ' ' .. id
+  call('XADD', EVENTS, number .. '-' .. text(at), field, value)
+  local stamp = ' ' .. text(now)
+  call('RPUSH', ID_QUEUE, number .. ' 1' .. stamp .. ' ' .. id)
+  local named = number .. stamp
   if known then
     local last, _, earlier = remembered(known)
     if is_kept(last) then
       local _, count = string.gsub(earlier, ' ', '')
-      value = value .. ' ' .. text(last) .. (count < EARLIER_MAX and earlier or '')
+      named = named .. ' ' .. text(last) .. (count < EARLIER_MAX and earlier or '')
     end
   end
-  ids[#ids + 1] = id
-  ids[#ids + 1] = value
-  M.pending_bytes = M.pending_bytes + math.min(#payload, 9999999)
-  return value
+  call('HSET', IDS, id, named)
+  size = math.min(size, 9999999)
+  write_sizes(M.seq, string.format('%07d', size))
+  M.pending_bytes = M.pending_bytes + size
+  return named
 end
 
 -- Events that came by plain XADD into `in` become events like the others, in their order. One that names no id has
 -- that of its entry.
 local function take_in(max)
-  local ids, queue, taken = {}, {}, {}
+  local taken = {}
   for _, found in ipairs(call('XRANGE', P .. 'in', '-', '+', 'COUNT', max)) do
     local payload
     for number = 1, #found[2], 2 do
@@ -120,13 +127,9 @@ local function take_in(max)
     if at > now or now - at > 30 * 86400 * 1000000 then
       at = now
     end
-    accept(id, payload, call('HGET', IDS, id), at, '~', ids, queue)
+    accept(id, id .. ' ' .. payload, #payload, call('HGET', IDS, id), at, 'p')
     taken[#taken + 1] = found[1]
-    -- The next one may have the same id.
-    many('HSET', IDS, ids)
-    ids = {}
   end
-  many('RPUSH', ID_QUEUE, queue)
   many('XDEL', P .. 'in', taken)
   return #taken
 end
@@ -153,7 +156,7 @@ local function remove_closed(member)
   call('HDEL', EVT, member)
   call('ZREM', P .. 'closed', member)
   if seq >= M.history_from then
-    call('XDEL', EVENTS, member .. '-0')
+    call('XDEL', EVENTS, member .. '-' .. text(tonumber(string.sub(published, 1, 16))))
   else
     call('HDEL', P .. 'kept', member)
     call('ZREM', P .. 'old', member)
@@ -174,7 +177,7 @@ local function pass(max, closed_at)
   for seq = from, to do
     numbers[#numbers + 1] = text(seq)
   end
-  local gone, kept_at = {}, nil
+  local gone, kept_at, blocks = {}, nil, {}
   local passed = 0
   for number, value in ipairs(fields(EVT, numbers)) do
     local seq = from + number - 1
@@ -184,7 +187,9 @@ local function pass(max, closed_at)
         kept_at = at
         break
       end
-      M.history_bytes = M.history_bytes - tonumber(string.sub(value, 19, 25)) - RECORD_BYTES - #value
+      local block, _, length = record_of(value)
+      blocks[block] = (blocks[block] or 0) + 1
+      M.history_bytes = M.history_bytes - tonumber(string.sub(value, 19, 25)) - RECORD_BYTES - length
       M.delivered = M.delivered - tonumber(string.sub(value, 42, 47))
       gone[#gone + 1] = numbers[number]
       if seq <= M.forgotten_to then
@@ -207,6 +212,9 @@ local function pass(max, closed_at)
   if passed > 0 then
     M.history_from = from + passed
     many('HDEL', EVT, gone)
+    for block, count in pairs(blocks) do
+      release_block(block, count)
+    end
     call('XTRIM', EVENTS, 'MINID', text(M.history_from))
   end
   return passed, kept_at
@@ -220,7 +228,7 @@ local function trim(steps)
   while steps > 0 do
     local closed = call('ZRANGE', P .. 'closed', 0, 0, 'WITHSCORES')
     local closed_at = tonumber(closed[2]) or math.huge
-    local passed, kept_at = pass(math.min(steps, 64), closed_at)
+    local passed, kept_at = pass(math.min(steps, 250), closed_at)
     if passed == 0 then
       if closed[1] and is_over(closed_at) then
         remove_closed(closed[1])

@@ -3,7 +3,9 @@
 -- ARGV[7]  how long the lease lasts, in microseconds
 -- ARGV[8], ARGV[9]  how many at most, and how many suspects among them
 -- Reply: the time, the last news, when the next lease of anybody runs out, then singly leased events
--- as {number, token, lost leases, entry, digests on record}, then runs as {first number, token, entries}.
+-- as {number, token, lost leases, entry, digests on record}, then runs as {first number, token, how many}. What the
+-- events of runs say comes with the command after this script, in the same transaction: it reads on in the stream
+-- `events` by the group `lease`, which stands where the runs begin.
 local LEASE, MAX, SUSPECTS_MAX = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 -- What one call takes in of events that came by plain XADD.
 local TAKEN_IN_MAX = 128
@@ -35,65 +37,71 @@ end
 local token
 for place = 1, math.min(MAX, #chosen) do
   local seq, from = unpack(chosen[place])
-  local member = 'E' .. text(seq)
-  token = token or next_token()
+  local member, published = 'E' .. text(seq), entry(seq)
   call('ZREM', from, text(seq))
-  call('ZADD', LEASES, ends, member)
-  call('HSET', HELD, member, token)
-  local losses = tonumber(call('HGET', LOSSES, text(seq)) or 0)
-  local digests = {}
-  if call('HEXISTS', EVT, text(seq)) == 1 then
-    local h = unfold(seq)
-    digests = h.digests
+  if published then
+    token = token or next_token()
+    call('ZADD', LEASES, ends, member)
+    call('HSET', HELD, member, token)
+    local losses = tonumber(call('HGET', LOSSES, text(seq)) or 0)
+    local digests = {}
+    if call('HEXISTS', EVT, text(seq)) == 1 then
+      local h = unfold(seq)
+      digests = h.digests
+    end
+    singles[#singles + 1] = {seq, token, losses, published, digests}
+  else
+    -- Somebody took it out of the stream: there is nothing left to do for it.
+    call('ZREM', UNSETTLED, text(seq))
+    call('HDEL', LOSSES, text(seq))
   end
-  singles[#singles + 1] = {seq, token, losses, entry(seq), digests}
 end
 
 -- Events that were never leased, in runs: one lease for many.
 local wanted = MAX - #singles
-local run
-local function close_run()
-  if run then
-    local sizes = {}
-    for place, value in ipairs(run.values) do
-      sizes[place] = string.format('%07d', size_of(value))
-    end
-    local count = #run.values
-    local key = next_token()
-    local value = string.format('%015.0f%05d', run.first, count) .. string.rep('0', count) .. table.concat(sizes)
-    call('HSET', RUNS, key, value)
-    call('ZADD', RUN_LEASES, ends, key)
-    call('RPUSH', RUN_QUEUE, key .. ' ' .. count)
-    M.run_events = M.run_events + count
-    M.remembered = M.remembered + count
-    runs_out[#runs_out + 1] = {run.first, key, run.values}
-    run = nil
-  end
+local function open_run(first, count)
+  local key = next_token()
+  local head = string.format('%015d%05d', first, count)
+  call('HSET', RUNS, key, head .. string.rep('0', count) .. read_sizes(first, count))
+  call('ZADD', RUN_LEASES, ends, key)
+  call('RPUSH', RUN_QUEUE, key .. ' ' .. count)
+  M.run_events = M.run_events + count
+  M.remembered = M.remembered + count
+  runs_out[#runs_out + 1] = {first, key, count}
 end
-local jumps = call('EXISTS', P .. 'ahead') == 1
-while wanted > 0 and M.leased_to < M.seq do
-  local found = call('XRANGE', EVENTS, text(M.leased_to + 1), '+', 'COUNT', wanted)
-  if #found == 0 then
-    M.leased_to = M.seq
+if wanted > 0 and M.leased_to < M.seq then
+  local before_first = text(M.leased_to) .. '-18446744073709551615'
+  if redis.pcall('XGROUP', 'SETID', EVENTS, 'lease', before_first).err then
+    call('XGROUP', 'CREATE', EVENTS, 'lease', before_first, 'MKSTREAM')
   end
-  for _, item in ipairs(found) do
-    local seq = tonumber(string.match(item[1], '^(%d+)'))
-    M.leased_to = seq
-    if jumps and call('ZREM', P .. 'ahead', text(seq)) == 1 then
+  local jumps = call('EXISTS', P .. 'ahead') == 1
+  local first, seq = M.leased_to + 1, M.leased_to
+  local function close_run()
+    if first <= seq then
+      open_run(first, seq - first + 1)
+    end
+  end
+  while seq < M.seq and (wanted > 0 or jumps) do
+    if jumps and call('ZREM', P .. 'ahead', text(seq + 1)) == 1 then
+      -- One that came from another store with its deliveries.
       close_run()
+      seq = seq + 1
+      first = seq + 1
+    elseif wanted == 0 then
+      break
     else
-      if run and (run.first + #run.values ~= seq or #run.values == RUN_MAX) then
+      if seq - first + 1 == RUN_MAX then
         close_run()
+        first = seq + 1
       end
-      run = run or {first = seq, values = {}}
-      run.values[#run.values + 1] = item[2][2]
-      wanted = wanted - 1
+      seq, wanted = seq + 1, wanted - 1
     end
   end
-end
-close_run()
-while jumps and call('ZREM', P .. 'ahead', text(M.leased_to + 1)) == 1 do
-  M.leased_to = M.leased_to + 1
+  close_run()
+  for chunk = math.floor((M.leased_to + 1) / 1000), math.floor((seq + 1) / 1000) - 1 do
+    call('DEL', sizes_key(1000 * chunk))
+  end
+  M.leased_to = seq
 end
 
 -- Runs that were settled long ago are forgotten; one that is still at work is asked about again later.

@@ -10,8 +10,10 @@
 --
 -- An event that was settled has a value in `evt`: a class (F finished at its first settlement, P pending, D with dead
 -- letters, C finished later), `q` if it is not settled or `-`, 16 digits of when it was finished, 7 of its size, 10 of
--- what it counts in the history, 6 of waiting and running deliveries, 6 of dead ones (class F: of all), then
--- MessagePack: {k = digests}, or for class F what the settlement said.
+-- what it counts in the history, 6 of waiting and running deliveries, 6 of dead ones (class F: of all). Then comes
+-- MessagePack {k = digests}; or for class F where that stands which the settlement said: 8 digits of how far from the
+-- beginning of a block, 7 of how long, the block's name. A block is a string `f:<name>`, what one settlement said of many
+-- events; `blocks` tells how many of them still need it.
 local RECORD_BYTES = 256
 local ATT = P .. 'att'
 local COUNTER = {
@@ -25,6 +27,24 @@ end
 
 local function delivery_id(seq, digest)
   return string.format('%012x', seq) .. digest
+end
+
+-- The block, place and length of the record of an event of class F.
+local function record_of(value)
+  return string.sub(value, 63), tonumber(string.sub(value, 48, 55)), tonumber(string.sub(value, 56, 62))
+end
+
+local function read_record(value)
+  local block, from, length = record_of(value)
+  return call('GETRANGE', P .. 'f:' .. block, from, from + length - 1)
+end
+
+-- So many events need a block no longer.
+local function release_block(block, count)
+  if call('HINCRBY', P .. 'blocks', block, -count) <= 0 then
+    call('HDEL', P .. 'blocks', block)
+    call('DEL', P .. 'f:' .. block)
+  end
 end
 
 local function finished(d)
@@ -43,12 +63,13 @@ local function ev(seq)
         bytes = tonumber(string.sub(value, 26, 35)), open = tonumber(string.sub(value, 36, 41)),
         dead = tonumber(string.sub(value, 42, 47)), known = true
       }
-      local body = cmsgpack.unpack(string.sub(value, 48))
       if h.class == 'F' then
-        h.first, h.total, h.dead = body, h.dead, 0
-        h.bytes = h.size + RECORD_BYTES + #value
+        local block, _, length = record_of(value)
+        h.block = block
+        h.first, h.total, h.dead = cmsgpack.unpack(read_record(value)), h.dead, 0
+        h.bytes = h.size + RECORD_BYTES + length
       else
-        h.digests = body.k
+        h.digests = cmsgpack.unpack(string.sub(value, 48)).k
       end
     else
       local published = entry(seq)
@@ -178,6 +199,7 @@ local function unfold(seq)
     bytes = bytes + RECORD_BYTES + d.ab
   end
   M.history_bytes = M.history_bytes - h.bytes + bytes
+  release_block(h.block, 1)
   h.class, h.first, h.digests, h.bytes, h.changed = 'C', nil, digests, bytes, true
   call('ZADD', P .. 'closed', h.at, text(seq))
   return h

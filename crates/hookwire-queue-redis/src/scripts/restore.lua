@@ -15,10 +15,7 @@ for at = 7, #ARGV, 5 do
   end
   if not is_known then
     new = new + 1
-    local ids, queue = {}, {}
-    accept(id, payload, known, accepted_at, ' ', ids, queue)
-    many('HSET', IDS, ids)
-    many('RPUSH', ID_QUEUE, queue)
+    accept(id, id .. ' ' .. payload, #payload, known, accepted_at, 'e')
     local seq = M.seq
     if ARGV[at + 3] == '1' then
       news_events = true

@@ -22,6 +22,9 @@ end
 -- `whole` the payload is left out of the entry, and there are no attempts.
 local function row(seq, published, whole)
   local state, value = standing(seq)
+  if value and string.sub(value, 1, 1) == 'F' then
+    value = string.sub(value, 1, 47) .. read_record(value)
+  end
   local deliveries = {}
   if value and string.sub(value, 1, 1) ~= 'F' then
     for _, digest in ipairs(cmsgpack.unpack(string.sub(value, 48)).k) do

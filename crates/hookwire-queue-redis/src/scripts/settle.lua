@@ -1,10 +1,13 @@
 -- Ends leases.
 --
--- ARGV[7..]  kind, subject, token, body, and so on; events first. Kinds:
+-- ARGV[7]  how many blocks there are: events of a run, all of whose deliveries were delivered, settled together
+-- Then for each block: the run's token, the block's name, what it holds (empty, if a command before this script has
+-- stored it), and for each event its number, a colon, 6 digits of how many deliveries, 8 of where in the block what is
+-- said of it begins, 7 of how long that is, and a blank.
+-- Then kind, subject, token, body, and so on; events first. Kinds:
 --   F  an event, all of whose deliveries were delivered      E  an event with deliveries of any fate
 --   X  an event that is a dead letter      R  an event that is given back      D  a delivery
--- The subject is an event's number or a delivery's id. The body is MessagePack, for F and E after six digits that tell
--- how many deliveries there are:
+-- The subject is an event's number or a delivery's id. The body, and what a block says of an event, is MessagePack:
 --   F, E  {e = event, o = object type, d = deliveries: {k = digest, r, w, p, ok, of, a = attempts, and a fate}}
 --   X  {k = digest, dr, le}      D  {p, a, and a fate}
 --   attempt  {n = number, st = status, er = error, j = the whole}
@@ -99,19 +102,6 @@ local function settle_event(kind, number, token, body)
     return
   end
   local held = state == 48
-  if held and kind == 'F' and seq >= M.history_from then
-    -- The fast path: what the settlement says is the record, as it is.
-    local size = run_size(run, place_in_run)
-    local value = 'F-' .. string.format('%016.0f', now) .. size .. '0000000000000000' .. body
-    finished_args[#finished_args + 1], finished_args[#finished_args + 2] = number, value
-    M.pending_bytes = M.pending_bytes - tonumber(size)
-    M.history_bytes = M.history_bytes + tonumber(size) + RECORD_BYTES + #value
-    M.delivered = M.delivered + tonumber(string.sub(body, 1, 6))
-    run.states[place_in_run], run.changed = 49, true
-    M.run_events = M.run_events - 1
-    settled = settled + 1
-    return
-  end
   if not held then
     if replied(member, token) then
       return
@@ -132,7 +122,7 @@ local function settle_event(kind, number, token, body)
   end
   local given = {}
   if kind == 'F' or kind == 'E' then
-    fan_out(seq, cmsgpack.unpack(string.sub(body, 7)), held, given)
+    fan_out(seq, cmsgpack.unpack(body), held, given)
   elseif kind == 'X' then
     dead_event(seq, cmsgpack.unpack(body))
   end
@@ -185,7 +175,48 @@ local function settle_delivery(id, token, body)
   end
 end
 
-for at = 7, #ARGV, 4 do
+-- The fast path: what the settlement says is the record, as it is, and stays where it is.
+local function settle_block(token, name, content, spec)
+  local key = P .. 'f:' .. name
+  if content ~= '' then
+    call('SET', key, content)
+  end
+  local run, stored = run_of(token), 0
+  local head = string.format('F-%016d', now)
+  for number, where in string.gmatch(spec, '(%d+):(%d+)') do
+    local seq = tonumber(number)
+    local place_in_run = run and seq - run.first + 1
+    if run and run.states[place_in_run] == 48 and seq >= M.history_from then
+      local size = run_size(run, place_in_run)
+      local bytes = tonumber(size)
+      finished_args[#finished_args + 1] = number
+      finished_args[#finished_args + 1] = head .. size .. '0000000000000000' .. where .. name
+      M.pending_bytes = M.pending_bytes - bytes
+      M.history_bytes = M.history_bytes + bytes + RECORD_BYTES + tonumber(string.sub(where, 15, 21))
+      M.delivered = M.delivered + tonumber(string.sub(where, 1, 6))
+      run.states[place_in_run], run.changed = 49, true
+      stored = stored + 1
+    else
+      local from = tonumber(string.sub(where, 7, 14))
+      local to = from + tonumber(string.sub(where, 15, 21)) - 1
+      settle_event('F', number, token, call('GETRANGE', key, from, to))
+    end
+  end
+  if stored > 0 then
+    M.run_events = M.run_events - stored
+    settled = settled + stored
+    call('HINCRBY', P .. 'blocks', name, stored)
+  elseif call('HEXISTS', P .. 'blocks', name) == 0 then
+    call('DEL', key)
+  end
+end
+
+local at = 8
+for _ = 1, tonumber(ARGV[7]) do
+  settle_block(ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3])
+  at = at + 4
+end
+for at = at, #ARGV, 4 do
   if ARGV[at] == 'D' then
     settle_delivery(ARGV[at + 1], ARGV[at + 2], cmsgpack.unpack(ARGV[at + 3]))
   else

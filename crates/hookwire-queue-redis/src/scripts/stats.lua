@@ -34,12 +34,21 @@ if oldest < math.huge then
 end
 
 -- Ids are forgotten step by step; what is out of the window is not recognised before that.
-local first = call('LINDEX', ID_QUEUE, 0)
-local ids = math.min(call('LLEN', ID_QUEUE), DEDUP_MAX)
+local ids = math.min(M.seq - M.forgotten_to, DEDUP_MAX)
 local window = DEDUP_WINDOW
-if first and ids >= DEDUP_MAX then
-  local at = string.match(call('LINDEX', ID_QUEUE, text(-ids)), '^%d+ (%d+)')
-  window = math.min(window, now - tonumber(at))
+if ids >= DEDUP_MAX then
+  -- The batch that holds the oldest of them, between these two.
+  local low, high, oldest_id, found_at = 0, call('LLEN', ID_QUEUE) - 1, M.seq - ids + 1, now
+  while low <= high do
+    local middle = math.floor((low + high) / 2)
+    local seq, at = string.match(call('LINDEX', ID_QUEUE, middle), '^(%d+) %d+ (%d+)')
+    if tonumber(seq) <= oldest_id then
+      low, found_at = middle + 1, tonumber(at)
+    else
+      high = middle - 1
+    end
+  end
+  window = math.min(window, now - found_at)
 end
 return {
   text(now), text(free + fresh), text(leased), text(M.waiting), text(M.running), text(M.dead), text(M.delivered),

@@ -28,7 +28,7 @@ else
   if looked < count and from >= M.history_from then
     local found = call('XREVRANGE', EVENTS, text(from), text(M.history_from), 'COUNT', count - looked)
     for _, item in ipairs(found) do
-      add(tonumber(string.match(item[1], '^(%d+)')), item[2][2])
+      add(tonumber(string.match(item[1], '^(%d+)')), as_entry(item))
     end
   end
   if looked < count then
