@@ -340,7 +340,16 @@ fn unwrap_error(answer: Result<Value, RedisError>) -> Result<Value, RedisError> 
 }
 
 fn unwrap_errors(answers: Result<Vec<Value>, RedisError>) -> Result<Vec<Value>, RedisError> {
-    answers?.into_iter().map(|answer| unwrap_error(Ok(answer))).collect()
+    match answers {
+        Ok(answers) => answers.into_iter().map(|answer| unwrap_error(Ok(answer))).collect(),
+        // A transaction that was refused says by itself not why; the first command that was refused does.
+        Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::ExecAbort) => {
+            let causes = error.clone().into_server_errors();
+            let first = causes.and_then(|causes| causes.first().map(|(_, cause)| cause.clone()));
+            Err(first.map_or(error, RedisError::from))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether the connection is of no use any more. A replica that was a primary is left, too: its name may lead to the

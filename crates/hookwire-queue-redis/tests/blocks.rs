@@ -104,3 +104,16 @@ async fn a_server_without_room_still_takes_what_makes_room() {
     assert!(queue.settle(SHARD, &settlement).await.unwrap().lost.is_empty());
     assert_on_record(&queue).await;
 }
+
+#[tokio::test]
+async fn a_transaction_that_is_refused_says_why() {
+    let server = RedisServer::start();
+    let queue = open(&server, 1 << 30).await;
+    let settlement = delivered(publish_and_lease(&queue).await);
+    server.command(&["REPLICAOF", "127.0.0.1", "1"]);
+    let refused = queue.settle(SHARD, &settlement).await.unwrap_err();
+    assert!(refused.to_string().contains("read-only replica"), "{refused}");
+    server.command(&["REPLICAOF", "NO", "ONE"]);
+    assert!(queue.settle(SHARD, &settlement).await.unwrap().lost.is_empty());
+    assert_on_record(&queue).await;
+}
