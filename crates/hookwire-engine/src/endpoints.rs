@@ -194,7 +194,7 @@ impl Endpoints {
     pub(crate) fn any_is_full(&self) -> bool {
         let book = self.book();
         let mut active = book.active.iter().filter_map(|endpoint| book.entries.get(endpoint));
-        active.any(|entry| entry.in_flight >= entry.limit)
+        active.any(Entry::is_full)
     }
 
     /// When an endpoint that is held back lets attempts through without anything else happening, the next of them; and
@@ -208,6 +208,10 @@ impl Endpoints {
             }
             if book.paused_webhooks.contains(&entry.state.webhook) {
                 // Only a person ends that.
+                return None;
+            }
+            if entry.is_full() {
+                // The end of an attempt does.
                 return None;
             }
             let health = &entry.state.health;
@@ -395,6 +399,7 @@ impl Book {
         }
         entry.limit = webhook.concurrency.get();
         entry.used_at = entry.used_at.max(now);
+        let full = entry.is_full();
         let health = &mut entry.state.health;
         if webhook.rate_limit.is_some() || health.is_troubled() {
             let per_second =
@@ -406,17 +411,20 @@ impl Book {
             self.active.insert(endpoint);
             return Err(WaitingReason::Paused);
         }
+        if full && health.circuit() != "closed" && health.room(1, now) > 0 {
+            // A probe would be due. What is in flight tells as much as one, and ends no later.
+            return Err(WaitingReason::Room);
+        }
         let probe = match health.admit(now) {
             Admittance::Wait { reason, .. } => {
                 self.active.insert(endpoint);
                 return Err(reason);
             }
-            // What was begun before the breaker opened must not keep the probe waiting.
             Admittance::Probe => {
                 self.unwritten.insert(endpoint);
                 true
             }
-            Admittance::Open if entry.in_flight >= entry.limit => return Err(WaitingReason::Room),
+            Admittance::Open if full => return Err(WaitingReason::Room),
             Admittance::Open => false,
         };
         if health.is_troubled() && !probe {
@@ -489,9 +497,10 @@ impl Book {
             return 0;
         }
         let health = &entry.state.health;
+        let left = entry.limit.saturating_sub(entry.in_flight);
         match health.circuit() {
-            "closed" => health.room(entry.limit.saturating_sub(entry.in_flight), now),
-            _ => health.room(1, now),
+            "closed" => health.room(left, now),
+            _ => health.room(left.min(1), now),
         }
     }
 
@@ -514,6 +523,11 @@ impl Book {
 impl Entry {
     fn new(state: EndpointState, version: u64, now: Timestamp) -> Self {
         Entry { state, in_flight: 0, limit: 1, version, held_until: None, shut_until: None, used_at: now }
+    }
+
+    /// Whether it has as many attempts in flight as it may.
+    fn is_full(&self) -> bool {
+        self.in_flight >= self.limit
     }
 }
 
@@ -617,6 +631,25 @@ mod tests {
         assert_eq!(refused(enter(&endpoints, 1, &two, 1_001)), WaitingReason::Unhealthy);
         probe.leave(EndpointEffect::Success, at(1_100));
         drop(room(enter(&endpoints, 1, &two, 1_101)));
+    }
+
+    #[test]
+    fn a_probe_needs_room_too() {
+        let endpoints = Endpoints::new(100);
+        let one = webhook(1, None);
+        let first = room(enter(&endpoints, 1, &one, 0));
+        // Meanwhile it fails ten times for another worker.
+        let mut state = EndpointState::new(one.name.clone(), None);
+        for _ in 0..FAILURES_TO_OPEN {
+            state.health.observe(EndpointEffect::Failure, at(1));
+        }
+        endpoints.learn(id(1), Some((1, state)), at(2));
+        assert_eq!(refused(enter(&endpoints, 1, &one, 3)), WaitingReason::Unhealthy);
+        // The gap has passed, and the attempt from before is still in flight.
+        assert_eq!(refused(enter(&endpoints, 1, &one, 5_000)), WaitingReason::Room);
+        assert_eq!((endpoints.left(at(5_000)), endpoints.opens_at(at(5_000))), (vec![(id(1), 0)], None));
+        drop(first);
+        let Entrance::Probe(_) = enter(&endpoints, 1, &one, 5_001) else { panic!("no probe") };
     }
 
     #[test]

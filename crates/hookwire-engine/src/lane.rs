@@ -116,6 +116,9 @@ pub(crate) struct Lane<Q, D, C> {
     renewing: Option<Call<Result<Vec<Subject>, QueueError>>>,
     waiting: Option<Call<Result<(), QueueError>>>,
 
+    /// When the leases under way were asked for: what they brought may have run out before the answer came.
+    events_asked_at: Instant,
+    deliveries_asked_at: Instant,
     /// Whether the last lease brought all there was.
     events_dry: bool,
     /// Whether the lease under way asked for no suspects, because one was held.
@@ -165,6 +168,8 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             settling: None,
             renewing: None,
             waiting: None,
+            events_asked_at: Instant::now(),
+            deliveries_asked_at: Instant::now(),
             events_dry: false,
             suspects_left_out: false,
             look_for_deliveries_at: Some(Instant::now()),
@@ -276,6 +281,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         if self.leasing_events.is_none() && !self.events_dry && self.ready.len() <= batch / 2 {
             let holds_suspect = self.holds_suspect();
             self.suspects_left_out = holds_suspect;
+            self.events_asked_at = now;
             let request = LeaseEvents {
                 worker: settings.worker.clone(),
                 lease: settings.lease,
@@ -291,6 +297,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         if self.leasing_deliveries.is_none() && look && free > 0 {
             // What happens while the lease is under way sets another time, which the answer must not undo.
             self.look_for_deliveries_at = None;
+            self.deliveries_asked_at = now;
             // The store leaves out what waits for a full endpoint, and does not tell of it; the end of an attempt makes
             // room there.
             self.deliveries_lack_room |= self.shared.endpoints.any_is_full();
@@ -397,7 +404,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
                     }
                     // A suspect that ended while this lease was under way makes room for one that it left out.
                     self.events_dry = all && (!self.suspects_left_out || self.holds_suspect());
-                    if self.stopping.is_some() {
+                    if self.stopping.is_some() || self.came_too_late(self.events_asked_at) {
                         self.release_ready();
                     }
                 }
@@ -496,6 +503,20 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         }
     }
 
+    /// Whether what was leased by a call that was made then may have run out by now. Somebody else may work on it, so
+    /// it is given back rather than begun; where the lease still holds, that costs nothing but time.
+    fn came_too_late(&self, asked_at: Instant) -> bool {
+        let took = asked_at.elapsed();
+        let late = took >= self.shared.settings.lease;
+        if late {
+            tracing::warn!(
+                took_ms = took.as_millis() as u64,
+                "the store took longer to answer than a lease lasts; what it gave is given back"
+            );
+        }
+        late
+    }
+
     /// Takes an event to be started. One that it works on already, whose lease had run out, goes on under the new one:
     /// beginning it again would only repeat its attempts. A store that lost its data gives numbers again; then it is
     /// another event, whatever this worker still does about the one that is gone.
@@ -513,6 +534,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         let now = Instant::now();
         let LeasedDeliveries { deliveries, next_due } = leased;
         let some = !deliveries.is_empty();
+        let late = some && self.came_too_late(self.deliveries_asked_at);
         match next_due {
             // Due, but left behind although there were places: their endpoints have no room.
             Some(Duration::ZERO) if !some => self.deliveries_lack_room = true,
@@ -536,7 +558,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
                 if let Some(finished) = running.finished.take() {
                     self.finish(delivery.id, finished);
                 }
-            } else if self.stopping.is_some() {
+            } else if self.stopping.is_some() || late {
                 let finished = Finished::waits(delivery.endpoint, Duration::ZERO, WaitingReason::Worker);
                 self.settlement.deliveries.push(settled(delivery.lease, finished));
             } else {

@@ -393,6 +393,10 @@ impl Books {
         put: &PutEndpoint,
     ) {
         let who = self.who(life);
+        if life.is_none() && matches!(put, PutEndpoint::Written(_)) {
+            // What a person does ends a silence in this step, even if the command goes on to fail.
+            self.silent.retain(|(_, silent), _| *silent != endpoint);
+        }
         self.note(About::Endpoint(endpoint), || {
             let state = EndpointState::read(record).expect("nobody writes another layout");
             let health = &state.health;

@@ -207,8 +207,9 @@ pub(crate) async fn mend(world: &Arc<World>) {
         act_on_webhook(world, target, false).await;
     }
     resume_all(world).await;
-    // A worker may have learnt of a receiver's 410 while the store failed, and tells of it only now.
-    sleep(Duration::from_secs(10)).await;
+    // A worker may have learnt of a receiver's 410 while the store failed, and tells of it only now: when the call that
+    // was late before has come to its end, on both of its ways.
+    sleep(Duration::from_secs(10) + world.plan.faults.delay_most * 4).await;
     resume_all(world).await;
 }
 

@@ -200,6 +200,37 @@ async fn a_worker_that_leases_again_what_it_works_on_goes_on_with_it() {
     assert_eq!(interrupted, [0, 0], "the outcome of each attempt is known after all");
 }
 
+/// The store gave something to one worker, and its answer took longer than the lease: another one has it by then.
+#[tokio::test(start_paused = true)]
+async fn what_comes_later_than_its_lease_lasts_is_not_begun() {
+    const LATE: Duration = Duration::from_secs(20);
+    // An attempt that nobody knows of counts where the lease was on the delivery.
+    for (of_events, numbers) in [(true, ["1", "2"]), (false, ["1", "3"])] {
+        let mut world = World::new();
+        world.settings.until_idle = false;
+        world.script.on("/a", [Act::AnswerAfter(Duration::from_secs(8), 500)]);
+        world.publish(1).await;
+        let (shutdown, mut running) = (CancellationToken::new(), Vec::new());
+        let late = match of_events {
+            true => Troubled::gives_events_late(&world.queue, LATE),
+            false => Troubled::gives_deliveries_late(&world.queue, LATE),
+        };
+        running.push(world.start(late, shutdown.clone()));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        running.push(world.start(world.queue.clone(), shutdown.clone()));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let [delivery] = &world.deliveries().await[..] else { panic!("one event and one webhook") };
+        assert_eq!(delivery.state, DeliveryState::Delivered);
+        let seen = world.script.seen();
+        let seen: Vec<&str> = seen.iter().map(|(_, number, _)| number.as_str()).collect();
+        assert_eq!(seen, numbers, "late with events: {of_events}");
+        shutdown.cancel();
+        for running in running {
+            running.await.unwrap().unwrap();
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_store_that_cannot_tell_what_waits_is_asked_again() {
     let world = World::new();

@@ -20,6 +20,9 @@ pub(crate) struct Troubled {
     lease_takes: Duration,
     settle_takes: Duration,
     look_takes: Duration,
+    /// How late the next answer about events, or deliveries, that brings some comes besides.
+    next_events_late: Mutex<Duration>,
+    next_deliveries_late: Mutex<Duration>,
     never_extends: bool,
     /// How many more times it cannot tell what waits.
     stats_fail: Mutex<u32>,
@@ -40,6 +43,8 @@ impl Troubled {
             lease_takes: Duration::ZERO,
             settle_takes: Duration::ZERO,
             look_takes: Duration::ZERO,
+            next_events_late: Mutex::default(),
+            next_deliveries_late: Mutex::default(),
             never_extends: false,
             stats_fail: Mutex::new(0),
             endpoints_fail: Mutex::new(0),
@@ -64,6 +69,16 @@ impl Troubled {
     /// What it has of deliveries is told late.
     pub(crate) fn tells_late(queue: &MemoryQueue, look_takes: Duration) -> Self {
         Troubled { look_takes, ..Troubled::counting(queue) }
+    }
+
+    /// The first events that it gives come so late.
+    pub(crate) fn gives_events_late(queue: &MemoryQueue, late: Duration) -> Self {
+        Troubled { next_events_late: Mutex::new(late), ..Troubled::counting(queue) }
+    }
+
+    /// The first deliveries that it gives come so late.
+    pub(crate) fn gives_deliveries_late(queue: &MemoryQueue, late: Duration) -> Self {
+        Troubled { next_deliveries_late: Mutex::new(late), ..Troubled::counting(queue) }
     }
 
     /// No lease can be renewed.
@@ -109,9 +124,13 @@ impl Queue for Troubled {
         self.queue.publish(shard, events).await
     }
     async fn lease_events(&self, shard: Shard, request: LeaseEvents) -> Result<Vec<LeasedEvent>, QueueError> {
-        let leased = self.queue.lease_events(shard, request).await;
+        let leased = self.queue.lease_events(shard, request).await?;
         tokio::time::sleep(self.lease_takes).await;
-        leased
+        if !leased.is_empty() {
+            let late = std::mem::take(&mut *self.next_events_late.lock().unwrap());
+            tokio::time::sleep(late).await;
+        }
+        Ok(leased)
     }
     async fn lease_deliveries(
         &self,
@@ -123,6 +142,10 @@ impl Queue for Troubled {
         let left = self.looks_left.fetch_sub(1, Ordering::Relaxed);
         assert!(left > 0, "deliveries are leased again and again: this never ends");
         tokio::time::sleep(self.look_takes).await;
+        if !leased.deliveries.is_empty() {
+            let late = std::mem::take(&mut *self.next_deliveries_late.lock().unwrap());
+            tokio::time::sleep(late).await;
+        }
         Ok(leased)
     }
     async fn extend(

@@ -137,7 +137,7 @@ impl Books {
                 self.note(About::Event(sequence), || format!("event #{sequence} was settled too late"));
                 continue;
             }
-            self.event_settled(sequence, &event.fate);
+            self.event_settled(sequence, &event.fate, before.is_some());
         }
         for delivery in &settlement.deliveries {
             let Subject::Delivery(id) = delivery.lease.subject else { continue };
@@ -190,12 +190,12 @@ impl Books {
         Held { token: 0, life, until: Duration::ZERO, attempts: (0, 0, 0), since: Duration::ZERO }
     }
 
-    /// An event left the queue, or was given back.
-    fn event_settled(&mut self, sequence: Sequence, fate: &EventFate) {
+    /// An event left the queue, or was given back. `first`: it is no repetition of a call whose reply was lost.
+    fn event_settled(&mut self, sequence: Sequence, fate: &EventFate, first: bool) {
         let about = About::Event(sequence);
         match fate {
             EventFate::Released => {
-                if let Some(event) = self.events.get_mut(&sequence) {
+                if let Some(event) = self.events.get_mut(&sequence).filter(|_| first) {
                     // It lost no lease.
                     event.leased = event.leased.saturating_sub(1);
                 }
