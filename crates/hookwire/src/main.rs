@@ -56,6 +56,8 @@ enum Command {
     Endpoints(commands::endpoints::Arguments),
     /// Tells how much waits, runs, failed and is kept.
     Stats(commands::stats::Arguments),
+    /// Measures hookwire on this machine, as ratios to a bare client.
+    Bench(commands::bench::Arguments),
     /// Prints a script that completes commands in a shell.
     Completions(commands::completions::Arguments),
     /// Prints the manual page, or writes the pages of all commands.
@@ -68,7 +70,10 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> CommandResult {
-    arguments.log.start()?;
+    match &arguments.command {
+        Command::Bench(_) => commands::bench::quiet(&arguments.log).start()?,
+        _ => arguments.log.start()?,
+    }
     match &arguments.command {
         Command::Dev(arguments) => commands::dev::run(arguments),
         Command::Serve(arguments) => commands::serve::run(arguments),
@@ -83,6 +88,7 @@ fn run(arguments: Arguments) -> CommandResult {
         Command::Dead(arguments) => commands::dead::run(arguments),
         Command::Endpoints(arguments) => commands::endpoints::run(arguments),
         Command::Stats(arguments) => commands::stats::run(arguments),
+        Command::Bench(arguments) => commands::bench::run(arguments),
         Command::Completions(arguments) => commands::completions::run(arguments, Arguments::command()),
         Command::Man(arguments) => commands::man::run(arguments, Arguments::command()),
     }
