@@ -297,10 +297,13 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         if self.leasing_deliveries.is_none() && look && free > 0 {
             // What happens while the lease is under way sets another time, which the answer must not undo.
             self.look_for_deliveries_at = None;
+            // What is held back now is left out of the lease; when the answer comes, it may be open already.
+            self.look_when_endpoints_open(now);
             self.deliveries_asked_at = now;
             // The store leaves out what waits for a full endpoint, and does not tell of it; the end of an attempt makes
             // room there.
             self.deliveries_lack_room |= self.shared.endpoints.any_is_full();
+            let settings = &self.shared.settings;
             let request = LeaseDeliveries {
                 worker: settings.worker.clone(),
                 lease: settings.lease,
@@ -609,10 +612,11 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         match fate {
             // It gets its turn when an attempt ends.
             Fate::Waiting { reason: WaitingReason::Room, .. } => self.deliveries_lack_room = true,
-            Fate::Waiting {
-                reason: WaitingReason::RateLimit | WaitingReason::Unhealthy | WaitingReason::Paused,
-                ..
-            } => self.look_when_endpoints_open(now),
+            // By now it may let attempts through again, and then nothing else would tell of it.
+            Fate::Waiting { reason: WaitingReason::RateLimit | WaitingReason::Unhealthy, .. } => {
+                self.look_at(now + TOKENS_EVERY);
+            }
+            Fate::Waiting { reason: WaitingReason::Paused, .. } => self.look_when_endpoints_open(now),
             Fate::Waiting { due_in, .. } => {
                 self.look_at(now + *due_in);
             }

@@ -406,6 +406,22 @@ async fn room_that_comes_while_the_store_answers_is_used() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn tokens_that_come_while_the_store_answers_are_used() {
+    for look_takes in [1, 9, 15, 40].map(Duration::from_millis) {
+        let mut world = World::new();
+        world.settings.until_idle = false;
+        world.webhooks[0].rate_limit = Some("100/s".parse().unwrap());
+        world.publish(400).await;
+        let shutdown = CancellationToken::new();
+        let running = world.start(Troubled::tells_late(&world.queue, look_takes), shutdown.clone());
+        tokio::time::sleep(Duration::from_secs(8)).await;
+        assert_eq!(world.script.count("/a"), 400, "a store that answers after {look_takes:?}");
+        shutdown.cancel();
+        running.await.unwrap().unwrap();
+    }
+}
+
 /// A worker that starts while the store fails must not take a paused endpoint for one that may be called.
 #[tokio::test(start_paused = true)]
 async fn nothing_is_sent_before_it_is_known_what_is_paused() {
