@@ -82,6 +82,15 @@ struct Open {
     progress: Arc<Progress>,
 }
 
+/// An event that is leased and not started.
+struct Ready {
+    leased: LeasedEvent,
+    /// When it came.
+    since: Instant,
+    /// Until when its lease lasts at least, by this process' own clock.
+    until: Instant,
+}
+
 /// A stored delivery that a task works on.
 struct Running {
     /// `None` while the settlement that stores it is on its way.
@@ -102,7 +111,7 @@ pub(crate) struct Lane<Q, D, C> {
     late: (mpsc::Sender<Late>, mpsc::Receiver<Late>),
 
     /// Leased and not started: at most one batch.
-    ready: VecDeque<LeasedEvent>,
+    ready: VecDeque<Ready>,
     open: BTreeMap<Sequence, Open>,
     /// When each open event is cut off, in the order of starting; an entry may be stale.
     cuts: VecDeque<(Instant, Sequence)>,
@@ -132,6 +141,8 @@ pub(crate) struct Lane<Q, D, C> {
     /// A rate keeps deliveries back for a moment, or more are looked for in one, which is not worth ending for.
     awaits_more: bool,
     renew_at: Instant,
+    /// When leases were last asked to last longer.
+    renewed_at: Instant,
     /// The store failed: nothing is asked of it before this time; the next pause is the longer one.
     store_pause: Option<(Instant, Duration)>,
     /// When the shutdown began.
@@ -177,6 +188,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             opened,
             awaits_more: false,
             renew_at,
+            renewed_at: renew_at,
             store_pause: None,
             stopping: None,
             cut_off: false,
@@ -198,10 +210,17 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         }
     }
 
-    /// Starts what is leased, as long as there are places.
+    /// Starts what is leased, as long as there are places. What was leased so long ago that the lease may have run out
+    /// (this process stood still, or the store was away) is left alone: another may have done it, and if nobody has, the
+    /// store gives it again.
     fn start_ready(&mut self) {
+        let now = Instant::now();
+        while self.ready.front().is_some_and(|ready| ready.until <= now) {
+            self.ready.pop_front();
+            self.events_dry = false;
+        }
         while self.stopping.is_none() && self.tasks.len() < self.shared.settings.concurrency {
-            let Some(leased) = self.ready.pop_front() else { return };
+            let Some(Ready { leased, .. }) = self.ready.pop_front() else { return };
             let progress = Arc::new(Progress::default());
             let LeasedEvent { lease, id, sequence, payload, accepted_at, losses, recorded, .. } = leased;
             let work = Work { id: id.clone(), sequence, payload, accepted_at, losses, recorded };
@@ -265,6 +284,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         let settings = &self.shared.settings;
         if self.renewing.is_none() && self.renew_at <= now {
             self.renew_at = now + settings.lease / 3;
+            self.renewed_at = now;
             let held = self.held();
             if !held.is_empty() {
                 let (queue, shard, lease) = (Arc::clone(&self.queue), self.shard, settings.lease);
@@ -331,12 +351,12 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
     }
 
     fn holds_suspect(&self) -> bool {
-        self.open.values().any(|open| open.suspect) || self.ready.iter().any(|leased| leased.losses > 0)
+        self.open.values().any(|open| open.suspect) || self.ready.iter().any(|ready| ready.leased.losses > 0)
     }
 
     /// Names for all leases that are held, to renew them by; the leases themselves stay where they are.
     fn held(&self) -> Vec<Lease> {
-        let ready = self.ready.iter().map(|leased| &leased.lease);
+        let ready = self.ready.iter().map(|ready| &ready.leased.lease);
         let open = self.open.values().map(|open| &open.lease);
         let running = self.running.values().filter_map(|running| running.lease.as_ref());
         let unsettled = self.settlement.events.iter().map(|settled| &settled.lease);
@@ -437,22 +457,33 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             }
             Happening::Renewed(reply) => {
                 self.renewing = None;
-                let lost = self.store_answered(reply)?.unwrap_or_default();
+                let answered = self.store_answered(reply)?;
+                if answered.is_some() {
+                    let until = self.renewed_at + self.shared.settings.lease;
+                    for ready in self.ready.iter_mut().filter(|ready| ready.since <= self.renewed_at) {
+                        ready.until = until;
+                    }
+                }
+                let mut lost = answered.unwrap_or_default();
+                // What is to be settled is told by the settlement; where only its answer was lost, it is settled.
+                lost.retain(|subject| self.is_at_work(*subject));
                 if let Some(first) = lost.first() {
                     let leases = lost.len();
                     tracing::warn!(leases, ?first, "leases were lost: another worker goes on with these");
                 }
                 for subject in lost {
                     self.shared.metrics.leases_lost.inc();
-                    self.ready.retain(|leased| leased.lease.subject != subject);
+                    self.ready.retain(|ready| ready.leased.lease.subject != subject);
                 }
             }
             Happening::Woken(reply) => {
                 self.waiting = None;
-                if self.store_answered(reply)?.is_some() {
-                    self.events_dry = false;
-                    self.look_for_deliveries_at = Some(Instant::now());
+                // A wake-up may be for nothing, so it does not show that the store answers.
+                if reply.is_err() {
+                    self.store_answered(reply)?;
                 }
+                self.events_dry = false;
+                self.look_for_deliveries_at = Some(Instant::now());
             }
             Happening::Done(Ok((task, done))) => {
                 self.doing.remove(&task);
@@ -481,8 +512,9 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         }
         match reply {
             Ok(value) => {
-                if self.store_pause.take().is_some() {
-                    tracing::info!("the store answers again");
+                // Nothing is asked during the pause, so what is answered in it was asked before the store failed.
+                if self.store_pause.take_if(|(until, _)| *until <= Instant::now()).is_some() {
+                    self.shared.outage.answers(self.shard);
                 }
                 Ok(Some(value))
             }
@@ -491,10 +523,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
                 let pause = match self.store_pause {
                     Some((_, pause)) => (pause * 2).min(longest),
                     None => {
-                        tracing::warn!(
-                            error = &error as &dyn std::error::Error,
-                            "the store fails; trying again until it answers"
-                        );
+                        self.shared.outage.fails(self.shard, &error);
                         first
                     }
                 };
@@ -520,16 +549,31 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         late
     }
 
+    /// Whether this worker holds something that is not finished yet.
+    fn is_at_work(&self, subject: Subject) -> bool {
+        match subject {
+            Subject::Event(sequence) => {
+                self.open.contains_key(&sequence)
+                    || self.ready.iter().any(|ready| ready.leased.sequence == sequence)
+            }
+            Subject::Delivery(id) => self.running.contains_key(&id),
+        }
+    }
+
     /// Takes an event to be started. One that it works on already, whose lease had run out, goes on under the new one:
     /// beginning it again would only repeat its attempts. A store that lost its data gives numbers again; then it is
     /// another event, whatever this worker still does about the one that is gone.
     fn event_leased(&mut self, leased: LeasedEvent) {
         if let Some(open) = self.open.get_mut(&leased.sequence).filter(|open| open.id == leased.id) {
             open.lease = leased.lease;
-        } else if let Some(ready) = self.ready.iter_mut().find(|ready| ready.sequence == leased.sequence) {
-            *ready = leased;
-        } else {
-            self.ready.push_back(leased);
+            return;
+        }
+        let until = self.events_asked_at + self.shared.settings.lease;
+        let new = Ready { leased, since: Instant::now(), until };
+        let sequence = new.leased.sequence;
+        match self.ready.iter_mut().find(|ready| ready.leased.sequence == sequence) {
+            Some(ready) => *ready = new,
+            None => self.ready.push_back(new),
         }
     }
 
@@ -736,7 +780,8 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
     /// Gives back what was not begun.
     fn release_ready(&mut self) {
         let ready = self.ready.drain(..);
-        let released = ready.map(|leased| SettledEvent { lease: leased.lease, fate: EventFate::Released });
+        let released =
+            ready.map(|ready| SettledEvent { lease: ready.leased.lease, fate: EventFate::Released });
         self.settlement.events.extend(released);
     }
 

@@ -23,6 +23,7 @@ mod keeper;
 mod lane;
 mod metrics;
 mod operate;
+mod outage;
 mod publish;
 mod snapshot;
 
@@ -48,6 +49,7 @@ pub use snapshot::{Snapshot, SnapshotError};
 use endpoints::Endpoints;
 use keeper::{Claim, Keeper};
 use lane::Lane;
+use outage::Outage;
 
 /// How long a store that failed is left alone before it is asked once more what waits.
 const STATS_PAUSE: Duration = Duration::from_secs(1);
@@ -114,6 +116,7 @@ pub(crate) struct Shared<D, C> {
     pub(crate) metrics: Metrics,
     pub(crate) settings: EngineSettings,
     pub(crate) endpoints: Arc<Endpoints>,
+    pub(crate) outage: Outage,
     claims: mpsc::Sender<Claim>,
 }
 
@@ -180,8 +183,18 @@ where
     let mut keeping = JoinSet::new();
     keeping.spawn(keeper.run(kept.clone()));
     let until_idle = settings.until_idle;
-    let shared =
-        Arc::new(Shared { dispatcher, clock, chance, in_force, metrics, settings, endpoints, claims });
+    let outage = Outage::default();
+    let shared = Arc::new(Shared {
+        dispatcher,
+        clock,
+        chance,
+        in_force,
+        metrics,
+        settings,
+        endpoints,
+        outage,
+        claims,
+    });
     let mut lanes = JoinSet::new();
     for shard in 0..queue.shards() {
         lanes.spawn(Lane::new(Arc::clone(&shared), Arc::clone(&queue), Shard(shard), shutdown.clone()).run());
