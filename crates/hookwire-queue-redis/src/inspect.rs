@@ -238,6 +238,14 @@ impl Inspect for RedisQueue {
         })
     }
 
+    async fn ready(&self, shard: Shard) -> Result<(), QueueError> {
+        // Looking is possible where nothing can be stored. This writes nothing, and is refused where writing would be.
+        let mut command = redis::cmd("SETRANGE");
+        command.arg(self.key(shard, "probe")?).arg(0).arg("");
+        self.call(&command).await?;
+        self.stats(shard).await.map(drop)
+    }
+
     async fn change(
         &self,
         shard: Shard,

@@ -27,6 +27,7 @@
 //! | `holds` | hash | endpoint -> until when it is held |
 //! | `endpoints` | hash | endpoint -> version, a blank, state |
 //! | `news_events`, `news_deliveries` | streams of one entry | tell those who wait that there may be something to lease |
+//! | `probe` | - | never there: writing nothing to it tells whether the server takes writes |
 //!
 //! Invariant: an event is in the stream `events` or in `kept`, never in both; it goes when nothing is left to do for it
 //! and the history has no room for it.

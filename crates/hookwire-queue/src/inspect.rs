@@ -37,6 +37,14 @@ pub trait Inspect: Send + Sync + 'static {
     /// Counts.
     fn stats(&self, shard: Shard) -> impl Future<Output = Result<Stats, QueueError>> + Send;
 
+    /// Whether a shard takes events now: `Ok` if publishing would not be refused for the state the store is in.
+    fn ready(&self, shard: Shard) -> impl Future<Output = Result<(), QueueError>> + Send
+    where
+        Self: Sync,
+    {
+        async move { self.stats(shard).await.map(drop) }
+    }
+
     /// Acts on deliveries (I2 to I4).
     fn change(
         &self,

@@ -14,6 +14,7 @@ use hookwire_queue::{Inspect, Queue};
 use crate::body::BodyRoom;
 use crate::guard::{Tokens, guard};
 use crate::problem::Problem;
+use crate::store_watch::{StoreWatch, watch_store};
 use crate::{definitions, deliveries, endpoints, events, metrics, openapi, stats};
 
 /// What requests may bring.
@@ -76,7 +77,16 @@ pub(crate) struct App<Q, C> {
 pub fn router<Q: Queue + Inspect, C: Clock>(api: Api<Q, C>) -> Router {
     let tokens = Arc::new(api.tokens.clone());
     let room = BodyRoom::new(api.limits.held_bytes_max, api.limits.body_timeout);
-    let router = routes().into_iter().fold(Router::new(), |router, (path, route)| router.route(path, route));
+    let watch = Arc::new(StoreWatch::default());
+    let router = routes().into_iter().fold(Router::new(), |router, (path, route)| {
+        let route = match path {
+            // Those that do without the store tell nothing about it.
+            "/v1/rules" | "/v1/webhooks" | "/v1/preview" | "/v1/openapi.json" | "/metrics" | "/healthz"
+            | "/readyz" => route,
+            _ => route.layer(axum::middleware::from_fn_with_state(Arc::clone(&watch), watch_store)),
+        };
+        router.route(path, route)
+    });
     router
         .fallback(|| async { Problem::not_found("there is nothing at this path") })
         .method_not_allowed_fallback(|| async {

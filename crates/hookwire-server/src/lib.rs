@@ -22,6 +22,7 @@ mod problem;
 mod schema;
 mod serve;
 mod stats;
+mod store_watch;
 
 pub use api::{Api, ApiLimits, router};
 pub use guard::Tokens;

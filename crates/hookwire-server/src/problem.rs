@@ -1,5 +1,6 @@
 //! Answers that say what went wrong: `application/problem+json` (RFC 9457).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
@@ -10,6 +11,10 @@ use serde::Serialize;
 
 /// Media type of a problem.
 pub(crate) const PROBLEM: &str = "application/problem+json";
+
+/// Goes with an answer whose request failed at the store.
+#[derive(Debug, Clone)]
+pub(crate) struct StoreFailed(pub(crate) Arc<QueueError>);
 
 /// What went wrong with a request.
 #[derive(Debug, Serialize)]
@@ -26,6 +31,9 @@ pub(crate) struct Problem {
     /// The state of the delivery that cannot be changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<DeliveryState>,
+    /// The failure of the store that it is about.
+    #[serde(skip)]
+    failure: Option<StoreFailed>,
     /// A header that belongs to the status, beside the content type.
     #[serde(skip)]
     header: Option<Box<(HeaderName, HeaderValue)>>,
@@ -39,6 +47,7 @@ impl Problem {
             detail: detail.into(),
             errors: Vec::new(),
             state: None,
+            failure: None,
             header: None,
         }
     }
@@ -85,11 +94,12 @@ impl Problem {
 impl From<QueueError> for Problem {
     fn from(error: QueueError) -> Self {
         let detail = error.to_string();
-        tracing::warn!(error = &error as &dyn std::error::Error, "a request failed at the store");
-        match error {
+        let error = Arc::new(error);
+        let failure = StoreFailed(Arc::clone(&error));
+        let problem = match &*error {
             QueueError::Full { .. } | QueueError::Unavailable { .. } | QueueError::NotWritable { .. } => {
-                let retry_after = match error {
-                    QueueError::Unavailable { retry_after: Some(after), .. } => after,
+                let retry_after = match &*error {
+                    QueueError::Unavailable { retry_after: Some(after), .. } => *after,
                     // A backlog does not go away in a second, nor does a full disk.
                     _ => Duration::from_secs(5),
                 };
@@ -99,18 +109,23 @@ impl From<QueueError> for Problem {
             QueueError::InUse { .. } | QueueError::UnknownVersion { .. } | QueueError::Damaged(_) => {
                 Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the store failed", detail)
             }
-        }
+        };
+        Problem { failure: Some(failure), ..problem }
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(mut self) -> Response {
         let header = self.header.take();
+        let failure = self.failure.take();
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = serde_json::to_vec(&self).expect("numbers and strings always serialise");
         let mut response = (status, body).into_response();
         let json = HeaderValue::from_static(PROBLEM);
         response.headers_mut().insert(header::CONTENT_TYPE, json);
+        if let Some(failure) = failure {
+            response.extensions_mut().insert(failure);
+        }
         if let Some(header) = header {
             let (name, value) = *header;
             response.headers_mut().insert(name, value);

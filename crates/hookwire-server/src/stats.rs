@@ -72,7 +72,7 @@ pub(crate) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Whether a worker runs and its store answers.
+/// Whether a worker runs and every shard of its store takes events.
 #[utoipa::path(
     get,
     path = "/readyz",
@@ -84,10 +84,14 @@ pub(crate) async fn healthz() -> &'static str {
     )
 )]
 pub(crate) async fn readyz<Q: Queue + Inspect, C: Clock>(State(app): State<Arc<App<Q, C>>>) -> Response {
-    let answers = app.api.queue.stats(Shard(0)).await;
-    match answers {
-        Ok(_) if app.api.ready.load(Ordering::Relaxed) => "ready\n".into_response(),
-        Ok(_) => (StatusCode::SERVICE_UNAVAILABLE, "starting or stopping\n").into_response(),
-        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
+    let queue = &app.api.queue;
+    for shard in 0..queue.shards() {
+        if let Err(error) = queue.ready(Shard(shard)).await {
+            return (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response();
+        }
+    }
+    match app.api.ready.load(Ordering::Relaxed) {
+        true => "ready\n".into_response(),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "starting or stopping\n").into_response(),
     }
 }

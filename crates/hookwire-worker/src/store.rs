@@ -170,6 +170,10 @@ impl Inspect for Store {
         pass_on!(self, store => store.stats(shard).await)
     }
 
+    async fn ready(&self, shard: Shard) -> Result<(), QueueError> {
+        pass_on!(self, store => store.ready(shard).await)
+    }
+
     async fn change(
         &self,
         shard: Shard,
