@@ -11,6 +11,7 @@
 //!
 //! Absences: nothing here knows HTTP, rules or templates; no task runs in the background.
 
+mod age;
 mod error;
 mod inspect;
 pub mod keys;

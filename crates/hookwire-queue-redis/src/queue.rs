@@ -15,6 +15,7 @@ use hookwire_queue::{
 use redis::{Cmd, Value};
 use tokio::time::Instant;
 
+use crate::age::Age;
 use crate::error::{damaged, is_out_of_memory, odd_answer, unavailable};
 use crate::link::{Around, Link, Waiter, Way};
 use crate::pack::{self, DeadEvent, FannedOut, Item, micros};
@@ -33,6 +34,8 @@ const BLOCK_MAX: Duration = Duration::from_secs(60);
 /// From so many bytes on, what a settlement says goes to the server beside the script: there, Lua would look at every
 /// byte. Below, the transaction would cost more.
 const APART_MIN: usize = 4096;
+/// A connection that ends sooner than that while somebody waits on it is a server that fails.
+const CUT_SOON: Duration = Duration::from_secs(1);
 /// How long opening waits before it tries again.
 const OPEN_AGAIN: Duration = Duration::from_millis(100);
 
@@ -107,6 +110,7 @@ struct Seen {
     deliveries: NewsId,
     /// When a lease of anybody runs out next, as far as is known.
     next_end: Option<Instant>,
+    age: Age,
     tend_at: Instant,
 }
 
@@ -186,6 +190,7 @@ impl RedisQueue {
                 events: NewsId::default(),
                 deliveries: NewsId::default(),
                 next_end: None,
+                age: Age::default(),
                 tend_at: Instant::now() + TEND_EVERY,
             };
             ShardState { meta: format!("{tag}meta"), tag, seen: Mutex::new(seen), waiter: Mutex::new(None) }
@@ -463,12 +468,18 @@ impl Queue for RedisQueue {
         if !missing.is_empty() {
             leased.sort_by_key(|event| event.sequence);
         }
+        let (born, last) = (reply.count()?, reply.count()?);
         let all = leased.len() < request.max;
+        let mut loss = None;
         self.note(shard, now, next_end, |seen| {
+            loss = seen.age.look(born, last);
             if all {
                 seen.events = seen.events.max(news);
             }
         })?;
+        if let Some(loss) = loss {
+            loss.tell(self.inner.link.name(), shard);
+        }
         Ok(leased)
     }
 
@@ -647,6 +658,7 @@ impl Queue for RedisQueue {
             return Ok(());
         }
         let waiter = state.waiter.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let is_used = waiter.is_some();
         let mut waiter = match waiter {
             Some(waiter) => waiter,
             None => self.inner.link.waiter(BLOCK_MAX).await?,
@@ -660,7 +672,13 @@ impl Queue for RedisQueue {
         }
         // Whatever is in the stream of plain publishing was not taken in yet.
         command.arg(events.to_string()).arg(deliveries.to_string()).arg("0-0");
-        self.inner.link.wait(&mut waiter, &command, timeout).await?;
+        let answer = self.inner.link.wait(&mut waiter, &command, timeout).await;
+        if answer.is_err() && (is_used || now.elapsed() > CUT_SOON) {
+            // The connection may have been cut while nobody looked at it, or by something in between that takes it for
+            // idle. Whoever waits looks for something to lease now, and finds out whether there is more to it.
+            return Ok(());
+        }
+        answer?;
         *state.waiter.lock().unwrap_or_else(PoisonError::into_inner) = Some(waiter);
         Ok(())
     }

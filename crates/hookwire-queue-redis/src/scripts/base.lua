@@ -51,7 +51,7 @@ end
 local NUMBERS = {
   'v', 'seq', 'leased_to', 'history_from', 'forgotten_to', 'token', 'pending_bytes', 'history_bytes', 'waiting',
   'running', 'dead', 'delivered', 'cancelled', 'superseded', 'quiet_until', 'run_events', 'remembered', 'oldest_id_at',
-  'time', 'ahead'
+  'time', 'ahead', 'born'
 }
 local M, before = {}, {}
 do
@@ -108,6 +108,9 @@ local function write_meta()
     if M.v == 0 then
       changed[#changed + 1] = 'v'
       changed[#changed + 1] = VERSION
+      -- By this a worker sees that the store is another one than it was.
+      changed[#changed + 1] = 'born'
+      changed[#changed + 1] = text(now)
     end
     call('HSET', META, unpack(changed))
   end

@@ -3,9 +3,10 @@
 -- ARGV[7]  how long the lease lasts, in microseconds
 -- ARGV[8], ARGV[9]  how many at most, and how many suspects among them
 -- Reply: the time, the last news, when the next lease of anybody runs out, then singly leased events
--- as {number, token, lost leases, entry, digests on record}, then runs as {first number, token, how many}. What the
--- events of runs say comes with the command after this script, in the same transaction: it reads on in the stream
--- `events` by the group `lease`, which stands where the runs begin.
+-- as {number, token, lost leases, entry, digests on record}, then runs as {first number, token, how many}, then when
+-- the store began (0: it is empty), and the last number given. What the events of runs say comes with the command
+-- after this script, in the same transaction: it reads on in the stream `events` by the group `lease`, which stands
+-- where the runs begin.
 local LEASE, MAX, SUSPECTS_MAX = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 -- What one call takes in of events that came by plain XADD.
 local TAKEN_IN_MAX = 128
@@ -122,4 +123,4 @@ end
 
 local next_at = next_end()
 done()
-return {text(now), M.news_events, text(next_at), singles, runs_out}
+return {text(now), M.news_events, text(next_at), singles, runs_out, text(before.born), text(M.seq)}
