@@ -17,6 +17,8 @@ mod netbox;
 mod operations;
 mod receiver;
 mod redis;
+mod redis_faults;
+mod redis_rig;
 mod reload;
 mod support;
 mod ten_kills;

@@ -6,7 +6,7 @@ use std::path::Path;
 use hookwire_testkit::{Ended, Program, eventually};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
-use hyper::{Method, Request};
+use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -144,6 +144,18 @@ pub(crate) async fn call_with(
     body: &str,
     headers: &[(&str, &str)],
 ) -> Result<(u16, Value), Box<dyn std::error::Error>> {
+    let response = exchange(address, method, path, body, headers).await?;
+    Ok((response.status().as_u16(), serde_json::from_slice(response.body()).unwrap_or(Value::Null)))
+}
+
+/// The same with the whole response.
+pub(crate) async fn exchange(
+    address: SocketAddr,
+    method: Method,
+    path: &str,
+    body: &str,
+    headers: &[(&str, &str)],
+) -> Result<Response<Bytes>, Box<dyn std::error::Error>> {
     let stream = TcpStream::connect(address).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let request = Request::builder()
@@ -156,10 +168,8 @@ pub(crate) async fn call_with(
     // Ends with the set, when the answer is there.
     let mut connections = JoinSet::new();
     connections.spawn(connection);
-    let response = sender.send_request(request).await?;
-    let status = response.status().as_u16();
-    let bytes = response.into_body().collect().await?.to_bytes();
-    Ok((status, serde_json::from_slice(&bytes).unwrap_or(Value::Null)))
+    let (head, body) = sender.send_request(request).await?.into_parts();
+    Ok(Response::from_parts(head, body.collect().await?.to_bytes()))
 }
 
 /// The members of an object, in order.

@@ -118,6 +118,11 @@ impl ScriptedEndpoint {
         self.shared.received.borrow().clone()
     }
 
+    /// How many requests came in so far.
+    pub fn count(&self) -> usize {
+        self.shared.received.borrow().len()
+    }
+
     /// Lets held answers go.
     pub fn release(&self) {
         self.shared.released.send_replace(true);
@@ -142,7 +147,7 @@ impl ScriptedEndpoint {
             tokio::time::timeout(PATIENCE, watcher.wait_for(|received| received.len() >= count)).await;
         match waited {
             Ok(received) => drop(received.expect("the endpoint lives as long as this")),
-            Err(_) => panic!("{} requests came of {count} that were waited for", self.received().len()),
+            Err(_) => panic!("{} requests came of {count} that were waited for", self.count()),
         }
     }
 }

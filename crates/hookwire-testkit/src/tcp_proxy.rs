@@ -12,6 +12,8 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::PATIENCE;
+
 /// What the network does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Network {
@@ -29,6 +31,7 @@ pub enum Network {
 pub struct TcpProxy {
     address: SocketAddr,
     network: Arc<watch::Sender<Network>>,
+    cuts: Arc<watch::Sender<usize>>,
     _tasks: JoinSet<()>,
 }
 
@@ -38,9 +41,10 @@ impl TcpProxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("loopback has free ports");
         let address = listener.local_addr().expect("it listens");
         let network = Arc::new(watch::Sender::new(Network::Up));
+        let cuts = Arc::new(watch::Sender::new(0));
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, socket.to_owned(), Arc::clone(&network)));
-        TcpProxy { address, network, _tasks: tasks }
+        tasks.spawn(accept(listener, socket.to_owned(), Arc::clone(&network), Arc::clone(&cuts)));
+        TcpProxy { address, network, cuts, _tasks: tasks }
     }
 
     /// Where it listens.
@@ -52,9 +56,25 @@ impl TcpProxy {
     pub fn set(&self, network: Network) {
         self.network.send_replace(network);
     }
+
+    /// Waits until so many answers more were cut off.
+    ///
+    /// # Panics
+    /// If that does not come about.
+    pub async fn cut_answers(&self, count: usize) {
+        let mut cuts = self.cuts.subscribe();
+        let wanted = *cuts.borrow() + count;
+        let waited = tokio::time::timeout(PATIENCE, cuts.wait_for(|cuts| *cuts >= wanted)).await;
+        assert!(waited.is_ok(), "nobody asked for answers that could be cut off");
+    }
 }
 
-async fn accept(listener: TcpListener, socket: PathBuf, network: Arc<watch::Sender<Network>>) {
+async fn accept(
+    listener: TcpListener,
+    socket: PathBuf,
+    network: Arc<watch::Sender<Network>>,
+    cuts: Arc<watch::Sender<usize>>,
+) {
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
         while connections.try_join_next().is_some() {}
@@ -62,12 +82,17 @@ async fn accept(listener: TcpListener, socket: PathBuf, network: Arc<watch::Send
             continue;
         }
         let Ok(server) = UnixStream::connect(&socket).await else { continue };
-        connections.spawn(connect(client, server, network.subscribe()));
+        connections.spawn(connect(client, server, network.subscribe(), Arc::clone(&cuts)));
     }
 }
 
 /// Passes on both ways until either side or the network ends it.
-async fn connect(client: TcpStream, server: UnixStream, mut network: watch::Receiver<Network>) {
+async fn connect(
+    client: TcpStream,
+    server: UnixStream,
+    mut network: watch::Receiver<Network>,
+    cuts: Arc<watch::Sender<usize>>,
+) {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     let (mut request, mut answer) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
@@ -84,7 +109,10 @@ async fn connect(client: TcpStream, server: UnixStream, mut network: watch::Rece
             },
             read = from_server.read(&mut answer) => match read {
                 Ok(0) | Err(_) => false,
-                Ok(_) if state == Network::CutsAnswers => false,
+                Ok(_) if state == Network::CutsAnswers => {
+                    cuts.send_modify(|cuts| *cuts += 1);
+                    false
+                }
                 Ok(count) => {
                     if let Network::Slow(by) = state {
                         tokio::time::sleep(by).await;
