@@ -161,7 +161,8 @@ impl<D: Dial> HttpDispatcher<D> {
             let is_fresh = pooled.is_none();
             let mut connection = match pooled {
                 Some(connection) => connection,
-                None => self.connect(request, tls, progress).await?,
+                // Boxed, because most attempts need no new connection, and would carry the room for one about.
+                None => Box::pin(self.connect(request, tls, progress)).await?,
             };
             progress.dialled(connection.address);
             progress.enter(Phase::Head);

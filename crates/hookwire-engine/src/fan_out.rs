@@ -203,10 +203,11 @@ pub(crate) async fn handle_event<D: Dispatch, C: Clock>(
     for Planned { place, id, route } in planned {
         let (shared, snapshot) = (Arc::clone(&shared), Arc::clone(&snapshot));
         let (progress, late, past) = (Arc::clone(&progress), late.clone(), past(id));
-        tasks.spawn(async move {
+        // Boxed, as the lane does it with whole events.
+        tasks.spawn(Box::pin(async move {
             let finished = deliver_guarded(&shared, &snapshot, &route, past).await;
             report(&progress, &late, place, id, finished).await;
-        });
+        }));
     }
     while tasks.join_next().await.is_some() {}
 }

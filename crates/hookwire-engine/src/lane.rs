@@ -224,13 +224,14 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             let progress = Arc::new(Progress::default());
             let LeasedEvent { lease, id, sequence, payload, accepted_at, losses, recorded, .. } = leased;
             let work = Work { id: id.clone(), sequence, payload, accepted_at, losses, recorded };
-            let handled = handle_event(
+            // Boxed, because spawning moves what it is given about ten times, and this has kilobytes.
+            let handled = Box::pin(handle_event(
                 Arc::clone(&self.shared),
                 self.shard,
                 work,
                 Arc::clone(&progress),
                 self.late.0.clone(),
-            );
+            ));
             let task = self.tasks.spawn(async move {
                 handled.await;
                 Done::Event(sequence)
@@ -254,7 +255,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             since: leased.since,
         };
         let shared = Arc::clone(&self.shared);
-        let task = self.tasks.spawn(async move {
+        let delivered = Box::pin(async move {
             let snapshot = shared.in_force.snapshot();
             let route = Event::from_payload(&payload).ok();
             let route =
@@ -267,6 +268,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
                 },
             )
         });
+        let task = self.tasks.spawn(delivered);
         self.doing.insert(task.id(), Subject::Delivery(id));
         self.running.insert(id, Running { lease: Some(lease), finished: None });
     }

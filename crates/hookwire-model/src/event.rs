@@ -75,10 +75,9 @@ impl Event {
         let text = std::str::from_utf8(payload)
             .map_err(|error| EventError::one("", format!("not UTF-8: {error}")))?;
         let mut missing_id = false;
-        let nothing = EventId::from_content(payload);
         let mut new_id = || {
             missing_id = true;
-            nothing.clone()
+            EventId::from_content(payload)
         };
         let event =
             Event::parse(text, &mut EventDefaults { now: Timestamp::UNIX_EPOCH, new_id: &mut new_id })?;
