@@ -37,6 +37,8 @@ pub(crate) struct Work {
     pub(crate) losses: u32,
     /// Deliveries of a suspect that are on record already.
     pub(crate) recorded: Vec<DeliveryId>,
+    /// Why the store says that it is not to be fanned out.
+    pub(crate) refused: Option<String>,
 }
 
 /// A delivery that came to its end after its event was cut off.
@@ -245,10 +247,13 @@ fn plan(
     work: &Work,
     progress: &Progress,
 ) -> Result<Vec<Planned>, (DeadReason, AttemptError)> {
-    let event = Event::from_payload(&work.payload).map_err(|error| {
-        let message = format!("the event cannot be read: {error}");
-        (DeadReason::UnreadableEvent, AttemptError { kind: ErrorKind::Internal, message })
-    })?;
+    let unreadable =
+        |message| (DeadReason::UnreadableEvent, AttemptError { kind: ErrorKind::Internal, message });
+    if let Some(refused) = &work.refused {
+        return Err(unreadable(refused.clone()));
+    }
+    let event = Event::from_payload(&work.payload)
+        .map_err(|error| unreadable(format!("the event cannot be read: {error}")))?;
     let event = Arc::new(event);
     let mut planned = Vec::new();
     let mut slots = Vec::new();

@@ -222,8 +222,9 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         while self.stopping.is_none() && self.tasks.len() < self.shared.settings.concurrency {
             let Some(Ready { leased, .. }) = self.ready.pop_front() else { return };
             let progress = Arc::new(Progress::default());
-            let LeasedEvent { lease, id, sequence, payload, accepted_at, losses, recorded, .. } = leased;
-            let work = Work { id: id.clone(), sequence, payload, accepted_at, losses, recorded };
+            let LeasedEvent { lease, id, sequence, payload, losses, .. } = leased;
+            let LeasedEvent { accepted_at, recorded, refused, .. } = leased;
+            let work = Work { id: id.clone(), sequence, payload, accepted_at, losses, recorded, refused };
             // Boxed, because spawning moves what it is given about ten times, and this has kilobytes.
             let handled = Box::pin(handle_event(
                 Arc::clone(&self.shared),

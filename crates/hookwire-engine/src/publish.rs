@@ -44,29 +44,9 @@ pub async fn publish<Q: Queue>(queue: &Q, events: &[Event]) -> Result<Vec<Receip
     Ok(receipts.map(|(event, duplicate)| Receipt { id: event.id.clone(), duplicate }).collect())
 }
 
-/// The shard an event belongs to: that of its object, or, without an object, one that follows from its id.
-///
-/// FNV-1a, because it must give the same shard in every version and on every machine; it need not resist an attacker,
-/// who could at worst fill one shard with events of objects that are theirs to name anyway.
+/// The shard an event belongs to ([`Event::shard`]).
 pub fn shard_of(event: &Event, shards: u16) -> Shard {
-    if shards <= 1 {
-        return Shard(0);
-    }
-    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-    let mut mix = |bytes: &[u8]| {
-        for byte in bytes {
-            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-    };
-    match &event.object_id {
-        Some(object_id) => {
-            mix(event.object_type.as_str().as_bytes());
-            mix(&[0]);
-            mix(object_id.as_bytes());
-        }
-        None => mix(event.id.as_str().as_bytes()),
-    }
-    Shard(u16::try_from(hash % u64::from(shards)).expect("the remainder is below a u16"))
+    event.shard(shards)
 }
 
 #[cfg(test)]

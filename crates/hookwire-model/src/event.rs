@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::{EventId, EventTime, Json, ObjectType, Timestamp};
+use crate::{EventId, EventTime, Json, ObjectType, Shard, Timestamp};
 
 /// Something that happened to an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,6 +82,32 @@ impl Event {
         let event =
             Event::parse(text, &mut EventDefaults { now: Timestamp::UNIX_EPOCH, new_id: &mut new_id })?;
         if missing_id { Err(EventError::one("/id", "missing from a stored event")) } else { Ok(event) }
+    }
+
+    /// The shard it belongs to, of so many: that of its object, or, without an object, one that follows from its id.
+    ///
+    /// FNV-1a over the object's type, a zero byte and its id (or over the event's id), because it must give the same
+    /// shard in every version, in every language and on every machine; it need not resist an attacker, who could at
+    /// worst fill one shard with events of objects that are theirs to name anyway.
+    pub fn shard(&self, shards: u16) -> Shard {
+        if shards <= 1 {
+            return Shard(0);
+        }
+        let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+        let mut mix = |bytes: &[u8]| {
+            for byte in bytes {
+                hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+            }
+        };
+        match &self.object_id {
+            Some(object_id) => {
+                mix(self.object_type.as_str().as_bytes());
+                mix(&[0]);
+                mix(object_id.as_bytes());
+            }
+            None => mix(self.id.as_str().as_bytes()),
+        }
+        Shard(u16::try_from(hash % u64::from(shards)).expect("the remainder is below a u16"))
     }
 
     /// The event as compact JSON, complete with id, timestamp and object id: what a store keeps.

@@ -376,6 +376,8 @@ pub(crate) struct Published {
     pub(crate) id: EventId,
     pub(crate) accepted_at: Timestamp,
     pub(crate) payload: Bytes,
+    /// How many bytes it had when it came by plain `XADD`; `None`: it came by publishing.
+    pub(crate) plain_bytes: Option<usize>,
 }
 
 impl Published {
@@ -394,10 +396,11 @@ impl Published {
     }
 
     fn new(sequence: u64, id: EventId, accepted_at: Timestamp, mut payload: Bytes, is_plain: bool) -> Self {
+        let plain_bytes = is_plain.then_some(payload.len());
         if is_plain {
             payload = complete(payload, &id, accepted_at);
         }
-        Published { sequence: Sequence(sequence), id, accepted_at, payload }
+        Published { sequence: Sequence(sequence), id, accepted_at, payload, plain_bytes }
     }
 
     /// Reads an entry of the stream: its id is the number and the time, its value the id, a blank, the payload.

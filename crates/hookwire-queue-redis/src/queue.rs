@@ -54,6 +54,9 @@ pub struct RedisOptions {
     pub shards: u16,
     /// What the names of all keys begin with: `{<prefix>:<shard>}:`. Two stores on one server need two prefixes.
     pub prefix: String,
+    /// The largest event that plain commands may put in, in bytes; a larger one becomes a dead letter. What
+    /// [`publish`](Queue::publish) is given was looked at by whoever calls it.
+    pub event_bytes_max: usize,
     /// How many replicas must have an event before publishing returns. 0: none.
     pub wait_replicas: u32,
     /// How long opening waits for a server that cannot be reached, or is loading.
@@ -68,6 +71,7 @@ impl Default for RedisOptions {
             history_by_memory: false,
             shards: 1,
             prefix: "hw".to_owned(),
+            event_bytes_max: 1 << 20,
             wait_replicas: 0,
             wait: Duration::ZERO,
         }
@@ -83,6 +87,7 @@ pub struct RedisQueue {
 pub(crate) struct Inner {
     link: Link,
     shards: Vec<ShardState>,
+    event_bytes_max: usize,
     wait_replicas: u32,
     clock: Option<StoreClock>,
     pub(crate) limits: StoreLimits,
@@ -212,6 +217,7 @@ impl RedisQueue {
         let inner = Inner {
             link,
             shards: (0..options.shards.max(1)).map(shard).collect(),
+            event_bytes_max: options.event_bytes_max,
             wait_replicas: options.wait_replicas,
             clock,
             limits,
@@ -318,8 +324,11 @@ impl RedisQueue {
     }
 }
 
-/// An event that has lost no lease, as its stream has it.
-fn leased_event(event: pack::Published, token: u64, leased_at: Timestamp) -> LeasedEvent {
+/// An event that has lost no lease, as its stream has it. One that came by plain commands is looked at only now.
+fn leased_event(event: pack::Published, token: u64, leased_at: Timestamp, bytes_max: usize) -> LeasedEvent {
+    let refused = event.plain_bytes.filter(|bytes| *bytes > bytes_max).map(|bytes| {
+        format!("the event has {bytes} bytes, and the limit is {bytes_max}; send less, or raise server.max_event_bytes")
+    });
     LeasedEvent {
         lease: Lease { subject: Subject::Event(event.sequence), token },
         id: event.id,
@@ -329,6 +338,7 @@ fn leased_event(event: pack::Published, token: u64, leased_at: Timestamp) -> Lea
         leased_at,
         losses: 0,
         recorded: Vec::new(),
+        refused,
     }
 }
 
@@ -418,6 +428,7 @@ impl Queue for RedisQueue {
         let news = NewsId::read(&reply.text()?).ok_or_else(|| reply.odd())?;
         let next_end = reply.number()?;
         let leased_at = Timestamp::from_micros(now);
+        let bytes_max = self.inner.event_bytes_max;
         let mut leased = Vec::new();
         let mut singles = reply.array()?;
         while !singles.is_empty() {
@@ -432,7 +443,7 @@ impl Queue for RedisQueue {
             }
             recorded.sort_unstable();
             let event = pack::Published::read(sequence, entry)?;
-            leased.push(LeasedEvent { losses, recorded, ..leased_event(event, token, leased_at) });
+            leased.push(LeasedEvent { losses, recorded, ..leased_event(event, token, leased_at, bytes_max) });
         }
         let mut runs = reply.array()?;
         // Where nothing was leased before, there may be no group; then there is nothing to read, either.
@@ -449,7 +460,7 @@ impl Queue for RedisQueue {
             let mut have = 0;
             while let Some(event) = entries.next_if(|event| event.sequence.0 <= last) {
                 have += 1;
-                leased.push(leased_event(event, token, leased_at));
+                leased.push(leased_event(event, token, leased_at, bytes_max));
             }
             if have < count {
                 missing.push((first, last, token));
@@ -461,7 +472,7 @@ impl Queue for RedisQueue {
             range.arg(&stream).arg(*first).arg(*last);
             for event in pack::entries(self.call(&range).await?)? {
                 if !leased.iter().any(|have| have.sequence == event.sequence) {
-                    leased.push(leased_event(event, *token, leased_at));
+                    leased.push(leased_event(event, *token, leased_at, bytes_max));
                 }
             }
         }

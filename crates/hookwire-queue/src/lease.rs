@@ -100,6 +100,9 @@ pub struct LeasedEvent {
     pub losses: u32,
     /// Deliveries of a suspect that are on record already (E5).
     pub recorded: Vec<DeliveryId>,
+    /// Why it is not to be fanned out, where nobody could refuse it when it came: it was put into the store past
+    /// [`publish`](crate::Queue::publish).
+    pub refused: Option<String>,
 }
 
 /// Which deliveries to lease.

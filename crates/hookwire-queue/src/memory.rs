@@ -644,6 +644,7 @@ impl State {
                 leased_at: now,
                 losses: event.losses,
                 recorded,
+                refused: None,
             }
         });
         let leased = leased.collect();

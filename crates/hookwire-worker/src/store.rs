@@ -60,6 +60,7 @@ impl Store {
                     pending_by_memory: store.max_pending_bytes.is_none(),
                     history_by_memory: history.max_bytes.is_none(),
                     shards: store.shards,
+                    event_bytes_max: usize::try_from(settings.server.max_event_bytes).unwrap_or(usize::MAX),
                     wait_replicas: store.wait_replicas,
                     wait,
                     ..RedisOptions::default()

@@ -174,6 +174,7 @@ impl Store<'_> {
             leased_at: self.now,
             losses: 0,
             recorded: Vec::new(),
+            refused: None,
         })
     }
 

@@ -106,8 +106,8 @@ end
 
 -- Events that came by plain XADD into `in` become events like the others, in their order. One that names no id has
 -- that of its entry.
-local function take_in(max)
-  local taken = {}
+local function take_some_in(max)
+  local taken, bytes = {}, 0
   for _, found in ipairs(call('XRANGE', P .. 'in', '-', '+', 'COUNT', max)) do
     local payload
     for number = 1, #found[2], 2 do
@@ -129,9 +129,23 @@ local function take_in(max)
     end
     accept(id, id .. ' ' .. payload, #payload, call('HGET', IDS, id), at, 'p')
     taken[#taken + 1] = found[1]
+    bytes = bytes + #payload
   end
   many('XDEL', P .. 'in', taken)
-  return #taken
+  return #taken, bytes
+end
+
+-- The same with so many at most, in portions, so that large ones do not hold the server up: beyond so many bytes, what
+-- is left waits for the next call.
+local function take_in(max, bytes_max)
+  local portion = 16
+  while max > 0 and bytes_max > 0 do
+    local taken, bytes = take_some_in(math.min(portion, max))
+    max, bytes_max = max - taken, bytes_max - bytes
+    if taken < portion then
+      return
+    end
+  end
 end
 
 -- Whether something that was finished then has to go.

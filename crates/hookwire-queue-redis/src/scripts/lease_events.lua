@@ -9,7 +9,7 @@
 -- where the runs begin.
 local LEASE, MAX, SUSPECTS_MAX = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 -- What one call takes in of events that came by plain XADD.
-local TAKEN_IN_MAX = 128
+local TAKEN_IN_MAX, TAKEN_IN_BYTES_MAX = 128, 1048576
 -- Runs are short enough that Lua can take one apart at once.
 local RUN_MAX = 1000
 -- So many events in runs are remembered after they were settled, so that a lost reply can be asked for again.
@@ -17,7 +17,7 @@ local RUN_QUEUE, REMEMBERED_MAX = P .. 'run_queue', 16384
 
 makes_room()
 catch_up()
-take_in(TAKEN_IN_MAX)
+take_in(TAKEN_IN_MAX, TAKEN_IN_BYTES_MAX)
 
 local singles, runs_out = {}, {}
 local ends = now + LEASE

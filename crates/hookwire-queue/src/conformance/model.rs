@@ -161,6 +161,7 @@ impl<Q: Queue + Inspect> Pair<Q> {
                     leased_at,
                     losses,
                     recorded,
+                    refused: _,
                 } = event;
                 format!(
                     "{:?} {id} {sequence} {payload:?} {accepted_at} {leased_at} {losses} {recorded:?}",
