@@ -18,6 +18,7 @@ mod operations;
 mod receiver;
 mod redis;
 mod redis_faults;
+mod redis_publish;
 mod redis_rig;
 mod reload;
 mod support;
