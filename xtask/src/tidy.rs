@@ -27,10 +27,14 @@ struct Crate {
 /// Every crate, each below those that it may use. A new arrow is a design decision: it is made here.
 const CRATES: &[Crate] = &[
     Crate { name: "hookwire-json", uses: &[], pure: true },
-    Crate { name: "hookwire-model", uses: &[], pure: true },
-    Crate { name: "hookwire-rules", uses: &["hookwire-model"], pure: true },
-    Crate { name: "hookwire-jinja", uses: &[], pure: true },
-    Crate { name: "hookwire-template", uses: &["hookwire-model", "hookwire-jinja"], pure: true },
+    Crate { name: "hookwire-model", uses: &["hookwire-json"], pure: true },
+    Crate { name: "hookwire-rules", uses: &["hookwire-json", "hookwire-model"], pure: true },
+    Crate { name: "hookwire-jinja", uses: &["hookwire-json"], pure: true },
+    Crate {
+        name: "hookwire-template",
+        uses: &["hookwire-json", "hookwire-model", "hookwire-jinja"],
+        pure: true,
+    },
     Crate { name: "hookwire-policy", uses: &["hookwire-model"], pure: true },
     Crate {
         name: "hookwire-definitions",

@@ -3,7 +3,6 @@
 //! `cargo run -p hookwire-jinja --example render -- '{{ a|tojson }} {{ a }}' '{"a": [1, 1.0, null]}'`
 
 use std::error::Error;
-use std::sync::Arc;
 
 use hookwire_jinja::{Options, Template, root, view};
 
@@ -15,7 +14,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let document: serde_json::Value = serde_json::from_str(&document)?;
     let members = document.as_object().ok_or("the document must be an object")?;
-    let context = root(members.iter().map(|(name, value)| (name.as_str(), view(Arc::new(value.clone())))));
+    let context = root(members.iter().map(|(name, value)| (name.as_str(), view(value))));
     println!("{}", Template::compile(&template, &Options::default())?.render(&context)?);
     Ok(())
 }

@@ -6,8 +6,9 @@
 use std::cmp::Ordering;
 use std::fmt::Write as _;
 
+use hookwire_json::{Content, Json, Node, push_node, push_string};
 use minijinja::{Error, Value};
-use serde_json::Value as Json;
+use serde_json::Value as Tree;
 
 use crate::operators::compare;
 use crate::print::{float_repr, number_repr};
@@ -15,20 +16,20 @@ use crate::run::{Run, failed, undefined_used};
 use crate::value::{Map, Py, Seq, classify, type_name};
 
 /// Python's `json.dumps(value)` with its default separators (`", "` and `": "`) and `ensure_ascii`.
-pub fn json_dumps(value: &Json) -> String {
+pub fn json_dumps(value: Node<'_>) -> String {
     let mut out = String::new();
     json_dumps_into(value, &mut out);
     out
 }
 
 /// Appends [`json_dumps`] to `out`.
-pub fn json_dumps_into(value: &Json, out: &mut String) {
-    match value {
-        Json::Null => out.push_str("null"),
-        Json::Bool(bool) => out.push_str(if *bool { "true" } else { "false" }),
-        Json::Number(number) => push_number(out, number.as_str()),
-        Json::String(text) => push_text(out, text),
-        Json::Array(items) => {
+pub fn json_dumps_into(value: Node<'_>, out: &mut String) {
+    match value.content() {
+        Content::Null => out.push_str("null"),
+        Content::Bool(bool) => out.push_str(if bool { "true" } else { "false" }),
+        Content::Number(number) => push_number(out, number),
+        Content::Text(text) => json_dumps_text(text, out),
+        Content::List(items) => {
             out.push('[');
             for (index, item) in items.iter().enumerate() {
                 if index > 0 {
@@ -38,13 +39,13 @@ pub fn json_dumps_into(value: &Json, out: &mut String) {
             }
             out.push(']');
         }
-        Json::Object(members) => {
+        Content::Object(members) => {
             out.push('{');
             for (index, (name, item)) in members.iter().enumerate() {
                 if index > 0 {
                     out.push_str(", ");
                 }
-                push_text(out, name);
+                json_dumps_text(name, out);
                 out.push_str(": ");
                 json_dumps_into(item, out);
             }
@@ -78,8 +79,8 @@ impl Writer<'_> {
             Py::Int(int) => self.out.push_str(&int.to_string()),
             Py::BigInt(int) => self.out.push_str(int.digits()),
             Py::Float(float) => self.out.push_str(&float_json(float)),
-            Py::Str(text) => push_text(&mut self.out, text),
-            Py::Seq(Seq::Json(node)) | Py::Dict(Map::Json(node)) => return self.document(node.json(), depth),
+            Py::Str(text) => json_dumps_text(text, &mut self.out),
+            Py::Seq(Seq::Json(part)) | Py::Dict(Map::Json(part)) => return self.document(part.node(), depth),
             Py::Seq(seq) => return self.items(seq, depth),
             Py::Dict(map) => return self.members(map, depth),
             Py::Undefined => return Err(undefined_used()),
@@ -89,10 +90,10 @@ impl Writer<'_> {
     }
 
     /// A part of a document, whose members are values already.
-    fn document(&mut self, json: &Json, depth: usize) -> Result<(), Error> {
+    fn document(&mut self, value: Node<'_>, depth: usize) -> Result<(), Error> {
         let before = self.out.len();
-        match json {
-            Json::Array(items) => {
+        match value.content() {
+            Content::List(items) => {
                 self.run.pay_items(items.len() + 1)?;
                 self.out.push('[');
                 for (index, item) in items.iter().enumerate() {
@@ -101,20 +102,20 @@ impl Writer<'_> {
                 }
                 return self.close(items.is_empty(), ']', depth);
             }
-            Json::Object(members) => {
+            Content::Object(members) => {
                 self.run.pay_items(members.len() + 1)?;
-                let mut members: Vec<(&String, &Json)> = members.iter().collect();
+                let mut members: Vec<(&str, Node<'_>)> = members.iter().collect();
                 members.sort_unstable_by_key(|(name, _)| *name);
                 self.out.push('{');
                 for (index, (name, item)) in members.iter().enumerate() {
                     self.separate(index, depth)?;
-                    push_text(&mut self.out, name);
+                    json_dumps_text(name, &mut self.out);
                     self.out.push_str(": ");
-                    self.document(item, depth + 1)?;
+                    self.document(*item, depth + 1)?;
                 }
                 return self.close(members.is_empty(), '}', depth);
             }
-            scalar => json_dumps_into(scalar, &mut self.out),
+            _ => json_dumps_into(value, &mut self.out),
         }
         self.run.pay(self.out.len() - before)
     }
@@ -146,7 +147,7 @@ impl Writer<'_> {
 
     fn key(&mut self, key: &Value) -> Result<(), Error> {
         match classify(key) {
-            Py::Str(text) => push_text(&mut self.out, text),
+            Py::Str(text) => json_dumps_text(text, &mut self.out),
             Py::None | Py::Bool(_) | Py::Int(_) | Py::BigInt(_) | Py::Float(_) => {
                 self.out.push('"');
                 self.value(key, 0)?;
@@ -226,7 +227,8 @@ fn push_number(out: &mut String, text: &str) {
     });
 }
 
-fn push_text(out: &mut String, text: &str) {
+/// Appends [`json_dumps`] of a string.
+pub fn json_dumps_text(text: &str, out: &mut String) {
     out.push('"');
     for c in text.chars() {
         match c {
@@ -249,28 +251,60 @@ fn push_text(out: &mut String, text: &str) {
     out.push('"');
 }
 
-/// The value as a JSON document, members in their order.
+/// Appends the value as compact JSON, members in their order.
 ///
 /// # Errors
 /// As [`dumps_sorted`].
-pub(crate) fn to_json(run: &Run, value: &Value) -> Result<Json, Error> {
+pub(crate) fn compact_into(run: &Run, value: &Value, out: &mut String) -> Result<(), Error> {
+    match classify(value) {
+        Py::Seq(Seq::Json(part)) | Py::Dict(Map::Json(part)) => {
+            run.pay_items(1)?;
+            push_node(out, part.node());
+        }
+        // A name that two keys come to, such as 1 and "1", is one member: documents know about that.
+        Py::Seq(_) | Py::Dict(_) => push_node(out, Json::from(to_json(run, value)?).root()),
+        _ => scalar_into(run, value, out)?,
+    }
+    Ok(())
+}
+
+/// Appends what holds no other value.
+fn scalar_into(run: &Run, value: &Value, out: &mut String) -> Result<(), Error> {
     run.pay_items(1)?;
-    Ok(match classify(value) {
-        Py::None => Json::Null,
-        Py::Bool(bool) => Json::Bool(bool),
-        Py::Int(int) => parse_json_number(&int.to_string())?,
-        Py::BigInt(int) => parse_json_number(int.digits())?,
-        Py::Float(float) if float.is_finite() => parse_json_number(&float_repr(float))?,
+    match classify(value) {
+        Py::None => out.push_str("null"),
+        Py::Bool(bool) => out.push_str(if bool { "true" } else { "false" }),
+        // Writing to a string can't fail.
+        Py::Int(int) => drop(write!(out, "{int}")),
+        Py::BigInt(int) => out.push_str(int.digits()),
+        Py::Float(float) if float.is_finite() => out.push_str(&float_repr(float)),
         Py::Float(_) => return Err(failed("NaN and infinity are not JSON")),
         Py::Str(text) => {
             run.pay(text.len())?;
-            Json::String(text.to_owned())
+            push_string(out, text);
         }
-        Py::Seq(Seq::Json(node)) | Py::Dict(Map::Json(node)) => node.json().clone(),
+        Py::Undefined => return Err(undefined_used()),
+        _ => return Err(failed(format!("{} is not JSON; add `|list`", type_name(value)))),
+    }
+    Ok(())
+}
+
+/// The value as serde_json's tree, members in their order.
+///
+/// # Errors
+/// As [`dumps_sorted`].
+fn to_json(run: &Run, value: &Value) -> Result<Tree, Error> {
+    Ok(match classify(value) {
+        Py::Seq(Seq::Json(part)) | Py::Dict(Map::Json(part)) => {
+            run.pay_items(1)?;
+            part.node().to_value()
+        }
         Py::Seq(seq) => {
-            Json::Array(seq.to_vec().iter().map(|item| to_json(run, item)).collect::<Result<_, _>>()?)
+            run.pay_items(1)?;
+            Tree::Array(seq.to_vec().iter().map(|item| to_json(run, item)).collect::<Result<_, _>>()?)
         }
         Py::Dict(map) => {
+            run.pay_items(1)?;
             let mut members = serde_json::Map::new();
             for (key, member) in map.items() {
                 let name = match classify(&key) {
@@ -283,13 +317,12 @@ pub(crate) fn to_json(run: &Run, value: &Value) -> Result<Json, Error> {
                 };
                 members.insert(name, to_json(run, &member)?);
             }
-            Json::Object(members)
+            Tree::Object(members)
         }
-        Py::Undefined => return Err(undefined_used()),
-        _ => return Err(failed(format!("{} is not JSON; add `|list`", type_name(value)))),
+        _ => {
+            let mut text = String::new();
+            scalar_into(run, value, &mut text)?;
+            serde_json::from_str(&text).map_err(|_| failed("a number that JSON can't write"))?
+        }
     })
-}
-
-fn parse_json_number(text: &str) -> Result<Json, Error> {
-    serde_json::from_str(text).map_err(|_| failed("a number that JSON can't write"))
 }

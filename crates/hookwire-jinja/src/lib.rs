@@ -5,11 +5,10 @@
 //! methods, filters, tests and printing the meaning they have in Python.
 //!
 //! ```
-//! use std::sync::Arc;
 //! use hookwire_jinja::{Options, Template, root, view};
 //!
 //! let template = Template::compile("{{ data.tags|join(', ') }} {{ data }}", &Options::default())?;
-//! let data = Arc::new(serde_json::json!({"tags": ["prod", "edge"], "one": 1.0, "gone": null}));
+//! let data = serde_json::json!({"tags": ["prod", "edge"], "one": 1.0, "gone": null});
 //! let context = root([("data", view(data))]);
 //! assert_eq!(template.render(&context)?, "prod, edge {'tags': ['prod', 'edge'], 'one': 1.0, 'gone': None}");
 //! # Ok::<(), hookwire_jinja::Error>(())
@@ -42,7 +41,7 @@ mod template;
 mod value;
 
 pub use error::{Error, ErrorKind};
-pub use json::{json_dumps, json_dumps_into};
+pub use json::{json_dumps, json_dumps_into, json_dumps_text};
 pub use options::{Limits, Options, Undefined};
 pub use print::{python_repr, python_str};
 pub use template::{Printed, Template};

@@ -3,23 +3,23 @@
 //! Invariants
 //! - What Python prints with a memory address in it is refused; no two runs of a template may differ.
 
+use hookwire_json::{Content, Node};
 use minijinja::value::Value;
 use minijinja::{Error, value::ValueKind};
-use serde_json::Value as Json;
 
 use crate::run::{Run, undefined_used, unsupported};
 use crate::value::{DictPart, Py, classify, is_engine, parse_number};
 
 /// Python's `str(..)` of a JSON value: strings as they are, everything else as [`python_repr`].
-pub fn python_str(value: &Json) -> String {
-    match value {
-        Json::String(text) => text.clone(),
-        _ => python_repr(value),
+pub fn python_str(value: Node<'_>) -> String {
+    match value.as_text() {
+        Some(text) => text.to_owned(),
+        None => python_repr(value),
     }
 }
 
 /// Python's `repr(..)` of a JSON value as `json.loads` gives it.
-pub fn python_repr(value: &Json) -> String {
+pub fn python_repr(value: Node<'_>) -> String {
     let mut out = String::new();
     repr_json(&mut out, value);
     out
@@ -81,9 +81,9 @@ pub(crate) fn write_repr(run: &Run, out: &mut String, value: &Value) -> Result<(
             repr_bytes(out, bytes);
             Ok(())
         }
-        Py::Seq(crate::value::Seq::Json(node)) | Py::Dict(crate::value::Map::Json(node)) => {
+        Py::Seq(crate::value::Seq::Json(part)) | Py::Dict(crate::value::Map::Json(part)) => {
             let before = out.len();
-            repr_json(out, node.json());
+            repr_json(out, part.node());
             run.pay(out.len() - before)
         }
         Py::Seq(seq) => {
@@ -170,13 +170,13 @@ fn write_members(run: &Run, out: &mut String, members: &[(Value, Value)]) -> Res
     Ok(())
 }
 
-fn repr_json(out: &mut String, json: &Json) {
-    match json {
-        Json::Null => out.push_str("None"),
-        Json::Bool(bool) => out.push_str(if *bool { "True" } else { "False" }),
-        Json::Number(number) => out.push_str(&number_repr(number.as_str())),
-        Json::String(text) => repr_text(out, text),
-        Json::Array(items) => {
+fn repr_json(out: &mut String, value: Node<'_>) {
+    match value.content() {
+        Content::Null => out.push_str("None"),
+        Content::Bool(bool) => out.push_str(if bool { "True" } else { "False" }),
+        Content::Number(number) => out.push_str(&number_repr(number)),
+        Content::Text(text) => repr_text(out, text),
+        Content::List(items) => {
             out.push('[');
             for (index, item) in items.iter().enumerate() {
                 if index > 0 {
@@ -186,7 +186,7 @@ fn repr_json(out: &mut String, json: &Json) {
             }
             out.push(']');
         }
-        Json::Object(members) => {
+        Content::Object(members) => {
             out.push('{');
             for (index, (name, value)) in members.iter().enumerate() {
                 if index > 0 {

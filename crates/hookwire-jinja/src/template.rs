@@ -166,12 +166,12 @@ impl Printed<'_> {
         }
     }
 
-    /// The value as JSON, with members in their order and numbers with their value.
+    /// Appends the value as compact JSON, with members in their order and numbers with their value.
     ///
     /// # Errors
     /// What is not JSON, such as a generator or an unknown value inside a list.
-    pub fn json(&self) -> Result<serde_json::Value, minijinja::Error> {
-        crate::json::to_json(self.run, self.value)
+    pub fn json(&self, out: &mut String) -> Result<(), minijinja::Error> {
+        crate::json::compact_into(self.run, self.value, out)
     }
 }
 

@@ -19,7 +19,7 @@ mod write;
 
 pub use json::{JSON_DEPTH_MAX, Json, JsonError};
 pub use tree::{Content, List, Node, Object};
-pub use write::{push_string, push_string_content};
+pub use write::{push_node, push_string, push_string_content};
 
 /// The README's example is run as a test.
 #[cfg(doctest)]

@@ -230,6 +230,11 @@ impl fmt::Debug for Node<'_> {
 }
 
 impl<'a> List<'a> {
+    /// The array as a value.
+    pub fn node(self) -> Node<'a> {
+        self.node
+    }
+
     /// How many items it has.
     pub fn len(self) -> usize {
         self.members.len as usize
@@ -263,6 +268,11 @@ impl<'a> List<'a> {
 }
 
 impl<'a> Object<'a> {
+    /// The object as a value.
+    pub fn node(self) -> Node<'a> {
+        self.node
+    }
+
     /// How many members it has.
     pub fn len(self) -> usize {
         self.members.len as usize

@@ -1,6 +1,39 @@
-//! Writes strings as JSON.
+//! Writes JSON.
 
 use crate::scan::plain_len;
+use crate::tree::{Content, Node};
+
+/// Appends a value as compact JSON: numbers as they are spelled, strings with what must be escaped and nothing else.
+///
+/// The recursion is as deep as the document is nested, which is bounded where it is read.
+pub fn push_node(out: &mut String, node: Node<'_>) {
+    match node.content() {
+        Content::Null | Content::Bool(_) | Content::Number(_) => out.push_str(node.as_str()),
+        Content::Text(text) => push_string(out, text),
+        Content::List(items) => {
+            out.push('[');
+            for (index, item) in items.iter().enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                push_node(out, item);
+            }
+            out.push(']');
+        }
+        Content::Object(members) => {
+            out.push('{');
+            for (index, (name, member)) in members.iter().enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                push_string(out, name);
+                out.push(':');
+                push_node(out, member);
+            }
+            out.push('}');
+        }
+    }
+}
 
 /// Appends a string as a JSON string literal.
 pub fn push_string(out: &mut String, text: &str) {
@@ -39,6 +72,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_value_is_written_with_its_numbers_and_without_needless_escapes() {
+        let json = crate::Json::parse(
+            r#"{"\u0061": [1.0, 1E2, "\/\u00e9\b\""], "b": {"c": [], "d": {}}, "b": null}"#,
+        );
+        let mut out = String::new();
+        push_node(&mut out, json.unwrap().root());
+        assert_eq!(out, r#"{"a":[1.0,1E2,"/é\u0008\""],"b":null}"#);
+    }
 
     proptest! {
         #[test]

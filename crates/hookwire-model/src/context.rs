@@ -3,14 +3,15 @@
 //! Invariants:
 //! - The members stand in the order `event, timestamp, object_type, model, username, request_id, data, request,
 //!   snapshots, context`; the last three and nothing else may be absent.
-//! - The default body is made from the event's text, without a tree, unless `action_data` has to be merged.
+//! - The default body is made from the event's text, as it stands there, unless `action_data` has to be merged.
 
 use std::sync::{Arc, OnceLock};
 
+use hookwire_json::{Json, Object};
 use serde_json::{Map, Value};
 
+use crate::Event;
 use crate::event::push_text;
-use crate::{Event, Json};
 
 /// What templates see of an event under a rule. Made once per event and rule, and shared.
 #[derive(Debug, Clone)]
@@ -18,7 +19,7 @@ pub struct TemplateContext {
     event: Arc<Event>,
     /// `data` with the rule's `action_data` under it, if there is any.
     merged: Option<Json>,
-    root: OnceLock<Arc<Value>>,
+    root: OnceLock<Json>,
 }
 
 /// One member of the template context.
@@ -33,14 +34,7 @@ pub enum Member<'a> {
 impl TemplateContext {
     /// The context of an event under a rule with this `action_data`.
     pub fn new(event: Arc<Event>, action_data: &Map<String, Value>) -> Self {
-        let merged = (!action_data.is_empty()).then(|| {
-            let mut members = action_data.clone();
-            if let Value::Object(data) = event.data.tree().as_ref() {
-                // A member of both keeps its place and takes the value of `data`, as a Python dict's `update` does.
-                members.extend(data.iter().map(|(name, value)| (name.clone(), value.clone())));
-            }
-            Json::from(Value::Object(members))
-        });
+        let merged = (!action_data.is_empty()).then(|| merged(&event.data, action_data));
         TemplateContext { event, merged, root: OnceLock::new() }
     }
 
@@ -80,18 +74,9 @@ impl TemplateContext {
         self.members().find(|(have, _)| *have == name).map(|(_, member)| member)
     }
 
-    /// The whole context as a tree; made at the first call.
-    pub fn root(&self) -> &Arc<Value> {
-        self.root.get_or_init(|| {
-            let members = self.members().map(|(name, member)| {
-                let value = match member {
-                    Member::Text(text) => text.map_or(Value::Null, Value::from),
-                    Member::Document(json) => json.tree().as_ref().clone(),
-                };
-                (name.to_owned(), value)
-            });
-            Arc::new(Value::Object(members.collect()))
-        })
+    /// The whole context as a document; made at the first call, for a template that asks for all of it.
+    pub fn root(&self) -> &Json {
+        self.root.get_or_init(|| read(&self.to_json()))
     }
 
     /// The whole context as compact JSON: the default body.
@@ -110,6 +95,37 @@ impl TemplateContext {
         out.push('}');
         out
     }
+}
+
+/// `data` with `action_data` under it. A member of both keeps its place and takes the value of `data`, as a Python
+/// dict's `update` does.
+fn merged(data: &Json, action_data: &Map<String, Value>) -> Json {
+    let data = data.root();
+    let mut out = String::with_capacity(data.as_str().len() + 256);
+    let mut push = |name: &str, value: &str| {
+        out.push(if out.is_empty() { '{' } else { ',' });
+        push_text(&mut out, name);
+        out.push(':');
+        out.push_str(value);
+    };
+    for (name, value) in action_data {
+        match data.get(name) {
+            Some(member) => push(name, member.as_str()),
+            None => push(name, &value.to_string()),
+        }
+    }
+    let members = data.as_object().into_iter().flat_map(Object::iter);
+    for (name, member) in members.filter(|(name, _)| !action_data.contains_key(*name)) {
+        push(name, member.as_str());
+    }
+    out.push('}');
+    read(&out)
+}
+
+/// Reads what was put together from documents.
+fn read(text: &str) -> Json {
+    // Each was checked by itself; together they may be nested deeper than one may be.
+    Json::parse_nested(text, usize::MAX).expect("documents put together are a document")
 }
 
 #[cfg(test)]
@@ -136,7 +152,7 @@ mod tests {
             json,
             r#"{"event":"created","timestamp":"2026-01-01 00:00:00Z","object_type":"dcim.site","model":"site","username":"a\"b","request_id":null,"data":{"n":1.0},"snapshots":{"prechange":null}}"#
         );
-        assert_eq!(context.root().to_string(), json);
+        assert_eq!(context.root().as_str(), json);
     }
 
     #[test]

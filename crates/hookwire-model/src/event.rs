@@ -9,11 +9,12 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use hookwire_json::Json;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::{EventId, EventTime, Json, ObjectType, Shard, Timestamp};
+use crate::{EventId, EventTime, ObjectType, Shard, Timestamp};
 
 /// Something that happened to an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -405,7 +406,7 @@ impl Problems {
     }
 
     fn object(&mut self, pointer: &str, raw: &RawValue) -> Option<Json> {
-        let json = self.check(pointer, Json::from_raw(raw))?;
+        let json = self.check(pointer, Json::parse(raw.get()))?;
         if json.is_object() {
             Some(json)
         } else {

@@ -19,7 +19,6 @@ mod context;
 mod delivery;
 mod event;
 mod id;
-mod json;
 mod request;
 mod rule;
 mod time;
@@ -35,7 +34,6 @@ pub use delivery::{
 };
 pub use event::{Event, EventDefaults, EventError, Problem, short_event_name};
 pub use id::{DeliveryId, EndpointId, EventId, IdError, RuleName, Sequence, Shard, WebhookName};
-pub use json::{JSON_DEPTH_MAX, Json, JsonError};
 pub use request::{Authority, PreparedRequest, wire_name};
 pub use rule::{EventPattern, EventRule, ObjectPattern, ObjectType, PatternError};
 pub use time::{EventTime, TimeError, Timestamp};

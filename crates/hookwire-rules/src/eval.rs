@@ -10,6 +10,7 @@
 
 use std::net::IpAddr;
 
+use hookwire_json::{Content, Json, Node};
 use hookwire_model::{Condition, Operand, Operator, Test};
 use ipnet::IpNet;
 use serde::Serialize;
@@ -124,7 +125,7 @@ struct CompiledTest {
 #[derive(Debug, Clone)]
 enum Against {
     Nothing,
-    Value(Value),
+    Value(Json),
     Path(Path),
     Pattern(Pattern),
     Networks { written: Value, parsed: Box<[IpNet]> },
@@ -160,7 +161,7 @@ impl CompiledCondition {
                 Rule::All(rules) => rule = rules.first()?,
                 Rule::Test(test) => match (test.operator, &test.against) {
                     (Operator::Eq, Against::Value(value)) if !test.negate && test.path.is_attr() => {
-                        return Some((&test.path, Key::of(value.into())?));
+                        return Some((&test.path, Key::of(value.root().into())?));
                     }
                     _ => return None,
                 },
@@ -287,10 +288,11 @@ impl CompiledTest {
                 })?)
             }
             (Operator::Cidr, Operand::Value(value)) => {
-                let parsed = networks(value.into()).expect("the model refuses what is no network");
+                let parsed =
+                    networks(Json::from(value).root().into()).expect("the model refuses what is no network");
                 Against::Networks { written: value.clone(), parsed }
             }
-            (_, Operand::Value(value)) => Against::Value(value.clone()),
+            (_, Operand::Value(value)) => Against::Value(value.into()),
         };
         let path = Path::of_subject(test.subject());
         Ok(CompiledTest { path, operator: test.operator(), against, negate: test.negate() })
@@ -306,7 +308,7 @@ impl CompiledTest {
         }
         match &self.against {
             Against::Nothing => {}
-            Against::Value(value) => tree.value = Some(value.clone()),
+            Against::Value(value) => tree.value = Some(value.root().to_value()),
             Against::Path(path) => tree.value_path = Some(path.text.to_string()),
             Against::Pattern(pattern) => tree.value = Some(pattern.source().into()),
             Against::Networks { written, .. } => tree.value = Some(written.clone()),
@@ -330,7 +332,10 @@ impl CompiledTest {
         if let (Ok(found), Some(tree)) = (&found, tree) {
             tree.actual = Some(found.view().to_value());
         }
-        let wanted = !matches!(self.against, Against::Value(Value::Bool(false)));
+        let wanted = match &self.against {
+            Against::Value(value) => !matches!(value.root().content(), Content::Bool(false)),
+            _ => true,
+        };
         found.is_ok() == wanted
     }
 
@@ -356,7 +361,7 @@ impl CompiledTest {
         };
         let against = match (&other, &self.against) {
             (Some(other), _) => other.view(),
-            (None, Against::Value(value)) => value.into(),
+            (None, Against::Value(value)) => value.root().into(),
             (None, _) => View::Null,
         };
         match self.compare(actual.view(), against) {
@@ -421,7 +426,7 @@ impl CompiledTest {
             _ => false,
         };
         let is = |side: Option<View<'_>>| match (&self.against, side) {
-            (Against::Value(value), Some(side)) => value::equal(side, value.into()),
+            (Against::Value(value), Some(side)) => value::equal(side, value.root().into()),
             _ => false,
         };
         Ok(match self.operator {
@@ -441,7 +446,8 @@ impl CompiledTest {
             let message = format!("\"{}\" compares snapshots, and the event has none", self.operator);
             self.error(ConditionErrorKind::NoSnapshots, message)
         };
-        let snapshots = facts.snapshots().filter(|snapshots| snapshots.is_object()).ok_or_else(none)?;
+        let snapshots =
+            facts.snapshots().filter(|snapshots| snapshots.as_object().is_some()).ok_or_else(none)?;
         let side = |name: &str| {
             let snapshot = snapshots.get(name).filter(|snapshot| !snapshot.is_null())?;
             Some(walk_snapshot(snapshot, self.path.names()))
@@ -494,12 +500,12 @@ impl CompiledTest {
 /// somewhere in the other snapshot or there is none: else a typo would match every creation.
 fn find<'a>(facts: &'a Facts<'_>, path: &Path) -> Result<(Found<'a>, bool), Box<EvaluationError>> {
     if let Some((which, other, names)) = path.within_snapshot()
-        && let Some(Value::Object(snapshots)) = facts.snapshots()
-        && let Some(Value::Null) = snapshots.get(which)
+        && let Some(snapshots) = facts.snapshots()
+        && snapshots.get(which).is_some_and(Node::is_null)
     {
         let other = snapshots.get(other).filter(|other| !other.is_null() && !names.is_empty());
         if other.is_none_or(|other| walk_snapshot(other, names).is_ok()) {
-            return Ok((Found::NULL, true));
+            return Ok((Found::null(), true));
         }
     }
     facts.find(path).map(|found| (found, false)).map_err(|lost| lost_error(path, &lost))

@@ -3,11 +3,12 @@
 //! Invariants:
 //! - `attr` sees `data` as it came, without the rule's `action_data`, and beside it `snapshots` (null if the event has
 //!   none), as NetBox 4.7 does. `path` sees the whole template context of the rule.
-//! - A document is parsed into a tree when the first path leads into it, and not before.
+//! - Looking something up copies nothing out of a document.
 
 use std::cell::OnceCell;
 use std::sync::Arc;
 
+use hookwire_json::{Content, Json, Node};
 use hookwire_model::{Event, Member, Subject, TemplateContext, is_context_path};
 use serde_json::{Map, Value};
 
@@ -22,10 +23,8 @@ pub struct Facts<'a> {
 #[derive(Debug)]
 enum Source<'a> {
     Event { event: &'a Arc<Event>, action_data: &'a Map<String, Value>, context: OnceCell<TemplateContext> },
-    Documents { data: &'a Value, snapshots: Option<&'a Value> },
+    Documents { data: Json, snapshots: Option<Json> },
 }
-
-static NULL: Value = Value::Null;
 
 impl<'a> Facts<'a> {
     /// The facts of an event under a rule with this `action_data`. Costs nothing until a path is looked up.
@@ -35,22 +34,23 @@ impl<'a> Facts<'a> {
 
     /// Facts without an event: its `data`, which may be any JSON value, and its `snapshots`. Of the context, `path` sees
     /// just these two.
-    pub fn of_documents(data: &'a Value, snapshots: Option<&'a Value>) -> Self {
-        Facts { source: Source::Documents { data, snapshots } }
+    pub fn of_documents(data: &Value, snapshots: Option<&Value>) -> Self {
+        Facts { source: Source::Documents { data: Json::from(data), snapshots: snapshots.map(Json::from) } }
     }
 
-    fn data(&self) -> &Value {
+    fn data(&self) -> Node<'_> {
         match &self.source {
-            Source::Event { event, .. } => event.data.tree(),
-            Source::Documents { data, .. } => data,
+            Source::Event { event, .. } => event.data.root(),
+            Source::Documents { data, .. } => data.root(),
         }
     }
 
-    pub(crate) fn snapshots(&self) -> Option<&Value> {
-        match &self.source {
-            Source::Event { event, .. } => event.snapshots.as_ref().map(|json| &**json.tree()),
-            Source::Documents { snapshots, .. } => *snapshots,
-        }
+    pub(crate) fn snapshots(&self) -> Option<Node<'_>> {
+        let snapshots = match &self.source {
+            Source::Event { event, .. } => &event.snapshots,
+            Source::Documents { snapshots, .. } => snapshots,
+        };
+        snapshots.as_ref().map(Json::root)
     }
 
     /// A member of the template context.
@@ -60,12 +60,12 @@ impl<'a> Facts<'a> {
                 let context = context.get_or_init(|| TemplateContext::new(Arc::clone(event), action_data));
                 context.member(name).map(|member| match member {
                     Member::Text(text) => Start::Text(text),
-                    Member::Document(json) => Start::Document(json.tree()),
+                    Member::Document(json) => Start::Document(json.root()),
                 })
             }
             Source::Documents { data, snapshots } => match name {
-                "data" => Some(Start::Document(data)),
-                "snapshots" => snapshots.map(Start::Document),
+                "data" => Some(Start::Document(data.root())),
+                "snapshots" => snapshots.as_ref().map(|snapshots| Start::Document(snapshots.root())),
                 _ => None,
             },
         }
@@ -78,13 +78,15 @@ impl<'a> Facts<'a> {
         match path.root {
             Root::Attr => match self.data() {
                 // The event's snapshots stand beside the members of data, and hide one of that name.
-                Value::Object(_) if **first == *"snapshots" => walk(self.snapshots().unwrap_or(&NULL), rest),
+                data if **first == *"snapshots" && data.as_object().is_some() => {
+                    walk(self.snapshots().unwrap_or_else(|| Json::null().root()), rest)
+                }
                 data => walk(data, names),
             },
             Root::Context => match self.member(first) {
                 None => Err(Lost::Absent(first.clone())),
                 Some(Start::Document(value)) => walk(value, rest),
-                Some(Start::Text(None)) => walk(&NULL, rest),
+                Some(Start::Text(None)) => walk(Json::null().root(), rest),
                 Some(Start::Text(Some(text))) => match rest.first() {
                     None => Ok(Found::Text(text)),
                     Some(name) => Err(Lost::Unwalkable { name: name.clone(), within: "a string" }),
@@ -96,7 +98,7 @@ impl<'a> Facts<'a> {
 
 enum Start<'a> {
     Text(Option<&'a str>),
-    Document(&'a Value),
+    Document(Node<'a>),
 }
 
 /// A dotted path, split once.
@@ -151,18 +153,20 @@ impl Path {
 /// What stands at a path.
 #[derive(Debug)]
 pub(crate) enum Found<'a> {
-    Value(&'a Value),
+    Value(Node<'a>),
     Text(&'a str),
     /// A list on the way: what stands at the rest of the path in each of its elements.
-    Each(Vec<&'a Value>),
+    Each(Vec<Node<'a>>),
 }
 
 impl Found<'_> {
-    pub(crate) const NULL: Found<'static> = Found::Value(&NULL);
+    pub(crate) fn null() -> Found<'static> {
+        Found::Value(Json::null().root())
+    }
 
     pub(crate) fn view(&self) -> View<'_> {
         match self {
-            Found::Value(value) => View::from(*value),
+            Found::Value(value) => View::from(value.content()),
             Found::Text(text) => View::Text(text),
             Found::Each(values) => View::List(Items::Collected(values)),
         }
@@ -179,42 +183,42 @@ pub(crate) enum Lost {
 }
 
 /// Walks from a value along names. A list on the way stands for all of its elements; a list of lists does not.
-pub(crate) fn walk<'a>(start: &'a Value, names: &[Arc<str>]) -> Result<Found<'a>, Lost> {
+pub(crate) fn walk<'a>(start: Node<'a>, names: &[Arc<str>]) -> Result<Found<'a>, Lost> {
     let mut at = start;
     for (depth, name) in names.iter().enumerate() {
-        at = match at {
-            Value::Array(items) => return walk_each(items.iter().collect(), &names[depth..]),
-            other => member(other, name)?,
+        at = match at.content() {
+            Content::List(items) => return walk_each(items.iter().collect(), &names[depth..]),
+            content => member(content, name)?,
         };
     }
     Ok(Found::Value(at))
 }
 
-fn walk_each<'a>(mut items: Vec<&'a Value>, names: &[Arc<str>]) -> Result<Found<'a>, Lost> {
+fn walk_each<'a>(mut items: Vec<Node<'a>>, names: &[Arc<str>]) -> Result<Found<'a>, Lost> {
     for name in names {
         for item in &mut items {
-            *item = member(item, name)?;
+            *item = member(item.content(), name)?;
         }
     }
     Ok(Found::Each(items))
 }
 
-fn member<'a>(value: &'a Value, name: &Arc<str>) -> Result<&'a Value, Lost> {
+fn member<'a>(value: Content<'a>, name: &Arc<str>) -> Result<Node<'a>, Lost> {
     match value {
-        Value::Object(members) => members.get(&**name).ok_or_else(|| Lost::Absent(name.clone())),
-        Value::Null => Err(Lost::Absent(name.clone())),
+        Content::Object(members) => members.get(name).ok_or_else(|| Lost::Absent(name.clone())),
+        Content::Null => Err(Lost::Absent(name.clone())),
         other => Err(Lost::Unwalkable { name: name.clone(), within: View::from(other).kind() }),
     }
 }
 
 /// Walks within a snapshot, where an empty list on the way is no evidence that the path means anything.
-pub(crate) fn walk_snapshot<'a>(snapshot: &'a Value, names: &[Arc<str>]) -> Result<Found<'a>, Lost> {
+pub(crate) fn walk_snapshot<'a>(snapshot: Node<'a>, names: &[Arc<str>]) -> Result<Found<'a>, Lost> {
     let mut at = snapshot;
     for name in names {
-        match at {
-            Value::Array(items) if items.is_empty() => return Err(Lost::Absent(name.clone())),
-            Value::Array(_) => break,
-            other => at = member(other, name)?,
+        match at.content() {
+            Content::List(items) if items.is_empty() => return Err(Lost::Absent(name.clone())),
+            Content::List(_) => break,
+            content => at = member(content, name)?,
         }
     }
     walk(snapshot, names)

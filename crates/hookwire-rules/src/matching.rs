@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! - The result is in the order of the rules, and never depends on the order of a hash map.
-//! - An event that no rule is about costs a few look-ups of its types, and no JSON tree.
+//! - An event that no rule is about costs a few look-ups of its types.
 //! - The index leaves out only what could not match: matching with and without it gives the same.
 //!
 //! The index goes by object type, then event type, then, where several rules begin by asking whether one attribute has

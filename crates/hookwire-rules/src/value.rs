@@ -7,24 +7,25 @@
 
 use std::cmp::Ordering;
 
-use serde_json::{Map, Number, Value};
+use hookwire_json::{Content, List, Node, Object};
+use serde_json::Value;
 
 /// A JSON value as it is compared: borrowed from wherever it stands.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum View<'a> {
     Null,
     Bool(bool),
-    Number(&'a Number),
+    Number(&'a str),
     Text(&'a str),
     List(Items<'a>),
-    Object(&'a Map<String, Value>),
+    Object(Object<'a>),
 }
 
 /// The elements of a list: of one that stands in a document, or of one that a path has collected.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Items<'a> {
-    Written(&'a [Value]),
-    Collected(&'a [&'a Value]),
+    Written(List<'a>),
+    Collected(&'a [Node<'a>]),
 }
 
 impl<'a> Items<'a> {
@@ -37,23 +38,30 @@ impl<'a> Items<'a> {
 
     pub(crate) fn iter(self) -> impl Iterator<Item = View<'a>> {
         let (written, collected) = match self {
-            Items::Written(items) => (items, &[][..]),
-            Items::Collected(items) => (&[][..], items),
+            Items::Written(items) => (Some(items), &[][..]),
+            Items::Collected(items) => (None, items),
         };
-        written.iter().map(View::from).chain(collected.iter().map(|item| View::from(*item)))
+        let nodes = written.into_iter().flat_map(List::iter).chain(collected.iter().copied());
+        nodes.map(|node| View::from(node.content()))
     }
 }
 
-impl<'a> From<&'a Value> for View<'a> {
-    fn from(value: &'a Value) -> Self {
-        match value {
-            Value::Null => View::Null,
-            Value::Bool(value) => View::Bool(*value),
-            Value::Number(number) => View::Number(number),
-            Value::String(text) => View::Text(text),
-            Value::Array(items) => View::List(Items::Written(items)),
-            Value::Object(members) => View::Object(members),
+impl<'a> From<Content<'a>> for View<'a> {
+    fn from(content: Content<'a>) -> Self {
+        match content {
+            Content::Null => View::Null,
+            Content::Bool(value) => View::Bool(value),
+            Content::Number(number) => View::Number(number),
+            Content::Text(text) => View::Text(text),
+            Content::List(items) => View::List(Items::Written(items)),
+            Content::Object(members) => View::Object(members),
         }
+    }
+}
+
+impl<'a> From<Node<'a>> for View<'a> {
+    fn from(node: Node<'a>) -> Self {
+        node.content().into()
     }
 }
 
@@ -74,11 +82,13 @@ impl View<'_> {
         match self {
             View::Null => Value::Null,
             View::Bool(value) => Value::Bool(value),
-            View::Number(number) => Value::Number(number.clone()),
+            View::Number(number) => Value::Number(number.parse().expect("it was read as a number")),
             View::Text(text) => Value::from(text),
-            View::List(Items::Written(items)) => Value::Array(items.to_vec()),
-            View::List(Items::Collected(items)) => items.iter().map(|item| (*item).clone()).collect(),
-            View::Object(members) => Value::Object(members.clone()),
+            View::List(Items::Written(items)) => items.iter().map(Node::to_value).collect(),
+            View::List(Items::Collected(items)) => items.iter().map(|item| item.to_value()).collect(),
+            View::Object(members) => {
+                members.iter().map(|(name, member)| (name.to_owned(), member.to_value())).collect()
+            }
         }
     }
 }
@@ -127,7 +137,7 @@ enum Numeric<'a> {
 impl<'a> Numeric<'a> {
     fn of(view: View<'a>) -> Option<Self> {
         match view {
-            View::Number(number) => Some(Self::parse(number.as_str())),
+            View::Number(number) => Some(Self::parse(number)),
             View::Bool(value) => Some(Numeric::Small(i128::from(value))),
             View::Null | View::Text(_) | View::List(_) | View::Object(_) => None,
         }
@@ -221,7 +231,7 @@ pub(crate) fn equal(a: View<'_>, b: View<'_>) -> bool {
                 && a.iter().all(|(name, a)| b.get(name).is_some_and(|b| equal(a.into(), b.into())))
         }
         // Spelled alike is nearly always how equal numbers come.
-        (View::Number(a), View::Number(b)) if a.as_str() == b.as_str() => true,
+        (View::Number(a), View::Number(b)) if a == b => true,
         _ => match (Numeric::of(a), Numeric::of(b)) {
             (Some(a), Some(b)) => a.order(b).is_eq(),
             _ => false,
@@ -255,7 +265,7 @@ pub(crate) fn contains(whole: View<'_>, part: View<'_>) -> Result<bool, Unfit> {
         (View::List(items), part) => Ok(items.iter().any(|item| equal(item, part))),
         // A list or an object is no key of a Python dict: asking for one is an error.
         (View::Object(_), View::List(_) | View::Object(_)) => Err(Unfit),
-        (View::Object(members), View::Text(name)) => Ok(members.contains_key(name)),
+        (View::Object(members), View::Text(name)) => Ok(members.get(name).is_some()),
         (View::Object(_), _) => Ok(false),
         _ => Err(Unfit),
     }
@@ -263,13 +273,14 @@ pub(crate) fn contains(whole: View<'_>, part: View<'_>) -> Result<bool, Unfit> {
 
 #[cfg(test)]
 mod tests {
+    use hookwire_json::Json;
     use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
 
-    fn value(text: &str) -> Value {
-        serde_json::from_str(text).unwrap()
+    fn value(text: &str) -> Json {
+        Json::parse(text).unwrap()
     }
 
     #[test]
@@ -298,8 +309,8 @@ mod tests {
             ("\"é\"", "\"e\u{301}\"", false),
         ] {
             let (a, b) = (value(a), value(b));
-            assert_eq!(equal((&a).into(), (&b).into()), expected, "{a} == {b}");
-            assert_eq!(equal((&b).into(), (&a).into()), expected, "{b} == {a}");
+            assert_eq!(equal(a.root().into(), b.root().into()), expected, "{a:?} == {b:?}");
+            assert_eq!(equal(b.root().into(), a.root().into()), expected, "{b:?} == {a:?}");
         }
     }
 
@@ -337,8 +348,12 @@ mod tests {
             ("{}", "{}", Err(Unfit)),
         ] {
             let (a, b) = (value(a), value(b));
-            assert_eq!(order((&a).into(), (&b).into()), expected, "{a} and {b}");
-            assert_eq!(order((&b).into(), (&a).into()), expected.map(Ordering::reverse), "{b} and {a}");
+            assert_eq!(order(a.root().into(), b.root().into()), expected, "{a:?} and {b:?}");
+            assert_eq!(
+                order(b.root().into(), a.root().into()),
+                expected.map(Ordering::reverse),
+                "{b:?} and {a:?}"
+            );
         }
     }
 
@@ -358,7 +373,8 @@ mod tests {
             (json!(null), json!("a"), Err(Unfit)),
             (json!(true), json!(true), Err(Unfit)),
         ] {
-            assert_eq!(contains((&whole).into(), (&part).into()), expected, "{part} in {whole}");
+            let (whole, part) = (Json::from(whole), Json::from(part));
+            assert_eq!(contains(whole.root().into(), part.root().into()), expected, "{part:?} in {whole:?}");
         }
     }
 
@@ -393,8 +409,12 @@ mod tests {
         .map(value);
         for a in &values {
             for b in &values {
-                if let (Some(key), other) = (Key::of(a.into()), Key::of(b.into())) {
-                    assert_eq!(equal(a.into(), b.into()), other == Some(key), "{a} and {b}");
+                if let (Some(key), other) = (Key::of(a.root().into()), Key::of(b.root().into())) {
+                    assert_eq!(
+                        equal(a.root().into(), b.root().into()),
+                        other == Some(key),
+                        "{a:?} and {b:?}"
+                    );
                 }
             }
         }
@@ -415,7 +435,7 @@ mod tests {
                 }
                 Err(_) => if float < 0.0 { Ordering::Greater } else { Ordering::Less },
             };
-            prop_assert_eq!(order((&a).into(), (&b).into()), Ok(expected));
+            prop_assert_eq!(order(a.root().into(), b.root().into()), Ok(expected));
         }
 
         #[test]
@@ -430,7 +450,7 @@ mod tests {
                 }
             };
             let expected = key(&a).cmp(&key(&b));
-            prop_assert_eq!(order((&value(&a)).into(), (&value(&b)).into()), Ok(expected));
+            prop_assert_eq!(order(value(&a).root().into(), value(&b).root().into()), Ok(expected));
         }
     }
 }

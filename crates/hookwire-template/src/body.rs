@@ -1,8 +1,7 @@
 //! The body of a webhook that has no template for it, in NetBox's form.
 
-use hookwire_jinja::json_dumps_into;
+use hookwire_jinja::{json_dumps_into, json_dumps_text};
 use hookwire_model::{Member, TemplateContext};
-use serde_json::Value;
 
 /// The bytes that NetBox sends: Python's `json.dumps` of the context, without `model`.
 pub(crate) fn netbox(context: &TemplateContext) -> String {
@@ -14,8 +13,8 @@ pub(crate) fn netbox(context: &TemplateContext) -> String {
         out.push_str("\": ");
         match member {
             Member::Text(None) => out.push_str("null"),
-            Member::Text(Some(text)) => json_dumps_into(&Value::from(text), &mut out),
-            Member::Document(json) => json_dumps_into(json.tree(), &mut out),
+            Member::Text(Some(text)) => json_dumps_text(text, &mut out),
+            Member::Document(json) => json_dumps_into(json.root(), &mut out),
         }
     }
     out.push('}');

@@ -1,7 +1,7 @@
 //! What templates may name, and what to say about a name that is not there.
 
+use hookwire_json::{Content, Node};
 use hookwire_model::{Member, TemplateContext};
-use serde_json::Value;
 
 use crate::error::{Fault, TemplateErrorKind};
 use crate::text::{closest, excerpt};
@@ -28,7 +28,7 @@ pub(crate) fn missing_from_root<'s>(
 ) -> Fault {
     let Some(first) = segments.next() else { return missing(text) };
     match context.member(first) {
-        Some(Member::Document(json)) => missing_from(text, json.tree(), first, segments),
+        Some(Member::Document(json)) => missing_from(text, json.root(), first, segments),
         Some(Member::Text(member)) => {
             let what = if member.is_none() { "null" } else { "a string" };
             missing(text).remedy(format!("`{first}` is {what} and has no members; {GUARD}"))
@@ -46,15 +46,15 @@ pub(crate) fn missing_from_root<'s>(
 /// Says why `segments` lead nowhere from `value`, which was reached by `so_far`.
 pub(crate) fn missing_from<'s>(
     text: &str,
-    mut value: &Value,
+    mut value: Node<'_>,
     so_far: &str,
     segments: impl Iterator<Item = &'s str>,
 ) -> Fault {
     let mut so_far = so_far.to_owned();
     for segment in segments {
-        let next = match value {
-            Value::Object(members) => members.get(segment),
-            Value::Array(items) => segment.parse::<usize>().ok().and_then(|index| items.get(index)),
+        let next = match value.content() {
+            Content::Object(members) => members.get(segment),
+            Content::List(items) => segment.parse::<usize>().ok().and_then(|index| items.get(index)),
             _ => None,
         };
         if let Some(next) = next {
@@ -68,20 +68,20 @@ pub(crate) fn missing_from<'s>(
         let here =
             if so_far.is_empty() { "the value here".to_owned() } else { format!("`{}`", excerpt(&so_far)) };
         let has_no = |what: &str| missing(text).remedy(format!("{here} is {what}; {GUARD}"));
-        return match value {
-            Value::Object(members) => match closest(segment, members.keys().map(String::as_str)) {
+        return match value.content() {
+            Content::Object(members) => match closest(segment, members.iter().map(|(name, _)| name)) {
                 Some(meant) if so_far.is_empty() => missing(text).remedy(format!("did you mean `{meant}`?")),
                 Some(meant) => missing(text).remedy(format!("did you mean `{}.{meant}`?", excerpt(&so_far))),
                 None => missing(text).remedy(format!("{here} has no member `{}`; {GUARD}", excerpt(segment))),
             },
-            Value::Array(items) if segment.parse::<usize>().is_ok() => {
+            Content::List(items) if segment.parse::<usize>().is_ok() => {
                 has_no(&format!("a list of {}", items.len()))
             }
-            Value::Array(_) => has_no("a list, whose items have numbers for names"),
-            Value::Null => has_no("null and has no members"),
-            Value::String(_) => has_no("a string and has no members"),
-            Value::Number(_) => has_no("a number and has no members"),
-            Value::Bool(_) => has_no("true or false and has no members"),
+            Content::List(_) => has_no("a list, whose items have numbers for names"),
+            Content::Null => has_no("null and has no members"),
+            Content::Text(_) => has_no("a string and has no members"),
+            Content::Number(_) => has_no("a number and has no members"),
+            Content::Bool(_) => has_no("true or false and has no members"),
         };
     }
     missing(text)

@@ -1,10 +1,6 @@
-//! JSON as text: where in it a place lies, how a value is written there, and whether a text is JSON at all.
-//!
-//! Invariant: for any value, [`push_string_content`] between quotes and [`push_value`] outside them are valid
-//! JSON that reads back as that value.
+//! JSON as text: where in it a place lies, and whether a text is JSON at all.
 
 use serde::de::IgnoredAny;
-use serde_json::{Map, Value};
 
 use crate::error::{Fault, Pos, TemplateErrorKind};
 use crate::text::{excerpt, floor_boundary};
@@ -48,82 +44,6 @@ impl Lexer {
             }
         }
     }
-}
-
-/// Appends the content of a JSON string literal, without its quotes.
-pub(crate) fn push_string_content(out: &mut String, text: &str) {
-    let mut run = 0;
-    for (at, byte) in text.bytes().enumerate() {
-        let escape = match byte {
-            b'"' => "\\\"",
-            b'\\' => "\\\\",
-            b'\n' => "\\n",
-            b'\r' => "\\r",
-            b'\t' => "\\t",
-            0..=0x1f => "",
-            _ => continue,
-        };
-        out.push_str(&text[run..at]);
-        run = at + 1;
-        if escape.is_empty() {
-            const HEX: &[u8; 16] = b"0123456789abcdef";
-            out.push_str("\\u00");
-            out.push(char::from(HEX[usize::from(byte >> 4)]));
-            out.push(char::from(HEX[usize::from(byte & 15)]));
-        } else {
-            out.push_str(escape);
-        }
-    }
-    out.push_str(&text[run..]);
-}
-
-/// Appends a string as a JSON string literal.
-pub(crate) fn push_string(out: &mut String, text: &str) {
-    out.push('"');
-    push_string_content(out, text);
-    out.push('"');
-}
-
-/// Appends a value as compact JSON; numbers keep their text.
-///
-/// The depth of a document is bounded where it is read (`hookwire_model::JSON_DEPTH_MAX`), so the recursion
-/// is too.
-pub(crate) fn push_value(out: &mut String, value: &Value) {
-    match value {
-        Value::Null => out.push_str("null"),
-        Value::Bool(true) => out.push_str("true"),
-        Value::Bool(false) => out.push_str("false"),
-        Value::Number(number) => out.push_str(number.as_str()),
-        Value::String(text) => push_string(out, text),
-        Value::Array(items) => push_list(out, items),
-        Value::Object(members) => push_object(out, members),
-    }
-}
-
-/// Appends a list as [`push_value`] does.
-pub(crate) fn push_list(out: &mut String, items: &[Value]) {
-    out.push('[');
-    for (index, item) in items.iter().enumerate() {
-        if index > 0 {
-            out.push(',');
-        }
-        push_value(out, item);
-    }
-    out.push(']');
-}
-
-/// Appends an object as [`push_value`] does.
-pub(crate) fn push_object(out: &mut String, members: &Map<String, Value>) {
-    out.push('{');
-    for (index, (name, member)) in members.iter().enumerate() {
-        if index > 0 {
-            out.push(',');
-        }
-        push_string(out, name);
-        out.push(':');
-        push_value(out, member);
-    }
-    out.push('}');
 }
 
 /// Whether a media type means JSON: `application/json`, `text/json`, or anything with the suffix `+json` (RFC

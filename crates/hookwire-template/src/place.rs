@@ -9,6 +9,8 @@
 //! lexer follows the literal text; a value, once escaped, can't change the place it stands in, so the lexer
 //! skips it.
 
+use hookwire_json::push_string_content;
+
 use crate::error::{Fault, TemplateErrorKind};
 use crate::headers;
 use crate::json::{self, Lexer};
@@ -105,7 +107,7 @@ impl Sink {
             Place::Text => value.print(&mut self.out),
             Place::Json => {
                 if self.inside_string()? {
-                    self.with_text(value, value.is_container(), json::push_string_content);
+                    self.with_text(value, value.is_container(), push_string_content);
                 } else {
                     value.print_json(&mut self.out);
                 }
@@ -128,7 +130,7 @@ impl Sink {
             Place::Text => value.print_json(&mut self.out),
             Place::Json => {
                 if self.inside_string()? {
-                    self.with_text(value, true, json::push_string_content);
+                    self.with_text(value, true, push_string_content);
                 } else {
                     value.print_json(&mut self.out);
                 }

@@ -7,9 +7,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use hookwire_json::{Content, Json, Node};
 use minijinja::Value;
 use minijinja::value::{Enumerator, Object, ObjectRepr};
-use serde_json::Value as Json;
 
 use super::{BigInt, Dict, List, Map, Py, classify};
 use crate::run::Run;
@@ -18,11 +18,19 @@ use crate::run::Run;
 ///
 /// Objects behave as Python's dicts, arrays as its lists, numbers as its ints (of any size) and floats. Looking a
 /// member up costs a look-up in the document.
-pub fn view(value: Arc<Json>) -> Value {
-    if value.is_object() || value.is_array() {
-        Value::from_object(Node::new(Owner::Document(value)))
-    } else {
-        scalar(&value)
+pub fn view(document: impl Into<Json>) -> Value {
+    let document = document.into();
+    value_of(&document, document.root())
+}
+
+/// A value within a document: a view if there is something in it, else converted.
+fn value_of(document: &Json, node: Node<'_>) -> Value {
+    match node.content() {
+        Content::Null => Value::from(()),
+        Content::Bool(bool) => Value::from(bool),
+        Content::Number(number) => parse_number(number),
+        Content::Text(text) => Value::from(text),
+        Content::List(_) | Content::Object(_) => Value::from_object(Part(document.part(node))),
     }
 }
 
@@ -35,106 +43,63 @@ pub fn root<N: Into<Arc<str>>>(members: impl IntoIterator<Item = (N, Value)>) ->
     dict.map_or_else(Value::from, Value::from_object)
 }
 
-self_cell::self_cell!(
-    struct Cell {
-        owner: Owner,
-
-        #[covariant]
-        dependent: JsonRef,
-    }
-);
-
-type JsonRef<'a> = &'a Json;
-
-enum Owner {
-    Document(Arc<Json>),
-    Member(Arc<Cell>, Box<str>),
-    Item(Arc<Cell>, usize),
-}
-
-impl Owner {
-    fn json(&self) -> &Json {
-        const NULL: &Json = &Json::Null;
-        match self {
-            Owner::Document(json) => json,
-            Owner::Member(parent, name) => parent.borrow_dependent().get(&**name).unwrap_or(NULL),
-            Owner::Item(parent, index) => parent.borrow_dependent().get(*index).unwrap_or(NULL),
-        }
-    }
-}
-
 /// An object or array of a document.
-pub(crate) struct Node(Arc<Cell>);
+pub(crate) struct Part(Json);
 
-impl fmt::Debug for Node {
+impl fmt::Debug for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self.json(), f)
+        fmt::Debug::fmt(&self.0, f)
     }
 }
 
-impl Node {
-    fn new(owner: Owner) -> Node {
-        Node(Arc::new(Cell::new(owner, Owner::json)))
-    }
-
-    pub(crate) fn json(&self) -> &Json {
-        self.0.borrow_dependent()
+impl Part {
+    pub(crate) fn node(&self) -> Node<'_> {
+        self.0.root()
     }
 
     pub(crate) fn is_list(&self) -> bool {
-        self.json().is_array()
+        self.node().as_list().is_some()
     }
 
     pub(crate) fn len(&self) -> usize {
-        match self.json() {
-            Json::Array(items) => items.len(),
-            Json::Object(members) => members.len(),
+        match self.node().content() {
+            Content::List(items) => items.len(),
+            Content::Object(members) => members.len(),
             _ => 0,
         }
     }
 
     pub(crate) fn member(&self, name: &str) -> Option<Value> {
-        let json = self.json().get(name)?;
-        Some(self.child(json, || Owner::Member(Arc::clone(&self.0), name.into())))
+        self.node().get(name).map(|member| value_of(&self.0, member))
     }
 
     pub(crate) fn index(&self, index: usize) -> Option<Value> {
-        let json = self.json().get(index)?;
-        Some(self.child(json, || Owner::Item(Arc::clone(&self.0), index)))
+        self.node().as_list()?.get(index).map(|item| value_of(&self.0, item))
+    }
+
+    pub(crate) fn items(&self) -> Vec<Value> {
+        let items = self.node().as_list().into_iter().flat_map(hookwire_json::List::iter);
+        items.map(|item| value_of(&self.0, item)).collect()
     }
 
     pub(crate) fn members(&self) -> Vec<(Value, Value)> {
-        let Json::Object(members) = self.json() else { return Vec::new() };
-        members
-            .iter()
-            .map(|(name, json)| {
-                let value = self.child(json, || Owner::Member(Arc::clone(&self.0), name.as_str().into()));
-                (Value::from(name.as_str()), value)
-            })
-            .collect()
-    }
-
-    fn child(&self, json: &Json, owner: impl FnOnce() -> Owner) -> Value {
-        if json.is_object() || json.is_array() {
-            Value::from_object(Node::new(owner()))
-        } else {
-            scalar(json)
-        }
+        let members = self.node().as_object().into_iter().flat_map(hookwire_json::Object::iter);
+        members.map(|(name, member)| (Value::from(name), value_of(&self.0, member))).collect()
     }
 }
 
-impl Object for Node {
+impl Object for Part {
     fn repr(self: &Arc<Self>) -> ObjectRepr {
         if self.is_list() { ObjectRepr::Seq } else { ObjectRepr::Map }
     }
 
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        match self.json() {
-            Json::Array(_) => self.index(key.as_usize()?),
-            _ => match classify(key) {
-                Py::Str(name) => self.member(name),
-                _ => None,
-            },
+        if self.is_list() {
+            return self.index(key.as_usize()?);
+        }
+        match classify(key) {
+            Py::Str(name) => self.member(name),
+            _ => None,
         }
     }
 
@@ -143,10 +108,10 @@ impl Object for Node {
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
-        match self.json() {
-            Json::Array(items) => Enumerator::Seq(items.len()),
-            Json::Object(members) => {
-                Enumerator::Values(members.keys().map(|name| Value::from(name.as_str())).collect())
+        match self.node().content() {
+            Content::List(items) => Enumerator::Seq(items.len()),
+            Content::Object(members) => {
+                Enumerator::Values(members.iter().map(|(name, _)| Value::from(name)).collect())
             }
             _ => Enumerator::Empty,
         }
@@ -154,15 +119,6 @@ impl Object for Node {
 
     fn enumerator_len(self: &Arc<Self>) -> Option<usize> {
         Some(self.len())
-    }
-}
-
-fn scalar(json: &Json) -> Value {
-    match json {
-        Json::Bool(bool) => Value::from(*bool),
-        Json::String(text) => Value::from(text.as_str()),
-        Json::Number(number) => parse_number(number.as_str()),
-        Json::Null | Json::Array(_) | Json::Object(_) => Value::from(()),
     }
 }
 

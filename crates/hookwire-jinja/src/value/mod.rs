@@ -20,7 +20,7 @@ use minijinja::Value;
 use minijinja::value::{ObjectRepr, ValueKind};
 
 pub(crate) use dict::{Dict, DictPart, DictView};
-pub(crate) use document::{Node, parse_number, thaw};
+pub(crate) use document::{Part, parse_number, thaw};
 pub use document::{root, view};
 pub(crate) use key::{Key, key_of};
 pub(crate) use list::{Generator, List, Tuple};
@@ -59,7 +59,7 @@ pub(crate) enum Py<'a> {
 pub(crate) enum Seq<'a> {
     List(&'a List),
     Tuple(&'a Tuple),
-    Json(&'a Node),
+    Json(&'a Part),
     /// The engine's own list, or its own tuple.
     Engine(&'a Value, bool),
 }
@@ -68,7 +68,7 @@ pub(crate) enum Seq<'a> {
 #[derive(Clone, Copy)]
 pub(crate) enum Map<'a> {
     Dict(&'a Dict),
-    Json(&'a Node),
+    Json(&'a Part),
     /// A map the embedder put into the context, or keyword arguments.
     Engine(&'a Value),
 }
@@ -93,8 +93,8 @@ fn classify_object(value: &Value) -> Py<'_> {
     if let Some(list) = value.downcast_object_ref::<List>() {
         return Py::Seq(Seq::List(list));
     }
-    if let Some(node) = value.downcast_object_ref::<Node>() {
-        return if node.is_list() { Py::Seq(Seq::Json(node)) } else { Py::Dict(Map::Json(node)) };
+    if let Some(part) = value.downcast_object_ref::<Part>() {
+        return if part.is_list() { Py::Seq(Seq::Json(part)) } else { Py::Dict(Map::Json(part)) };
     }
     if let Some(dict) = value.downcast_object_ref::<Dict>() {
         return Py::Dict(Map::Dict(dict));
@@ -153,7 +153,7 @@ impl Seq<'_> {
         match self {
             Seq::List(list) => list.len(),
             Seq::Tuple(tuple) => tuple.items().len(),
-            Seq::Json(node) => node.len(),
+            Seq::Json(part) => part.len(),
             Seq::Engine(value, _) => value.len().unwrap_or(0),
         }
     }
@@ -162,7 +162,7 @@ impl Seq<'_> {
         match self {
             Seq::List(list) => list.get(index),
             Seq::Tuple(tuple) => tuple.items().get(index).cloned(),
-            Seq::Json(node) => node.index(index),
+            Seq::Json(part) => part.index(index),
             Seq::Engine(value, _) => {
                 value.get_item_by_index(index).ok().filter(|_| index < value.len().unwrap_or(0))
             }
@@ -173,7 +173,8 @@ impl Seq<'_> {
         match self {
             Seq::List(list) => list.snapshot(),
             Seq::Tuple(tuple) => tuple.items().to_vec(),
-            Seq::Json(_) | Seq::Engine(..) => (0..self.len()).filter_map(|index| self.get(index)).collect(),
+            Seq::Json(part) => part.items(),
+            Seq::Engine(..) => (0..self.len()).filter_map(|index| self.get(index)).collect(),
         }
     }
 }
@@ -182,7 +183,7 @@ impl Map<'_> {
     pub(crate) fn len(&self) -> usize {
         match self {
             Map::Dict(dict) => dict.len(),
-            Map::Json(node) => node.len(),
+            Map::Json(part) => part.len(),
             Map::Engine(value) => value.len().unwrap_or(0),
         }
     }
@@ -190,7 +191,7 @@ impl Map<'_> {
     pub(crate) fn get_str(&self, key: &str) -> Option<Value> {
         match self {
             Map::Dict(dict) => dict.get_str(key),
-            Map::Json(node) => node.member(key),
+            Map::Json(part) => part.member(key),
             Map::Engine(value) => value.as_object().and_then(|object| object.get_value_by_str(key)),
         }
     }
@@ -214,7 +215,7 @@ impl Map<'_> {
     pub(crate) fn items(&self) -> Vec<(Value, Value)> {
         match self {
             Map::Dict(dict) => dict.snapshot(),
-            Map::Json(node) => node.members(),
+            Map::Json(part) => part.members(),
             Map::Engine(value) => value
                 .as_object()
                 .and_then(|object| object.try_iter_pairs())

@@ -8,8 +8,6 @@ mod python;
 mod refusals;
 mod strict;
 
-use std::sync::Arc;
-
 use hookwire_jinja::{Error, Limits, Options, Template, Undefined, root, view};
 use serde_json::Value as Json;
 
@@ -26,7 +24,7 @@ const LENIENT: Options = Options {
 
 fn context(json: &Json) -> minijinja::Value {
     let members = json.as_object().expect("the context is an object");
-    root(members.iter().map(|(name, value)| (name.as_str(), view(Arc::new(value.clone())))))
+    root(members.iter().map(|(name, value)| (name.as_str(), view(value))))
 }
 
 fn render(template: &str, json: &Json, options: &Options) -> Result<String, Error> {

@@ -11,7 +11,9 @@ fn brackets(printed: &Printed<'_>, out: &mut dyn Write) -> Result<(), minijinja:
     if printed.is_safe() {
         return Ok(out.write_str(&printed.text()?)?);
     }
-    Ok(write!(out, "<{}>", printed.json()?)?)
+    let mut json = String::new();
+    printed.json(&mut json)?;
+    Ok(write!(out, "<{json}>")?)
 }
 
 #[track_caller]

@@ -104,7 +104,7 @@ impl Lower {
         let kind = match name {
             // The text of a raw block is text.
             "raw" => {
-                let condition = Expression::Literal(Value::Bool(true));
+                let condition = Expression::Literal(Value::Bool(true).into());
                 BlockKind::If { condition, negate: false, include_zero: false }
             }
             "if" | "unless" => {
@@ -208,7 +208,7 @@ impl Lower {
 
     fn parameter(&mut self, parameter: &Parameter) -> Result<Expression, Fault> {
         match parameter {
-            Parameter::Literal(value) => Ok(Expression::Literal(value.clone())),
+            Parameter::Literal(value) => Ok(Expression::Literal(value.into())),
             Parameter::Name(name) => Ok(Expression::Path(path(name)?)),
             Parameter::Path(_) => Ok(Expression::Path(path(parameter.as_name().unwrap_or_default())?)),
             Parameter::Subexpression(Subexpression { element, .. }) => match element.as_ref() {

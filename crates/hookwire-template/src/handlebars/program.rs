@@ -2,7 +2,7 @@
 //!
 //! Invariant: every helper in it exists and has as many parameters as it needs.
 
-use serde_json::Value;
+use hookwire_json::Json;
 
 use crate::error::Pos;
 
@@ -46,7 +46,7 @@ pub(crate) struct Names {
 #[derive(Debug)]
 pub(crate) enum Expression {
     Path(Path),
-    Literal(Value),
+    Literal(Json),
     Call(Box<Call>),
 }
 

@@ -8,8 +8,8 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
+use hookwire_json::{Json, List, Node as JsonNode, Object};
 use hookwire_model::{Member, TemplateContext};
-use serde_json::{Map, Value};
 
 use super::program::{Block, BlockKind, Call, Expression, Helper, Names, Node, Path, Start};
 use super::value::Val;
@@ -57,8 +57,8 @@ struct Locals<'a> {
 /// What `each` goes over.
 enum Turns<'a> {
     None,
-    Items(&'a [Value]),
-    Members(&'a Map<String, Value>),
+    Items(List<'a>),
+    Members(Object<'a>),
 }
 
 // The functions that recurse are kept small, because depth times their frames has to fit a small stack.
@@ -155,7 +155,7 @@ impl<'a> Render<'a, '_> {
         names: &'a Names,
         position: (usize, usize),
         key: Option<&'a str>,
-        value: &'a Value,
+        value: JsonNode<'a>,
     ) -> Result<(), Fault> {
         self.pay(0)?;
         let locals = Locals { position: Some(position), key };
@@ -180,7 +180,7 @@ impl<'a> Render<'a, '_> {
     fn value(&mut self, expression: &'a Expression) -> Result<Val<'a>, Fault> {
         match expression {
             Expression::Path(path) => Ok(self.resolve(path)),
-            Expression::Literal(value) => Ok(Val::from(value)),
+            Expression::Literal(value) => Ok(Val::from(value.root())),
             Expression::Call(call) => self.call(call),
         }
     }
@@ -230,13 +230,13 @@ impl<'a> Render<'a, '_> {
 
     fn start_at_root(&self, segments: &'a [Box<str>]) -> (Val<'a>, &'a [Box<str>]) {
         let Some((first, rest)) = segments.split_first() else {
-            return (Val::from(self.context.root().as_ref()), segments);
+            return (Val::from(self.context.root().root()), segments);
         };
         let value = match self.context.member(first) {
             None => Val::Missing,
             Some(Member::Text(None)) => Val::Null,
             Some(Member::Text(Some(text))) => Val::Text(Cow::Borrowed(text)),
-            Some(Member::Document(json)) => Val::from(json.tree().as_ref()),
+            Some(Member::Document(json)) => Val::from(json.root()),
         };
         (value, rest)
     }
@@ -346,8 +346,8 @@ impl<'a> Render<'a, '_> {
 
     fn join(&mut self, call: &'a Call, values: &[Val<'a>]) -> Result<Val<'a>, Fault> {
         let items = match &values[0] {
-            Val::List(items) => *items,
-            Val::Null | Val::Missing => &[],
+            Val::List(items) => Some(*items),
+            Val::Null | Val::Missing => None,
             other => {
                 return Err(Fault::new(
                     TemplateErrorKind::Runtime,
@@ -359,7 +359,7 @@ impl<'a> Render<'a, '_> {
         let separator = values.get(1).unwrap_or(&default);
         let key = call.key.as_ref().map(|key| self.value(key)).transpose()?;
         let mut text = String::new();
-        for (index, item) in items.iter().enumerate() {
+        for (index, item) in items.into_iter().flat_map(List::iter).enumerate() {
             let item = Val::from(item);
             let value = match &key {
                 None => item.clone(),
@@ -396,13 +396,14 @@ impl<'a> Render<'a, '_> {
                     let segments = path.segments.iter().map(|segment| &**segment);
                     return missing_from_root(&path.text, self.context, segments);
                 }
-                // The tree is needed for suggestions only, so a copy does no harm here.
+                // It is needed for suggestions only, so a copy does no harm here.
                 let mut text = String::new();
                 base.print_json(&mut text);
-                let tree = serde_json::from_str(&text).unwrap_or(Value::Null);
+                let null = Json::null();
+                let copy = Json::parse(&text);
                 match base {
-                    Val::Missing => missing_from(&path.text, &Value::Null, "", std::iter::empty()),
-                    _ => missing_from(&path.text, &tree, "", rest),
+                    Val::Missing => missing_from(&path.text, null.root(), "", std::iter::empty()),
+                    _ => missing_from(&path.text, copy.as_ref().unwrap_or(null).root(), "", rest),
                 }
             }
             Expression::Call(call) => match call.helper {

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt::Write as _;
 
-use serde_json::{Number, Value};
+use hookwire_json::{Content, List, Node, Object, push_node, push_string};
+use serde_json::Number;
 
-use crate::json;
 use crate::place::Print;
 
 /// A value.
@@ -19,27 +19,28 @@ pub(super) enum Val<'a> {
     /// A position or count.
     Count(usize),
     Text(Cow<'a, str>),
-    Number(&'a Number),
-    List(&'a [Value]),
-    Object(&'a serde_json::Map<String, Value>),
+    /// A number as it is spelled.
+    Number(&'a str),
+    List(List<'a>),
+    Object(Object<'a>),
 }
 
-impl<'a> From<&'a Value> for Val<'a> {
-    fn from(value: &'a Value) -> Self {
-        match value {
-            Value::Null => Val::Null,
-            Value::Bool(value) => Val::Bool(*value),
-            Value::Number(number) => Val::Number(number),
-            Value::String(text) => Val::Text(Cow::Borrowed(text)),
-            Value::Array(items) => Val::List(items),
-            Value::Object(members) => Val::Object(members),
+impl<'a> From<Node<'a>> for Val<'a> {
+    fn from(node: Node<'a>) -> Self {
+        match node.content() {
+            Content::Null => Val::Null,
+            Content::Bool(value) => Val::Bool(value),
+            Content::Number(number) => Val::Number(number),
+            Content::Text(text) => Val::Text(Cow::Borrowed(text)),
+            Content::List(items) => Val::List(items),
+            Content::Object(members) => Val::Object(members),
         }
     }
 }
 
-impl<'a> From<Option<&'a Value>> for Val<'a> {
-    fn from(value: Option<&'a Value>) -> Self {
-        value.map_or(Val::Missing, Val::from)
+impl<'a> From<Option<Node<'a>>> for Val<'a> {
+    fn from(node: Option<Node<'a>>) -> Self {
+        node.map_or(Val::Missing, Val::from)
     }
 }
 
@@ -58,7 +59,7 @@ impl<'a> Val<'a> {
         match name {
             Val::Text(name) => self.member(name),
             Val::Count(index) => self.member(&index.to_string()),
-            Val::Number(number) => self.member(number.as_str()),
+            Val::Number(number) => self.member(number),
             _ => Val::Missing,
         }
     }
@@ -83,7 +84,7 @@ impl<'a> Val<'a> {
             (Val::Bool(a), Val::Bool(b)) => a == b,
             (Val::Text(a), Val::Text(b)) => a == b,
             (Val::List(a), Val::List(b)) => {
-                a.len() == b.len() && a.iter().zip(*b).all(|(a, b)| Val::from(a).equals(&Val::from(b)))
+                a.len() == b.len() && a.iter().zip(b.iter()).all(|(a, b)| Val::from(a).equals(&Val::from(b)))
             }
             (Val::Object(a), Val::Object(b)) => {
                 a.len() == b.len()
@@ -157,7 +158,7 @@ impl<'a> Val<'a> {
     fn as_number(&self) -> Option<Cow<'_, str>> {
         match self {
             Val::Count(count) => Some(Cow::Owned(count.to_string())),
-            Val::Number(number) => Some(Cow::Borrowed(number.as_str())),
+            Val::Number(number) => Some(Cow::Borrowed(number)),
             _ => None,
         }
     }
@@ -186,10 +187,10 @@ impl Print for Val<'_> {
             Val::Count(count) => {
                 let _ = write!(out, "{count}");
             }
-            Val::Text(text) => json::push_string(out, text),
-            Val::Number(number) => out.push_str(number.as_str()),
-            Val::List(items) => json::push_list(out, items),
-            Val::Object(members) => json::push_object(out, members),
+            Val::Text(text) => push_string(out, text),
+            Val::Number(number) => out.push_str(number),
+            Val::List(items) => push_node(out, items.node()),
+            Val::Object(members) => push_node(out, members.node()),
         }
     }
 
@@ -198,13 +199,13 @@ impl Print for Val<'_> {
     }
 }
 
-fn size(value: &Value) -> usize {
-    Val::from(value).size()
+fn size(node: Node<'_>) -> usize {
+    Val::from(node).size()
 }
 
 /// Whether every digit of its mantissa is 0.
-fn is_zero(number: &Number) -> bool {
-    let mantissa = number.as_str().split(['e', 'E']).next().unwrap_or_default();
+fn is_zero(number: &str) -> bool {
+    let mantissa = number.split(['e', 'E']).next().unwrap_or_default();
     !mantissa.bytes().any(|byte| matches!(byte, b'1'..=b'9'))
 }
 

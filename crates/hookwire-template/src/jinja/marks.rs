@@ -14,12 +14,11 @@ use std::borrow::Cow;
 use std::fmt;
 
 use hookwire_jinja::Printed;
+use hookwire_json::push_string;
 use hookwire_model::{Member, TemplateContext};
-use serde_json::Value;
 
 use super::written;
 use crate::error::Fault;
-use crate::json;
 use crate::place::{Print, Sink};
 
 /// The noncharacters U+FDD0 to U+FDEF, of which three are taken.
@@ -94,10 +93,9 @@ impl Marks {
             } else if value.is_undefined() {
                 return written(out.write_str(&nothing));
             } else {
-                let json = printed.json()?;
                 let mut text = String::new();
-                json::push_value(&mut text, &json);
-                if json.is_array() || json.is_object() {
+                printed.json(&mut text)?;
+                if text.starts_with(['[', '{']) {
                     written(out.write_str(&container_head))?;
                     written(out.write_str(&self.escaped(&text)))?;
                 } else {
@@ -223,10 +221,10 @@ impl Print for Marked<'_> {
 
     fn print_json(&self, out: &mut String) {
         match self {
-            Marked::Text(text) => json::push_string(out, text),
+            Marked::Text(text) => push_string(out, text),
             Marked::Container(json) => out.push_str(json),
             Marked::Scalar { json, .. } => out.push_str(json),
-            Marked::Nothing => json::push_value(out, &Value::Null),
+            Marked::Nothing => out.push_str("null"),
         }
     }
 

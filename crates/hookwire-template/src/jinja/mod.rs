@@ -165,7 +165,7 @@ impl Object for Root {
         let value = self.values[index].get_or_init(|| {
             Some(match self.context.member(key)? {
                 Member::Text(text) => Value::from(text),
-                Member::Document(json) => view(json.tree().clone()),
+                Member::Document(json) => view(json.clone()),
             })
         });
         value.clone()
@@ -238,7 +238,8 @@ fn missing(path: &str, context: &TemplateContext) -> Option<Fault> {
     // A name that no context has may be the template's own, and then its members are not ours to explain.
     let is_ours = MEMBERS.contains(&segments[0]) || segments.len() == 1;
     // One that leads somewhere was hidden by a name of the template's.
-    let exists = segments.iter().try_fold(&**context.root(), |value, segment| value.get(segment)).is_some();
+    let exists =
+        segments.iter().try_fold(context.root().root(), |value, segment| value.get(segment)).is_some();
     (is_ours && !exists && segments.iter().all(|segment| is_word(segment)))
         .then(|| missing_from_root(path, context, segments.into_iter()))
 }
