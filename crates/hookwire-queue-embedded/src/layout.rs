@@ -21,7 +21,7 @@ use rusqlite::{Connection, OpenFlags};
 use crate::error::from_sqlite;
 
 /// The version of the layout that this program writes.
-pub(crate) const VERSION: u64 = 1;
+pub(crate) const VERSION: u64 = 2;
 
 /// "hkwr", so that `file` and a human can tell whose file it is.
 const APPLICATION_ID: i64 = 0x686b_7772;
@@ -80,7 +80,7 @@ CREATE TABLE deliveries (
     in_order       INTEGER NOT NULL DEFAULT 0,   -- 1: goes only as the first of its order, and keeps others behind it
     blocked        INTEGER NOT NULL DEFAULT 0,   -- 1: in order, and not the first
     failed         INTEGER NOT NULL DEFAULT 0,
-    log            BLOB,               -- JSON array of the attempts that it was first stored with
+    log            BLOB,               -- the attempts that it was first stored with, packed one after another
     PRIMARY KEY (seq, digest)
 ) STRICT, WITHOUT ROWID;
 -- The backlogs. Rows that the fast path writes are in none of these indexes.
@@ -88,7 +88,7 @@ CREATE INDEX backlog ON deliveries (endpoint, due_at, seq, digest, in_order) WHE
 CREATE INDEX unfinished ON deliveries (state, seq, digest) WHERE state <= 2;
 CREATE INDEX orders ON deliveries (order_key, seq, digest) WHERE in_order = 1;
 
--- Attempts of deliveries that took more than one settlement, one JSON document each.
+-- Attempts of deliveries that took more than one settlement, packed.
 CREATE TABLE attempts (
     seq    INTEGER NOT NULL,
     digest INTEGER NOT NULL,
@@ -164,8 +164,11 @@ pub(crate) fn open_writer(folder: &Path) -> Result<Connection, QueueError> {
         return Err(QueueError::UnknownVersion { found, known: VERSION });
     }
     prepare(&conn).map_err(failed)?;
-    if found == 0 {
-        create(&conn).map_err(failed)?;
+    match found {
+        0 => create(&conn).map_err(failed)?,
+        // Attempts were JSON; they stay so, and both are read.
+        1 => conn.pragma_update(None, "user_version", VERSION).map_err(failed)?,
+        _ => {}
     }
     Ok(conn)
 }

@@ -1,9 +1,11 @@
 //! What callers hand to the writer: owned, and as far prepared as it can be without the store, so that the one writing
 //! thread has little left to do.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use hookwire_model::{Attempt, AttemptError, DeadReason, DeliveryId, EndpointId, RuleName, WebhookName};
+use hookwire_queue::backend::pack_attempt;
 use hookwire_queue::{EventFate, Fate, Lease, Order, SettledDelivery, SettledEvent, Settlement};
 
 /// A settlement, owned.
@@ -49,13 +51,13 @@ pub(crate) struct DeliveryOp {
     pub(crate) fate: Fate,
 }
 
-/// An attempt, written as JSON already.
+/// An attempt, packed already.
 #[derive(Debug)]
 pub(crate) struct AttemptOp {
     pub(crate) number: u32,
     pub(crate) status: Option<u16>,
     pub(crate) error: Option<AttemptError>,
-    pub(crate) json: Vec<u8>,
+    pub(crate) packed: Vec<u8>,
 }
 
 /// A second handle on a lease. Leases are not `Clone`, so that a caller cannot settle one twice in two ways; the writer
@@ -114,22 +116,20 @@ impl From<&SettledDelivery> for DeliveryOp {
 
 impl From<&Attempt> for AttemptOp {
     fn from(attempt: &Attempt) -> Self {
-        let json = serde_json::to_vec(attempt).expect("an attempt holds nothing that JSON cannot say");
-        AttemptOp { number: attempt.number, status: attempt.status, error: attempt.error.clone(), json }
+        AttemptOp {
+            number: attempt.number,
+            status: attempt.status,
+            error: attempt.error.clone(),
+            packed: pack_attempt(attempt),
+        }
     }
 }
 
-/// Attempts as the JSON array that a delivery is first stored with; nothing for none.
-pub(crate) fn log(attempts: &[&AttemptOp]) -> Option<Vec<u8>> {
-    if attempts.is_empty() {
-        return None;
+/// The log of attempts that a delivery is first stored with; nothing for none.
+pub(crate) fn log<'a>(attempts: &[&'a AttemptOp]) -> Option<Cow<'a, [u8]>> {
+    match attempts {
+        [] => None,
+        [only] => Some(Cow::Borrowed(&only.packed)),
+        several => Some(several.iter().flat_map(|attempt| &attempt.packed).copied().collect()),
     }
-    let mut log =
-        Vec::with_capacity(attempts.iter().map(|attempt| attempt.json.len() + 1).sum::<usize>() + 1);
-    for attempt in attempts {
-        log.push(if log.is_empty() { b'[' } else { b',' });
-        log.extend_from_slice(&attempt.json);
-    }
-    log.push(b']');
-    Some(log)
 }

@@ -9,7 +9,7 @@ use hookwire_model::{
     Sequence, Shard, Timestamp, WebhookName,
 };
 use hookwire_queue::Order;
-use hookwire_queue::backend::Record;
+use hookwire_queue::backend::{Record, unpack_attempts};
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row, Statement, params};
 
@@ -115,7 +115,7 @@ fn nonsense(column: usize, error: impl std::error::Error + Send + Sync + 'static
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
 }
 
-/// Adds a delivery's row. `log` is the JSON array of the attempts it comes with.
+/// Adds a delivery's row. `log` holds the attempts it comes with.
 pub(crate) const INSERT: &str = "INSERT INTO deliveries (seq, digest, state, rule, webhook, endpoint, event, object_type, \
      attempts, interrupted, forgiven, created_at, since, due_at, finished_at, waiting_reason, dead_reason, last_status, \
      last_error, order_key, on_failure, in_order, blocked, failed, log) \
@@ -292,15 +292,21 @@ pub(crate) fn load_attempts(conn: &Connection, id: DeliveryId) -> rusqlite::Resu
     let mut statement = conn.prepare_cached(sql)?;
     let mut rows = statement.query([seq, digest])?;
     while let Some(row) = rows.next()? {
-        let json = row.get_ref(0)?.as_blob().map_err(|error| nonsense(0, error))?;
-        all.push(serde_json::from_slice(json).map_err(|error| nonsense(0, error))?);
+        let packed = row.get_ref(0)?.as_blob().map_err(|error| nonsense(0, error))?;
+        all.extend(attempts(packed)?);
     }
     all.sort_by_key(|attempt| attempt.number);
     Ok(all)
 }
 
+/// Reads attempts that stand one after another. What layout version 1 wrote is JSON, and begins as no packed attempt does:
+/// an array of attempts, or one alone.
 fn attempts(log: &[u8]) -> rusqlite::Result<Vec<Attempt>> {
-    serde_json::from_slice(log).map_err(|error| nonsense(0, error))
+    match log.first() {
+        Some(b'[') => serde_json::from_slice(log).map_err(|error| nonsense(0, error)),
+        Some(b'{') => Ok(vec![serde_json::from_slice(log).map_err(|error| nonsense(0, error))?]),
+        _ => unpack_attempts(log).map_err(|error| nonsense(0, error)),
+    }
 }
 
 #[cfg(test)]

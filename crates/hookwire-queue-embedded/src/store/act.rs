@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use hookwire_model::{DeliveryId, EndpointId, Timestamp};
-use hookwire_queue::backend::{Acted, Record};
+use hookwire_queue::backend::{Acted, Record, pack_attempt};
 use hookwire_queue::{Change, Changed, EndpointRecord, PendingItem, PutEndpoint};
 use rusqlite::{OptionalExtension as _, params};
 use std::time::Duration;
@@ -84,11 +84,9 @@ impl Store<'_> {
             self.add_record(&record, None)?;
             let (seq, digest) = key(record.delivery.id);
             for attempt in &pending.attempts {
-                let json =
-                    serde_json::to_vec(attempt).expect("an attempt holds nothing that JSON cannot say");
                 let sql =
                     "INSERT OR IGNORE INTO attempts (seq, digest, number, record) VALUES (?1, ?2, ?3, ?4)";
-                conn.prepare_cached(sql)?.execute((seq, digest, attempt.number, json))?;
+                conn.prepare_cached(sql)?.execute((seq, digest, attempt.number, pack_attempt(attempt)))?;
             }
         }
         self.restand(sequence, Standing::Pending)?;

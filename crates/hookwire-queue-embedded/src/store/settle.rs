@@ -112,7 +112,7 @@ impl Store<'_> {
         let mut bytes = Some(info.bytes).filter(|_| info.fresh);
         for new in deliveries {
             if let Some(state) = self.add(head, new)? {
-                let attempts: usize = new.attempts.iter().map(|attempt| attempt.json.len() + 1).sum();
+                let attempts: usize = new.attempts.iter().map(|attempt| attempt.packed.len()).sum();
                 let more = RECORD_BYTES + attempts as u64;
                 bytes = bytes.filter(|_| state.is_finished()).map(|bytes| bytes + more);
                 if let Fate::Running { lease } = new.fate {
@@ -163,7 +163,7 @@ impl Store<'_> {
         let (seq, digest) = key(id);
         let sql = "INSERT INTO attempts (seq, digest, number, record) VALUES (?1, ?2, ?3, ?4)";
         let mut statement = self.conn.prepare_cached(sql)?;
-        statement.execute((seq, digest, attempt.number, &attempt.json[..])).map(drop)
+        statement.execute((seq, digest, attempt.number, &attempt.packed[..])).map(drop)
     }
 
     /// An event's lease was lost; what it says was delivered is believed all the same (S3).
