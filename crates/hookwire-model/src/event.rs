@@ -3,16 +3,15 @@
 //! Invariants:
 //! - An unknown member is refused with its path: a typo must not vanish.
 //! - [`Event::to_payload`] and [`Event::parse`] are inverses: what a store keeps reads back as the same event.
-//! - `data`, `request`, `snapshots` and `context` are kept as text and parsed only when somebody looks into them.
+//! - `data`, `request`, `snapshots` and `context` are parts of the text that was read, and share it.
 
-use std::borrow::Cow;
+mod read;
+
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use hookwire_json::Json;
-use serde::{Deserialize, Deserializer};
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use crate::{EventId, EventTime, ObjectType, Shard, Timestamp};
 
@@ -62,10 +61,7 @@ impl Event {
     /// # Errors
     /// [`EventError`] with every problem there is, each with a JSON pointer (RFC 6901).
     pub fn parse(text: &str, defaults: &mut EventDefaults<'_>) -> Result<Event, EventError> {
-        match serde_json::from_str::<Wire<'_>>(text) {
-            Ok(wire) => wire.into_event(text, defaults),
-            Err(error) => Err(diagnose(text, &error)),
-        }
+        read::event(text, defaults)
     }
 
     /// Reads an event back from the payload that [`to_payload`](Self::to_payload) made.
@@ -183,151 +179,6 @@ pub fn short_event_name(name: &str) -> &str {
     }
 }
 
-/// An event as it stands in JSON. Everything that [`diagnose`] tells in detail is refused here without detail.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Wire<'a> {
-    #[serde(borrow, default, deserialize_with = "present")]
-    id: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    event: Cow<'a, str>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    event_type: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    object_type: Cow<'a, str>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    model: Option<Cow<'a, str>>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    object_id: Option<Cow<'a, str>>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    timestamp: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    username: Nullable<'a>,
-    #[serde(borrow, default)]
-    request_id: Nullable<'a>,
-    #[serde(borrow)]
-    data: &'a RawValue,
-    #[serde(borrow, default, deserialize_with = "present")]
-    request: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    snapshots: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    context: Option<&'a RawValue>,
-}
-
-/// A member that may be null, which is not the same as absent.
-#[derive(Default)]
-enum Nullable<'a> {
-    #[default]
-    Absent,
-    Null,
-    Text(Cow<'a, str>),
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Nullable<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        struct Text<'t>(#[serde(borrow)] Cow<'t, str>);
-        Ok(match Option::<Text<'a>>::deserialize(deserializer)? {
-            Some(Text(text)) => Nullable::Text(text),
-            None => Nullable::Null,
-        })
-    }
-}
-
-impl Nullable<'_> {
-    fn is_present(&self) -> bool {
-        !matches!(self, Nullable::Absent)
-    }
-
-    fn into_text(self) -> Option<Arc<str>> {
-        match self {
-            Nullable::Text(text) => Some(text.into()),
-            Nullable::Absent | Nullable::Null => None,
-        }
-    }
-}
-
-/// Reads a member that may be absent but not null: serde would take null for absent.
-fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
-    T::deserialize(deserializer).map(Some)
-}
-
-impl Wire<'_> {
-    fn into_event(self, text: &str, defaults: &mut EventDefaults<'_>) -> Result<Event, EventError> {
-        let mut problems = Problems::default();
-        let identified =
-            self.timestamp.is_some() && self.username.is_present() && self.request_id.is_present();
-        let id = self.id.map(|id| problems.check("/id", EventId::new(&id)));
-        problems.event_name("/event", &self.event);
-        if let Some(event_type) = &self.event_type {
-            problems.event_name("/event_type", event_type);
-        }
-        let object_type = problems.check("/object_type", ObjectType::new(&self.object_type));
-        if let (Some(model), Some(object_type)) = (&self.model, &object_type) {
-            problems.model(model, object_type);
-        }
-        if let Some(object_id) = &self.object_id {
-            problems.object_id(object_id);
-        }
-        let timestamp = match self.timestamp {
-            Some(text) => problems.check("/timestamp", text.parse::<EventTime>()),
-            None => Some(defaults.now.into()),
-        };
-        let data = problems.object("/data", self.data);
-        let request = self.request.map(|raw| problems.object("/request", raw));
-        let snapshots = self.snapshots.map(|raw| problems.snapshots(raw));
-        let context = self.context.map(|raw| problems.object("/context", raw));
-        let (Some(object_type), Some(timestamp), Some(data), true) =
-            (object_type, timestamp, data, problems.0.is_empty())
-        else {
-            return Err(EventError { problems: problems.0 });
-        };
-        let object_id = self.object_id.map(Arc::from).or_else(|| object_id_of(&data));
-        Ok(Event {
-            id: match id.flatten() {
-                Some(id) => id,
-                None if identified => EventId::from_content(text.trim().as_bytes()),
-                None => (defaults.new_id)(),
-            },
-            event: short_event_name(&self.event).into(),
-            event_type: self
-                .event_type
-                .map(|event_type| Arc::from(short_event_name(&event_type)))
-                .filter(|event_type: &Arc<str>| **event_type != *short_event_name(&self.event)),
-            object_type,
-            object_id,
-            timestamp,
-            username: self.username.into_text(),
-            request_id: self.request_id.into_text(),
-            data,
-            request: request.flatten(),
-            snapshots: snapshots.flatten(),
-            context: context.flatten(),
-        })
-    }
-}
-
-/// The text of `data.id`, if it is a string or a number; read without making the tree.
-fn object_id_of(data: &Json) -> Option<Arc<str>> {
-    #[derive(Deserialize)]
-    struct Identity<'a> {
-        #[serde(borrow)]
-        id: Option<&'a RawValue>,
-    }
-    let id = serde_json::from_str::<Identity<'_>>(data.as_str()).ok()?.id?.get();
-    let text: Arc<str> = match id.as_bytes().first()? {
-        b'"' => serde_json::from_str::<String>(id).ok()?.into(),
-        b'-' | b'0'..=b'9' => id.into(),
-        _ => return None,
-    };
-    (!text.is_empty() && text.len() <= OBJECT_ID_LEN_MAX).then_some(text)
-}
-
-/// Longest object id, in bytes: it becomes part of keys.
-const OBJECT_ID_LEN_MAX: usize = 256;
-const EVENT_NAME_LEN_MAX: usize = 128;
-
 /// One thing that is wrong with an event.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Problem {
@@ -364,179 +215,6 @@ impl std::fmt::Display for EventError {
 }
 
 impl std::error::Error for EventError {}
-
-/// Collects what is wrong, so that a producer sees all of it at once.
-#[derive(Default)]
-struct Problems(Vec<Problem>);
-
-impl Problems {
-    fn add(&mut self, pointer: &str, message: impl Into<String>) {
-        self.0.push(Problem { pointer: pointer.into(), message: message.into() });
-    }
-
-    fn check<T, E: std::fmt::Display>(&mut self, pointer: &str, result: Result<T, E>) -> Option<T> {
-        result.map_err(|error| self.add(pointer, error.to_string())).ok()
-    }
-
-    fn event_name(&mut self, pointer: &str, name: &str) {
-        if name.is_empty()
-            || name.len() > EVENT_NAME_LEN_MAX
-            || name.chars().any(|c| c.is_control() || c.is_whitespace())
-        {
-            self.add(pointer, format!("{:?} is no event name: it needs 1 to {EVENT_NAME_LEN_MAX} bytes without white space, such as \"created\"", excerpt(name)));
-        }
-    }
-
-    fn object_id(&mut self, object_id: &str) {
-        if object_id.is_empty() || object_id.len() > OBJECT_ID_LEN_MAX {
-            self.add("/object_id", format!("needs 1 to {OBJECT_ID_LEN_MAX} bytes, has {}; leave it out if the object has no identity", object_id.len()));
-        }
-    }
-
-    fn model(&mut self, model: &str, object_type: &ObjectType) {
-        if model != object_type.model() {
-            self.add(
-                "/model",
-                format!(
-                    "{:?} is not the model of object_type \"{object_type}\"; leave it out",
-                    excerpt(model)
-                ),
-            );
-        }
-    }
-
-    fn object(&mut self, pointer: &str, raw: &RawValue) -> Option<Json> {
-        let json = self.check(pointer, Json::parse(raw.get()))?;
-        if json.is_object() {
-            Some(json)
-        } else {
-            self.add(pointer, format!("needs an object, has {}", kind_of(json.as_str())));
-            None
-        }
-    }
-
-    fn snapshots(&mut self, raw: &RawValue) -> Option<Json> {
-        #[derive(Deserialize)]
-        struct Snapshots<'a>(#[serde(borrow)] std::collections::BTreeMap<Cow<'a, str>, &'a RawValue>);
-        let json = self.object("/snapshots", raw)?;
-        let before = self.0.len();
-        let members = serde_json::from_str::<Snapshots<'_>>(json.as_str()).map(|Snapshots(members)| members);
-        for (name, value) in self.check("/snapshots", members)? {
-            let pointer = format!("/snapshots/{}", pointer_token(&name));
-            if !matches!(&*name, "prechange" | "postchange") {
-                self.add(&pointer, "unknown member; snapshots has prechange and postchange");
-            } else if !value.get().starts_with(['{', 'n']) {
-                self.add(&pointer, format!("needs an object or null, has {}", kind_of(value.get())));
-            }
-        }
-        (self.0.len() == before).then_some(json)
-    }
-}
-
-/// Says in detail what is wrong with a text that serde refused. It costs a second parse, which only a refused event pays.
-fn diagnose(text: &str, refusal: &serde_json::Error) -> EventError {
-    let members = match serde_json::from_str::<Value>(text) {
-        Ok(Value::Object(members)) => members,
-        Ok(other) => {
-            return EventError::one(
-                "",
-                format!("an event is a JSON object, this is {}", kind_of(&other.to_string())),
-            );
-        }
-        Err(error) => return EventError::one("", format!("not valid JSON: {error}")),
-    };
-    let mut problems = Problems::default();
-    for (name, value) in &members {
-        let pointer = format!("/{}", pointer_token(name));
-        match name.as_str() {
-            "id" | "event" | "event_type" | "object_type" | "model" | "object_id" | "timestamp" => {
-                if !value.is_string() {
-                    problems.add(&pointer, format!("needs a string, has {}", kind_of(&value.to_string())));
-                }
-            }
-            "username" | "request_id" => {
-                if !value.is_string() && !value.is_null() {
-                    problems.add(
-                        &pointer,
-                        format!("needs a string or null, has {}", kind_of(&value.to_string())),
-                    );
-                }
-            }
-            "data" | "request" | "snapshots" | "context" => {
-                if !value.is_object() {
-                    problems.add(&pointer, format!("needs an object, has {}", kind_of(&value.to_string())));
-                }
-            }
-            _ => problems.add(&pointer, unknown_member(name)),
-        }
-    }
-    for (name, what) in [
-        ("event", "what happened, such as \"created\""),
-        ("object_type", "the kind of object, such as \"dcim.site\""),
-        ("data", "the object as it is now"),
-    ] {
-        if !members.contains_key(name) {
-            problems.add(&format!("/{name}"), format!("missing: {what}"));
-        }
-    }
-    if problems.0.is_empty() {
-        // Such as a member that stands there twice: a tree cannot show that.
-        problems.add("", refusal.to_string());
-    }
-    EventError { problems: problems.0 }
-}
-
-const MEMBERS: [&str; 12] = [
-    "id",
-    "event",
-    "event_type",
-    "object_type",
-    "object_id",
-    "timestamp",
-    "username",
-    "request_id",
-    "data",
-    "request",
-    "snapshots",
-    "context",
-];
-
-fn unknown_member(name: &str) -> String {
-    let folded = name.to_lowercase().replace(['-', ' '], "_");
-    let close = MEMBERS.iter().find(|member| {
-        **member == folded
-            || member.strip_suffix('s') == Some(folded.as_str())
-            || folded.strip_suffix('s') == Some(member)
-    });
-    match close {
-        Some(member) => format!("unknown member; did you mean \"{member}\"?"),
-        None => format!(
-            "unknown member; an event has {}; put anything else under \"context\"",
-            MEMBERS.join(", ")
-        ),
-    }
-}
-
-/// What kind of JSON value a text is, for a message.
-fn kind_of(json: &str) -> &'static str {
-    match json.trim_start().as_bytes().first() {
-        Some(b'{') => "an object",
-        Some(b'[') => "an array",
-        Some(b'"') => "a string",
-        Some(b't' | b'f') => "a boolean",
-        Some(b'n') => "null",
-        _ => "a number",
-    }
-}
-
-/// RFC 6901 section 3.
-fn pointer_token(name: &str) -> String {
-    excerpt(name).replace('~', "~0").replace('/', "~1")
-}
-
-fn excerpt(text: &str) -> String {
-    text.chars().take(60).collect()
-}
 
 #[cfg(test)]
 mod tests {
@@ -610,9 +288,23 @@ mod tests {
         );
         assert_eq!(refusals("[]"), [": an event is a JSON object, this is an array"]);
         assert!(refusals("{").first().unwrap().contains("line 1 column 1"));
-        assert!(
-            refusals(r#"{"event":"a","event":"b","object_type":"a.b","data":{}}"#)[0]
-                .contains("duplicate field")
+        assert_eq!(
+            refusals(r#"{"event":"a","event":"b","object_type":"a.b","data":{}}"#),
+            ["/event: stands there more than once"]
+        );
+        let deep = format!(
+            r#"{{"event":"a","object_type":"a.b","data":{{"a":{}}}}}"#,
+            "[".repeat(200) + &"]".repeat(200)
+        );
+        assert_eq!(refusals(&deep), ["/data: nested more than 100 deep"]);
+        assert_eq!(
+            refusals(
+                r#"{"context":{"a":"\udc00"},"username":"\ud83d","event":"a","object_type":"a.b","data":{}}"#
+            ),
+            [
+                r"/username: a string holds the lone surrogate \ud83d, which is no character",
+                r"/context: a string holds the lone surrogate \udc00, which is no character",
+            ]
         );
         assert_eq!(
             refusals(r#"{"event":"a","object_type":"a.b"}"#),
