@@ -194,18 +194,32 @@ fn conclude<D: Dispatch, C: Clock>(
         Decision::RetryAfter(due_in) => Fate::Waiting { due_in, reason: WaitingReason::Retry },
         Decision::DeadLetter(reason) => Fate::Dead { reason, error: None },
     };
-    tracing::info!(
-        delivery = %past.id,
-        webhook = %webhook.webhook().name,
-        attempt = attempt.number,
-        outcome = attempt.outcome.as_str(),
-        status = attempt.status,
-        error = attempt.error.as_ref().map(|error| error.message.as_str()),
-        duration_ms = attempt.duration.as_micros() as f64 / 1000.0,
-        decision = fate_word(&fate),
-        "attempt",
-    );
+    log_attempt(past, &webhook.webhook().name, &attempt, &fate);
     Finished { endpoint, attempts: vec![attempt], fate }
+}
+
+/// What went well is told at `debug`: a line for each delivery would cost more than it tells.
+fn log_attempt(past: &Past, webhook: &WebhookName, attempt: &Attempt, fate: &Fate) {
+    macro_rules! log {
+        ($level:ident) => {
+            tracing::$level!(
+                delivery = %past.id,
+                %webhook,
+                attempt = attempt.number,
+                outcome = attempt.outcome.as_str(),
+                status = attempt.status,
+                error = attempt.error.as_ref().map(|error| error.message.as_str()),
+                duration_ms = attempt.duration.as_micros() as f64 / 1000.0,
+                decision = fate_word(fate),
+                "attempt",
+            )
+        };
+    }
+    match fate {
+        Fate::Delivered | Fate::Running { .. } => log!(debug),
+        Fate::Waiting { .. } => log!(info),
+        Fate::Dead { .. } => log!(warn),
+    }
 }
 
 fn fate_word(fate: &Fate) -> &'static str {

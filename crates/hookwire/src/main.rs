@@ -71,6 +71,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> CommandResult {
     match &arguments.command {
+        Command::Dev(_) => commands::dev::telling(&arguments.log).start()?,
         Command::Bench(_) => commands::bench::quiet(&arguments.log).start()?,
         _ => arguments.log.start()?,
     }

@@ -11,7 +11,9 @@ use hookwire_config::{Config, Overrides};
 use hookwire_engine::{Clock as _, SystemClock, publish};
 use hookwire_model::{Delivery, Event, EventDefaults, EventId, Shard};
 use hookwire_queue::Inspect as _;
-use hookwire_worker::{CommandResult, Exit, Failure, Store, in_force, open_store, runtime, shutdown_token};
+use hookwire_worker::{
+    CommandResult, Exit, Failure, LogArguments, Store, in_force, open_store, runtime, shutdown_token,
+};
 use tokio::net::TcpListener;
 use webhook_receiver::{Listeners, Options};
 
@@ -38,6 +40,15 @@ pub(crate) struct Arguments {
     /// Port of the server; if it is taken, another is used.
     #[arg(long, default_value_t = SERVER_PORT, value_name = "PORT")]
     port: u16,
+}
+
+/// With a line for each attempt, unless something else was asked for.
+pub(crate) fn telling(log: &LogArguments) -> LogArguments {
+    let mut log = log.clone();
+    if log.log == "info" {
+        "info,hookwire_engine=debug".clone_into(&mut log.log);
+    }
+    log
 }
 
 pub(crate) fn run(arguments: &Arguments) -> CommandResult {
