@@ -50,7 +50,7 @@ fn read(text: &str, depth_max: usize) -> Result<(Tree, Option<String>), Flaw> {
         entries: Vec::with_capacity(text.len().min(1 << 14) / 10 + 1),
         unescaped: String::new(),
         index: Vec::new(),
-        members: Vec::new(),
+        members: Vec::with_capacity(64),
         repeated: None,
     };
     reader.skip_blanks();
@@ -99,6 +99,13 @@ impl Reader<'_> {
     }
 
     fn skip_blanks(&mut self) {
+        if self.peek().is_some_and(|byte| byte <= b' ') {
+            self.leave_out_blanks();
+        }
+    }
+
+    #[cold]
+    fn leave_out_blanks(&mut self) {
         let start = self.at;
         while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
             self.at += 1;
@@ -299,24 +306,35 @@ impl Reader<'_> {
 
     /// Sees to it that the names of an object differ, and keeps their places sorted by name if there are many.
     fn sort_names(&mut self, object: u32, outer: usize) {
-        let places = &self.members[outer..];
-        if places.len() <= FEW as usize {
-            let name = |place: &u32| self.name(object, *place);
-            let mut pairs = places.iter().enumerate().map(|(at, place)| (place, &places[..at]));
-            let is_repeated =
-                |(place, earlier): (_, &[u32])| earlier.iter().any(|other| name(other) == name(place));
-            if pairs.any(is_repeated) {
+        if self.members.len() - outer <= FEW as usize {
+            if self.has_repeated_name(object, outer) {
                 self.drop_overridden(object, outer);
             }
             return;
         }
-        let mut sorted = places.to_vec();
+        let mut sorted = self.members[outer..].to_vec();
         sorted.sort_unstable_by_key(|place| self.name(object, *place));
         if sorted.windows(2).any(|pair| self.name(object, pair[0]) == self.name(object, pair[1])) {
             self.drop_overridden(object, outer);
             return self.sort_names(object, outer);
         }
         self.index.append(&mut sorted);
+    }
+
+    /// Whether two of a few names are the same. Those that differ in this much of a hash are not compared.
+    fn has_repeated_name(&self, object: u32, outer: usize) -> bool {
+        let mut seen = 0_u64;
+        self.members[outer..].iter().enumerate().any(|(at, place)| {
+            let name = self.name(object, *place).as_bytes();
+            let ends = name.first().zip(name.last()).map_or(0, |(first, last)| first.wrapping_add(last << 1));
+            let bit = 1 << (usize::from(ends).wrapping_add(name.len() * 7) % 64);
+            let may_be_known = seen & bit != 0;
+            seen |= bit;
+            may_be_known
+                && self.members[outer..outer + at]
+                    .iter()
+                    .any(|other| self.name(object, *other).as_bytes() == name)
+        })
     }
 
     /// Leaves out what a later member of the same name overrides, as a dict does: the first place, the last value.

@@ -153,6 +153,18 @@ impl<'a> Node<'a> {
         string(&self.tree.text, &self.tree.unescaped, self.entry())
     }
 
+    /// Whether it says this, of a string or name. Most names differ in length.
+    fn says(self, text: &str) -> bool {
+        let entry = self.entry();
+        match entry.kind {
+            Kind::Escaped { .. } => self.string() == text,
+            _ => {
+                let (start, end) = (entry.start as usize + 1, entry.end as usize - 1);
+                end - start == text.len() && self.tree.text.as_bytes()[start..end] == *text.as_bytes()
+            }
+        }
+    }
+
     /// What it is.
     pub fn content(self) -> Content<'a> {
         let entry = self.entry();
@@ -291,7 +303,16 @@ impl<'a> Object<'a> {
                 let found = places.binary_search_by(|place| name_at(*place).cmp(name)).ok()?;
                 Some(self.node.further(places[found] + 1))
             }
-            None => self.iter().find(|(have, _)| *have == name).map(|(_, member)| member),
+            None => {
+                let mut at = self.node.further(1);
+                for _ in 0..self.members.len {
+                    if at.says(name) {
+                        return Some(at.further(1));
+                    }
+                    at = at.further(1).next();
+                }
+                None
+            }
         }
     }
 

@@ -15,6 +15,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use crate::CONTEXT_MEMBERS;
+
 /// How deep `and`, `or` and `not` may be nested. People write three levels; the limit keeps walking the tree bounded.
 pub const CONDITION_DEPTH_MAX: usize = 50;
 
@@ -91,20 +93,6 @@ pub enum Operand {
     /// is a path in that, else one in `data`.
     Path(Arc<str>),
 }
-
-/// The members of the template context: what a `path` may begin with.
-const CONTEXT_MEMBERS: [&str; 10] = [
-    "event",
-    "timestamp",
-    "object_type",
-    "model",
-    "username",
-    "request_id",
-    "data",
-    "request",
-    "snapshots",
-    "context",
-];
 
 /// Whether a dotted path begins with a member of the template context.
 pub fn is_context_path(path: &str) -> bool {

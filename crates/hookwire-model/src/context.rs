@@ -22,6 +22,20 @@ pub struct TemplateContext {
     root: OnceLock<Json>,
 }
 
+/// The names of the members of the template context, in order; the last three may be absent.
+pub const CONTEXT_MEMBERS: [&str; 10] = [
+    "event",
+    "timestamp",
+    "object_type",
+    "model",
+    "username",
+    "request_id",
+    "data",
+    "request",
+    "snapshots",
+    "context",
+];
+
 /// One member of the template context.
 #[derive(Debug, Clone, Copy)]
 pub enum Member<'a> {
@@ -50,28 +64,25 @@ impl TemplateContext {
 
     /// All members that are there, in order.
     pub fn members(&self) -> impl Iterator<Item = (&'static str, Member<'_>)> {
-        let event = &*self.event;
-        let texts = [
-            ("event", Some(&*event.event)),
-            ("timestamp", Some(event.timestamp.as_str())),
-            ("object_type", Some(event.object_type.as_str())),
-            ("model", Some(event.object_type.model())),
-            ("username", event.username.as_deref()),
-            ("request_id", event.request_id.as_deref()),
-        ];
-        let documents = [
-            ("data", Some(self.data())),
-            ("request", event.request.as_ref()),
-            ("snapshots", event.snapshots.as_ref()),
-            ("context", event.context.as_ref()),
-        ];
-        let texts = texts.into_iter().map(|(name, text)| (name, Member::Text(text)));
-        texts.chain(documents.into_iter().filter_map(|(name, json)| Some((name, Member::Document(json?)))))
+        CONTEXT_MEMBERS.iter().filter_map(|name| Some((*name, self.member(name)?)))
     }
 
     /// The member of this name, if it is there.
     pub fn member(&self, name: &str) -> Option<Member<'_>> {
-        self.members().find(|(have, _)| *have == name).map(|(_, member)| member)
+        let event = &*self.event;
+        match name {
+            "event" => Some(Member::Text(Some(&event.event))),
+            "timestamp" => Some(Member::Text(Some(event.timestamp.as_str()))),
+            "object_type" => Some(Member::Text(Some(event.object_type.as_str()))),
+            "model" => Some(Member::Text(Some(event.object_type.model()))),
+            "username" => Some(Member::Text(event.username.as_deref())),
+            "request_id" => Some(Member::Text(event.request_id.as_deref())),
+            "data" => Some(Member::Document(self.data())),
+            "request" => event.request.as_ref().map(Member::Document),
+            "snapshots" => event.snapshots.as_ref().map(Member::Document),
+            "context" => event.context.as_ref().map(Member::Document),
+            _ => None,
+        }
     }
 
     /// The whole context as a document; made at the first call, for a template that asks for all of it.

@@ -27,7 +27,7 @@ mod webhook;
 pub use condition::{
     CONDITION_DEPTH_MAX, Condition, ConditionError, Operand, Operator, Subject, Test, is_context_path,
 };
-pub use context::{Member, TemplateContext};
+pub use context::{CONTEXT_MEMBERS, Member, TemplateContext};
 pub use delivery::{
     Attempt, AttemptError, DeadReason, Delivery, DeliveryState, ErrorKind, Hop, InvalidWord, Outcome,
     OutcomeKind, RequestRecord, ResponseRecord, Timings, WaitingReason,

@@ -1,24 +1,10 @@
 //! What templates may name, and what to say about a name that is not there.
 
 use hookwire_json::{Content, Node};
-use hookwire_model::{Member, TemplateContext};
+use hookwire_model::{CONTEXT_MEMBERS, Member, TemplateContext};
 
 use crate::error::{Fault, TemplateErrorKind};
 use crate::text::{closest, excerpt};
-
-/// The members of the template context, in its order; the last three may be absent.
-pub(crate) const MEMBERS: &[&str] = &[
-    "event",
-    "timestamp",
-    "object_type",
-    "model",
-    "username",
-    "request_id",
-    "data",
-    "request",
-    "snapshots",
-    "context",
-];
 
 /// Says why the path `segments`, written as `text`, leads nowhere from the root of the context.
 pub(crate) fn missing_from_root<'s>(
@@ -35,10 +21,10 @@ pub(crate) fn missing_from_root<'s>(
         }
         None => match closest(first, context.members().map(|(name, _)| name)) {
             Some(meant) => missing(text).remedy(format!("did you mean `{meant}`?")),
-            None if MEMBERS.contains(&first) => {
+            None if CONTEXT_MEMBERS.contains(&first) => {
                 missing(text).remedy(format!("this event has no `{first}`; {GUARD}"))
             }
-            None => missing(text).remedy(format!("the context has {}", MEMBERS.join(", "))),
+            None => missing(text).remedy(format!("the context has {}", CONTEXT_MEMBERS.join(", "))),
         },
     }
 }

@@ -20,28 +20,24 @@ pub(crate) enum Lexer {
 
 impl Lexer {
     pub(crate) fn advance(&mut self, text: &[u8]) {
-        let mut at = 0;
-        while at < text.len() {
-            match self {
-                Lexer::Outside => match memchr::memchr(b'"', &text[at..]) {
-                    Some(quote) => {
-                        at += quote + 1;
-                        *self = Lexer::Inside;
-                    }
+        let mut rest = text.iter();
+        loop {
+            // Where it stands changes every few bytes, too often for a search that has to be set up.
+            *self = match self {
+                Lexer::Outside => match rest.find(|byte| **byte == b'"') {
+                    Some(_) => Lexer::Inside,
                     None => return,
                 },
-                Lexer::Inside => match memchr::memchr2(b'"', b'\\', &text[at..]) {
-                    Some(found) => {
-                        *self = if text[at + found] == b'"' { Lexer::Outside } else { Lexer::Escape };
-                        at += found + 1;
-                    }
+                Lexer::Inside => match rest.find(|byte| matches!(byte, b'"' | b'\\')) {
+                    Some(b'"') => Lexer::Outside,
+                    Some(_) => Lexer::Escape,
                     None => return,
                 },
-                Lexer::Escape => {
-                    at += 1;
-                    *self = Lexer::Inside;
-                }
-            }
+                Lexer::Escape => match rest.next() {
+                    Some(_) => Lexer::Inside,
+                    None => return,
+                },
+            };
         }
     }
 }

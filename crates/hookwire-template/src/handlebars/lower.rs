@@ -5,10 +5,10 @@
 //! - Recursion is bounded by the nesting that [`scan`](super::scan) allowed.
 
 use handlebars::template::{BlockParam, HelperTemplate, Parameter, Subexpression, Template, TemplateElement};
+use hookwire_model::CONTEXT_MEMBERS;
 use serde_json::Value;
 
 use super::program::{Block, BlockKind, Call, Expression, Helper, Names, Node, Path, Start};
-use crate::context::MEMBERS;
 use crate::error::{Fault, Pos, TemplateErrorKind};
 use crate::text::{closest, excerpt};
 
@@ -227,14 +227,14 @@ impl Lower {
             Start::This(_) | Start::Local(_) => false,
         };
         let Some(name) = path.segments.first().filter(|_| self.strict && at_root) else { return Ok(()) };
-        if MEMBERS.contains(&&**name) {
+        if CONTEXT_MEMBERS.contains(&&**name) {
             return Ok(());
         }
         let fault =
             Fault::new(TemplateErrorKind::Undefined, format!("`{}` does not exist", excerpt(&path.text)));
-        Err(match closest(name, MEMBERS.iter().copied()) {
+        Err(match closest(name, CONTEXT_MEMBERS.iter().copied()) {
             Some(meant) => fault.remedy(format!("did you mean `{meant}`?")),
-            None => fault.remedy(format!("the context has {}", MEMBERS.join(", "))),
+            None => fault.remedy(format!("the context has {}", CONTEXT_MEMBERS.join(", "))),
         })
     }
 }

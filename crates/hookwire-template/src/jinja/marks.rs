@@ -78,10 +78,10 @@ impl Marks {
         self,
     ) -> impl Fn(&Printed<'_>, &mut dyn fmt::Write) -> Result<(), minijinja::Error> + Send + Sync + 'static
     {
-        let head = |form: char| format!("{}{form}", self.begin);
+        let head = |form: char| String::from_iter([self.begin, form]);
         let (text_head, scalar_head, container_head) = (head(TEXT), head(SCALAR), head(CONTAINER));
-        let nothing = format!("{}{NOTHING}{}", self.begin, self.end);
-        let tail = self.end.to_string();
+        let nothing = String::from_iter([self.begin, NOTHING, self.end]);
+        let tail = String::from(self.end);
         move |printed, out| {
             let value = printed.value();
             if let Some(text) = value.as_str() {
@@ -111,14 +111,11 @@ impl Marks {
 
     /// Appends a marked text to `sink`, each value escaped for its place.
     pub(super) fn put_in_place(self, text: &str, sink: &mut Sink) -> Result<(), Fault> {
-        let mut buffer = [0; 4];
-        let begin = memchr::memmem::Finder::new(self.begin.encode_utf8(&mut buffer).as_bytes());
         let mut rest = text;
-        while let Some(at) = begin.find(rest.as_bytes()) {
-            let (literal, marked) = (&rest[..at], &rest[at + self.begin.len_utf8()..]);
+        while let Some((literal, marked)) = split_at_mark(rest, self.begin) {
             sink.literal(literal)?;
             // A mark without its end is text of the template's own making.
-            let Some((content, after)) = marked.split_once(self.end) else {
+            let Some((content, after)) = split_at_mark(marked, self.end) else {
                 sink.literal(&rest[literal.len()..])?;
                 return Ok(());
             };
@@ -186,6 +183,15 @@ impl Marks {
         }
         Cow::Owned(out)
     }
+}
+
+/// What stands before and behind the first of these marks. Other characters seldom begin with the byte that marks do.
+fn split_at_mark(text: &str, mark: char) -> Option<(&str, &str)> {
+    let mut buffer = [0; 4];
+    let mark = mark.encode_utf8(&mut buffer).as_bytes();
+    let mut candidates = memchr::memchr_iter(mark[0], text.as_bytes());
+    let at = candidates.find(|at| text.as_bytes()[*at..].starts_with(mark))?;
+    Some((&text[..at], &text[at + mark.len()..]))
 }
 
 /// A value as its marks carry it.

@@ -16,12 +16,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use hookwire_jinja::{ErrorKind, Options, Printed, Undefined, view};
-use hookwire_model::{Member, TemplateContext};
+use hookwire_model::{CONTEXT_MEMBERS, Member, TemplateContext};
 use minijinja::Value;
 use minijinja::value::{Enumerator, Object};
 
 use self::marks::Marks;
-use crate::context::{MEMBERS, missing_from_root};
+use crate::context::missing_from_root;
 use crate::error::{Fault, Pos, TemplateErrorKind};
 use crate::headers;
 use crate::limits::Limits;
@@ -140,12 +140,16 @@ fn written(result: fmt::Result) -> Result<(), minijinja::Error> {
 /// The template context as a minijinja object: members become values when a template names them.
 struct Root {
     context: TemplateContext,
-    values: [OnceLock<Option<Value>>; MEMBERS.len()],
+    /// Views of the documents, which are named again and again.
+    views: [OnceLock<Value>; DOCUMENTS.len()],
 }
+
+/// The members that are documents.
+const DOCUMENTS: [&str; 4] = ["data", "request", "snapshots", "context"];
 
 impl Root {
     fn new(context: &TemplateContext) -> Root {
-        Root { context: context.clone(), values: Default::default() }
+        Root { context: context.clone(), views: Default::default() }
     }
 }
 
@@ -161,14 +165,13 @@ impl Object for Root {
     }
 
     fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Value> {
-        let index = MEMBERS.iter().position(|member| *member == key)?;
-        let value = self.values[index].get_or_init(|| {
-            Some(match self.context.member(key)? {
-                Member::Text(text) => Value::from(text),
-                Member::Document(json) => view(json.clone()),
-            })
-        });
-        value.clone()
+        match self.context.member(key)? {
+            Member::Text(text) => Some(Value::from(text)),
+            Member::Document(json) => {
+                let index = DOCUMENTS.iter().position(|name| *name == key)?;
+                Some(self.views[index].get_or_init(|| view(json.clone())).clone())
+            }
+        }
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
@@ -236,7 +239,7 @@ fn missing(path: &str, context: &TemplateContext) -> Option<Fault> {
     let dotted = path.replace("['", ".").replace("[\"", ".").replace("']", "").replace("\"]", "");
     let segments: Vec<&str> = dotted.split('.').collect();
     // A name that no context has may be the template's own, and then its members are not ours to explain.
-    let is_ours = MEMBERS.contains(&segments[0]) || segments.len() == 1;
+    let is_ours = CONTEXT_MEMBERS.contains(&segments[0]) || segments.len() == 1;
     // One that leads somewhere was hidden by a name of the template's.
     let exists =
         segments.iter().try_fold(context.root().root(), |value, segment| value.get(segment)).is_some();
