@@ -1,8 +1,8 @@
 //! Rewrites the syntax tree so that it means what it means in Python, and refuses what it can't make mean that.
 //!
 //! The engine's operators, item access, method calls and literals follow its own rules. Each becomes a call of one of
-//! the filters in [`op`], whose names no template can write. What needs no rewriting is copied. This is the only file
-//! that knows the engine's syntax tree.
+//! the filters in [`op`], whose names no template can write. What needs no rewriting is copied. Besides `plain.rs`,
+//! which only reads it, this is the only file that knows the engine's syntax tree.
 //!
 //! Invariants
 //! - Names, line numbers and order of evaluation stay.

@@ -82,6 +82,14 @@ impl Sink {
         }
     }
 
+    /// Forgets what was appended.
+    pub(crate) fn clear(&mut self) {
+        self.out.clear();
+        self.lexer = Lexer::default();
+        self.scanned = 0;
+        self.escaped = false;
+    }
+
     /// Appends text of the template itself, or of a value that the template leaves unescaped.
     pub(crate) fn literal(&mut self, text: &str) -> Result<(), Fault> {
         self.out.push_str(text);

@@ -8,6 +8,7 @@
 
 mod captures;
 mod marks;
+mod plain;
 mod tags;
 
 use std::fmt;
@@ -72,11 +73,18 @@ impl Jinja {
         Ok(Jinja { template, place })
     }
 
-    /// Renders into `sink`.
+    /// Renders into an empty `sink`.
     ///
     /// # Errors
     /// The first problem.
     pub(crate) fn render(&self, context: &TemplateContext, sink: &mut Sink) -> Result<(), Fault> {
+        if plain::render(&self.template, self.place, context, sink) {
+            return Ok(());
+        }
+        self.render_by_engine(context, sink)
+    }
+
+    fn render_by_engine(&self, context: &TemplateContext, sink: &mut Sink) -> Result<(), Fault> {
         let root = Value::from_object(Root::new(context));
         let rendering = (self.template.source(), context);
         let failed = |error: hookwire_jinja::Error| fault(&error, Some(rendering));
