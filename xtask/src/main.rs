@@ -1,10 +1,11 @@
-//! The project's own commands: ci, test, sim, bench, tidy, docs.
+//! The project's own commands: ci, test, sim, mutants, bench, tidy, docs.
 //!
 //! `cargo xtask ci` is all of it, on a developer's machine and in continuous integration alike. One file per command.
 
 mod bench;
 mod ci;
 mod docs;
+mod mutants;
 mod redis;
 mod run;
 mod sim;
@@ -29,6 +30,8 @@ enum Command {
     Test(test::Arguments),
     /// Runs seeds of the simulation; `--seed S --trace` shows one.
     Sim(sim::Arguments),
+    /// Makes deliberate mistakes in a copy of the project, and sees whether the simulation finds them.
+    Mutants(mutants::Arguments),
     /// Measures; prints a table of ratios.
     Bench(bench::Arguments),
     /// Checks what reviewers would otherwise repeat: the arrows between crates, file headers, pure crates, pages, links.
@@ -42,6 +45,7 @@ fn main() -> anyhow::Result<()> {
         Command::Ci => ci::run(),
         Command::Test(arguments) => test::run(&arguments),
         Command::Sim(arguments) => sim::run(&arguments),
+        Command::Mutants(arguments) => mutants::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Tidy => tidy::run(),
         Command::Docs => docs::run(),

@@ -5,6 +5,7 @@
 //! - Every source file begins with `//!`.
 //! - Pure crates use no clock, no chance and no I/O.
 //! - Every library crate has a README and an example.
+//! - Every deliberate mistake of `tests/mutants.toml` can still be made.
 //! - Pages made of the code's tables are up to date, and links between our pages lead somewhere.
 
 use std::fs;
@@ -13,8 +14,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use toml::Table;
 
-use crate::docs;
 use crate::run::root;
+use crate::{docs, mutants};
 
 /// What a crate of the workspace may depend on, besides crates from outside.
 struct Crate {
@@ -121,6 +122,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
         docs::check_links(&page, &mut complaints)?;
     }
     docs::check(&mut complaints)?;
+    mutants::check(&mut complaints)?;
     if complaints.is_empty() {
         eprintln!("tidy: {} crates, nothing to complain about", folders.len());
         return Ok(());

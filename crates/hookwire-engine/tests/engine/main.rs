@@ -4,5 +4,6 @@
 mod endpoints;
 mod flow;
 mod order;
+mod regressions;
 mod troubled;
 mod world;
