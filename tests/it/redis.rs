@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hookwire_testkit::{Program, Received, RedisServer, ScriptedEndpoint};
+use hookwire_testkit::{Program, Received, RedisServer, ScriptedEndpoint, eventually};
+use hyper::Method;
 use serde_json::json;
 
-use crate::support::{Folder, Server};
+use crate::support::{Folder, Server, exchange};
 
 /// One webhook for everything.
 pub(crate) fn definitions(endpoint: &ScriptedEndpoint) -> String {
@@ -117,4 +118,29 @@ async fn p12_a_server_on_redis_shows_what_waits_and_what_was_delivered() {
     assert_eq!(retried.code(), 0, "{}", retried.stderr);
     server.deliveries("delivered", 3).await;
     assert_eq!(server.program.terminate().await.code(), 0);
+}
+
+#[tokio::test]
+async fn a_worker_without_a_server_tells_how_it_is() {
+    let redis = RedisServer::start();
+    let endpoint = ScriptedEndpoint::start([]).await;
+    let folder = folder(&redis.url(), "", &definitions(&endpoint));
+    folder.write("events.ndjson", &events(0..3));
+    assert_eq!(folder.hookwire(&["publish", "events.ndjson"]).await.code(), 0);
+    folder.write("listens.toml", "[worker]\nlisten = \"127.0.0.1:0\"\n");
+    let arguments = ["--config", "hookwire.toml", "--config", "listens.toml"];
+    let worker = Server::of(Program::start("hookwire-worker", folder.path(), &arguments)).await;
+    endpoint.wait_for(3).await;
+    let metrics = eventually("the count of three attempts", async || {
+        let answer = exchange(worker.address, Method::GET, "/metrics", "", &[]).await.unwrap();
+        let text = String::from_utf8(answer.body().to_vec()).unwrap();
+        let counted = "hookwire_attempts_total{webhook=\"target\",outcome=\"succeeded\"} 3";
+        (text.contains(counted) && text.contains("hookwire_store_up 1")).then_some(text)
+    });
+    assert!(metrics.await.contains("hookwire_waits_total{reason=\"retry\"} 0"));
+    for (path, status) in [("/healthz", 200), ("/readyz", 200), ("/v1/stats", 404), ("/v1/events", 404)] {
+        assert_eq!(worker.get(path).await.0, status, "{path}");
+    }
+    let ended = worker.program.terminate().await;
+    assert_eq!(ended.code(), 0, "{}", ended.stderr);
 }

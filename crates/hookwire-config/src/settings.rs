@@ -239,6 +239,14 @@ pub const SETTINGS: &[SettingInfo] = &[
          webhooks and a second.",
     ),
     row(
+        "worker.listen",
+        SettingKind::Listen,
+        "",
+        None,
+        "Where a worker without a server tells how it is: `/metrics`, `/healthz` and `/readyz`, with the \
+         server's tokens. By default nowhere.",
+    ),
+    row(
         "egress.mode",
         SettingKind::EgressMode,
         "default",
@@ -309,7 +317,7 @@ impl Settings {
         let StoreSettings { url, shards, wait_replicas, dedup_window, dedup_max_ids, max_pending_bytes } =
             store;
         let ServerSettings { listen, admin_token, read_token, max_event_bytes } = server;
-        let WorkerSettings { concurrency, lease, grace } = worker;
+        let WorkerSettings { concurrency, lease, grace, listen: worker_listen } = worker;
         let EgressSettings { mode, allow, deny } = egress;
         let HistorySettings { max_age, max_bytes, bodies } = history;
         let same = [
@@ -326,6 +334,7 @@ impl Settings {
             ("worker.concurrency", *concurrency == other.worker.concurrency),
             ("worker.lease", *lease == other.worker.lease),
             ("worker.grace", *grace == other.worker.grace),
+            ("worker.listen", *worker_listen == other.worker.listen),
             ("egress.mode", *mode == other.egress.mode),
             ("egress.allow", *allow == other.egress.allow),
             ("egress.deny", *deny == other.egress.deny),
@@ -403,6 +412,8 @@ pub struct WorkerSettings {
     pub lease: Duration,
     /// How long attempts in flight may go on after SIGTERM.
     pub grace: Duration,
+    /// Where a worker without a server tells how it is, if anywhere.
+    pub listen: Option<SocketAddr>,
 }
 
 /// What may be called.
@@ -564,7 +575,7 @@ pub(crate) fn read(
             max_pending_bytes: reader.own_size("store.max_pending_bytes"),
         },
         server: ServerSettings {
-            listen: reader.listen("server.listen"),
+            listen: reader.listen("server.listen").unwrap_or(NOWHERE),
             admin_token: reader.token("server.admin_token_env", "server.admin_token_file"),
             read_token: reader.token("server.read_token_env", "server.read_token_file"),
             max_event_bytes: reader.size("server.max_event_bytes"),
@@ -573,6 +584,7 @@ pub(crate) fn read(
             concurrency: NonZeroU32::new(reader.count("worker.concurrency")).unwrap_or(NonZeroU32::MIN),
             lease: reader.duration("worker.lease"),
             grace: reader.grace("worker.grace", timeout_max),
+            listen: reader.listen("worker.listen"),
         },
         egress: EgressSettings {
             mode: reader.egress_mode("egress.mode"),
@@ -590,6 +602,9 @@ pub(crate) fn read(
     }
     (reader.loading.problems.len() == before).then_some(settings)
 }
+
+/// What stands for an address that cannot be read, until the problem is told.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// Every setting with its value in force and where that comes from.
 pub(crate) fn shown_settings(
@@ -851,18 +866,16 @@ impl<'t> Reader<'_, '_, 't> {
         entries.into_iter().map(|(_, entry, _)| entry).collect()
     }
 
-    fn listen(&mut self, path: &'static str) -> SocketAddr {
-        let nowhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-        let Some(given) = self.given(path) else { return nowhere };
-        let address = self.parsed(&given, "an address and a port, such as \"127.0.0.1:8080\"", |text| {
+    fn listen(&mut self, path: &'static str) -> Option<SocketAddr> {
+        let given = self.given(path)?;
+        self.parsed(&given, "an address and a port, such as \"127.0.0.1:8080\"", |text| {
             if let Some(port) = text.strip_prefix("localhost:").and_then(|port| port.parse().ok()) {
                 return Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port));
             }
             text.parse().map_err(|_| {
                 "is no address and port; write it like \"127.0.0.1:8080\", \"[::1]:8080\" or \"0.0.0.0:8080\"".into()
             })
-        });
-        address.unwrap_or(nowhere)
+        })
     }
 
     fn store_url(&mut self, path: &'static str) -> StoreUrl {
@@ -937,11 +950,16 @@ impl<'t> Reader<'_, '_, 't> {
 
     /// Settings that are fine one by one and not together.
     fn contradictions(&mut self, settings: &Settings) {
-        if !settings.server.listen.ip().is_loopback() && settings.server.admin_token.is_none() {
-            let message =
-                format!("{} can be reached by others, and there is no admin token", settings.server.listen);
-            let remedy = "set `server.admin_token_env` or `server.admin_token_file`, or listen on 127.0.0.1";
-            self.at_odds("server.listen", message, remedy);
+        let listens =
+            [("server.listen", Some(settings.server.listen)), ("worker.listen", settings.worker.listen)];
+        for (path, address) in listens {
+            let Some(address) = address.filter(|address| !address.ip().is_loopback()) else { continue };
+            if settings.server.admin_token.is_none() {
+                let message = format!("{address} can be reached by others, and there is no admin token");
+                let remedy =
+                    "set `server.admin_token_env` or `server.admin_token_file`, or listen on 127.0.0.1";
+                self.at_odds(path, message, remedy);
+            }
         }
         let is_redis = matches!(settings.store.url, StoreUrl::Redis(_));
         if settings.store.wait_replicas > 0 && !is_redis {

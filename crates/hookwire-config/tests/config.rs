@@ -289,6 +289,7 @@ fn every_setting_can_be_set_in_the_file_and_in_the_environment() {
         ("worker.concurrency", "9", "9"),
         ("worker.lease", "\"20s\"", "20s"),
         ("worker.grace", "\"21s\"", "21s"),
+        ("worker.listen", "\"127.0.0.1:9998\"", "127.0.0.1:9998"),
         ("egress.mode", "\"public-only\"", "public-only"),
         ("egress.allow", "[\"10.0.0.0/8\", \".example.org\"]", "10.0.0.0/8, .example.org"),
         ("egress.deny", "[\"::1\"]", "::1"),

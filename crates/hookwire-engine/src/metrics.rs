@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use hookwire_model::{DeadReason, OutcomeKind, RuleName, WebhookName};
+use hookwire_model::{DeadReason, OutcomeKind, RuleName, WaitingReason, WebhookName};
 use hookwire_queue::{EventFate, Fate, Settlement};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
@@ -35,6 +35,7 @@ pub struct Metrics {
     attempt_seconds: Histogram,
     delivered_seconds: Histogram,
     dead_letters: Family<ReasonLabels, Counter>,
+    waits: Family<ReasonLabels, Counter>,
     batches: Family<CallLabels, Histogram>,
     pub(crate) leases_lost: Counter,
     pub(crate) store_errors: Counter,
@@ -110,6 +111,7 @@ impl Default for Metrics {
             attempt_seconds: Histogram::new(ATTEMPT_SECONDS),
             delivered_seconds: Histogram::new(DELIVERED_SECONDS),
             dead_letters: Family::default(),
+            waits: Family::default(),
             batches: Family::new_with_constructor(|| Histogram::new(BATCH)),
             leases_lost: Counter::default(),
             store_errors: Counter::default(),
@@ -121,6 +123,9 @@ impl Default for Metrics {
         }
         for reason in DeadReason::ALL {
             drop(metrics.dead_letters.get_or_create(&ReasonLabels { reason: reason.as_str() }));
+        }
+        for reason in WaitingReason::ALL {
+            drop(metrics.waits.get_or_create(&ReasonLabels { reason: reason.as_str() }));
         }
         for call in [BatchCall::LeaseEvents, BatchCall::LeaseDeliveries, BatchCall::Settle] {
             drop(metrics.batches.get_or_create(&CallLabels { call: call.as_str() }));
@@ -162,6 +167,11 @@ impl Metrics {
             self.delivered_seconds.clone(),
         );
         registry.register("dead_letters", "Deliveries that died, by reason", self.dead_letters.clone());
+        registry.register(
+            "waits",
+            "How often a delivery was put off, by what it waits for",
+            self.waits.clone(),
+        );
         registry.register(
             "store_batch_size",
             "Events or deliveries in one call of the store; the count of a call is how often it was made",
@@ -229,8 +239,12 @@ impl Metrics {
     }
 
     fn fate(&self, fate: &Fate) {
-        if let Fate::Dead { reason, .. } = fate {
-            self.dead(*reason);
+        match fate {
+            Fate::Dead { reason, .. } => self.dead(*reason),
+            Fate::Waiting { reason, .. } => {
+                self.waits.get_or_create(&ReasonLabels { reason: reason.as_str() }).inc();
+            }
+            Fate::Delivered | Fate::Running { .. } => {}
         }
     }
 

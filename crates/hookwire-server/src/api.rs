@@ -75,19 +75,27 @@ pub(crate) struct App<Q, C> {
 
 /// The routes, guarded.
 pub fn router<Q: Queue + Inspect, C: Clock>(api: Api<Q, C>) -> Router {
+    let watch = Arc::new(StoreWatch::default());
+    // Those that do without the store tell nothing about it.
+    let at_store = store_routes().into_iter().map(|(path, route)| {
+        (path, route.layer(axum::middleware::from_fn_with_state(Arc::clone(&watch), watch_store)))
+    });
+    guarded(api, at_store.chain(other_routes()).chain(own_routes()))
+}
+
+/// Only the routes that tell how the process is, guarded in the same way: for a worker without a server.
+pub fn own_router<Q: Queue + Inspect, C: Clock>(api: Api<Q, C>) -> Router {
+    guarded(api, own_routes().into_iter())
+}
+
+fn guarded<Q: Queue + Inspect, C: Clock>(
+    api: Api<Q, C>,
+    routes: impl Iterator<Item = Route<Q, C>>,
+) -> Router {
     let tokens = Arc::new(api.tokens.clone());
     let room = BodyRoom::new(api.limits.held_bytes_max, api.limits.body_timeout);
-    let watch = Arc::new(StoreWatch::default());
-    let router = routes().into_iter().fold(Router::new(), |router, (path, route)| {
-        let route = match path {
-            // Those that do without the store tell nothing about it.
-            "/v1/rules" | "/v1/webhooks" | "/v1/preview" | "/v1/openapi.json" | "/metrics" | "/healthz"
-            | "/readyz" => route,
-            _ => route.layer(axum::middleware::from_fn_with_state(Arc::clone(&watch), watch_store)),
-        };
-        router.route(path, route)
-    });
-    router
+    routes
+        .fold(Router::new(), |router, (path, route)| router.route(path, route))
         .fallback(|| async { Problem::not_found("there is nothing at this path") })
         .method_not_allowed_fallback(|| async {
             Problem::new(
@@ -103,8 +111,8 @@ pub fn router<Q: Queue + Inspect, C: Clock>(api: Api<Q, C>) -> Router {
 /// A path with its methods.
 type Route<Q, C> = (&'static str, MethodRouter<Arc<App<Q, C>>>);
 
-/// Every path with its methods. The description in [`openapi`] has the same, which a test checks.
-fn routes<Q: Queue + Inspect, C: Clock>() -> Vec<Route<Q, C>> {
+/// What asks the store. The description in [`openapi`] has these and the others, which a test checks.
+fn store_routes<Q: Queue + Inspect, C: Clock>() -> Vec<Route<Q, C>> {
     vec![
         ("/v1/events", post(events::publish)),
         ("/v1/events/{id}", get(events::event)),
@@ -117,9 +125,6 @@ fn routes<Q: Queue + Inspect, C: Clock>() -> Vec<Route<Q, C>> {
         ("/v1/dead", get(deliveries::dead)),
         ("/v1/dead/redrive", post(deliveries::redrive)),
         ("/v1/dead/purge", post(deliveries::purge)),
-        ("/v1/rules", get(definitions::rules)),
-        ("/v1/webhooks", get(definitions::webhooks)),
-        ("/v1/preview", post(definitions::preview)),
         ("/v1/endpoints", get(endpoints::list)),
         ("/v1/endpoints/{id}/pause", post(endpoints::pause)),
         ("/v1/endpoints/{id}/resume", post(endpoints::resume)),
@@ -127,7 +132,22 @@ fn routes<Q: Queue + Inspect, C: Clock>() -> Vec<Route<Q, C>> {
         ("/v1/webhooks/{name}/pause", post(endpoints::pause_all)),
         ("/v1/webhooks/{name}/resume", post(endpoints::resume_all)),
         ("/v1/stats", get(stats::stats)),
+    ]
+}
+
+/// What is answered from the definitions, or always in the same way.
+fn other_routes<Q: Queue + Inspect, C: Clock>() -> Vec<Route<Q, C>> {
+    vec![
+        ("/v1/rules", get(definitions::rules)),
+        ("/v1/webhooks", get(definitions::webhooks)),
+        ("/v1/preview", post(definitions::preview)),
         ("/v1/openapi.json", get(openapi::show)),
+    ]
+}
+
+/// What tells how this process is.
+fn own_routes<Q: Queue + Inspect, C: Clock>() -> Vec<Route<Q, C>> {
+    vec![
         ("/metrics", get(metrics::metrics)),
         ("/healthz", get(stats::healthz)),
         ("/readyz", get(stats::readyz)),
@@ -167,7 +187,8 @@ mod tests {
     #[tokio::test]
     async fn the_description_has_every_route_and_no_other() {
         let mut routed = BTreeSet::new();
-        for (path, route) in routes::<MemoryQueue, SystemClock>() {
+        let routes = store_routes::<MemoryQueue, SystemClock>().into_iter().chain(other_routes());
+        for (path, route) in routes.chain(own_routes()) {
             // Asked for a method that no route has, each names those it has.
             let request = Request::builder().method(Method::TRACE).body(Body::empty()).unwrap();
             let answer = route.with_state(app()).oneshot(request).await.unwrap();

@@ -24,7 +24,7 @@ mod serve;
 mod stats;
 mod store_watch;
 
-pub use api::{Api, ApiLimits, router};
+pub use api::{Api, ApiLimits, own_router, router};
 pub use guard::Tokens;
 pub use ingest::{Format, Reading, Refusal, read_events};
 pub use serve::{ServeLimits, serve};

@@ -1,6 +1,8 @@
 //! Putting the parts together: settings, definitions and a store become a running engine.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use hookwire_config::{EgressMode as ConfiguredMode, EgressSettings, Settings};
@@ -11,7 +13,10 @@ use hookwire_dispatch::{
 use hookwire_engine::{
     Chance, Clock as _, Engine, EngineError, EngineSettings, InForce, Metrics, Snapshot, Summary, SystemClock,
 };
+use hookwire_model::EventId;
 use hookwire_queue::{QueueError, WorkerId};
+use hookwire_server::{Api, ApiLimits, Tokens};
+use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -126,4 +131,49 @@ pub fn engine_failure(error: EngineError) -> Failure {
         EngineError::Store(error) => error.into(),
         EngineError::Panicked(_) => Failure::new(Exit::Software, error),
     }
+}
+
+/// A new id for an event that brings none.
+pub fn new_event_id() -> EventId {
+    EventId::new(&Uuid::now_v7().to_string()).expect("a UUID is visible ASCII without dots")
+}
+
+/// What the server's routes work with.
+pub fn api(
+    settings: &Settings,
+    in_force: &Arc<InForce>,
+    store: &Store,
+    metrics: &Metrics,
+    ready: &Arc<AtomicBool>,
+) -> Api<Store, SystemClock> {
+    Api {
+        queue: Arc::new(store.clone()),
+        clock: SystemClock,
+        new_id: new_event_id,
+        limits: ApiLimits {
+            event_bytes_max: usize::try_from(settings.server.max_event_bytes).unwrap_or(usize::MAX),
+            ..ApiLimits::default()
+        },
+        tokens: Tokens {
+            admin: settings.server.admin_token.clone(),
+            read: settings.server.read_token.clone(),
+        },
+        in_force: Arc::clone(in_force),
+        metrics: metrics.clone(),
+        ready: Arc::clone(ready),
+    }
+}
+
+/// Takes the port of a listener. `elsewhere` says how another is chosen.
+///
+/// # Errors
+/// Exit code 69 if it cannot be had.
+pub async fn bind(address: SocketAddr, elsewhere: &str) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let hint = match error.kind() {
+            std::io::ErrorKind::AddrInUse => format!("; another program has it: choose another {elsewhere}"),
+            _ => String::new(),
+        };
+        Failure::message(Exit::Unavailable, format!("cannot listen on {address}: {error}{hint}"))
+    })
 }

@@ -1,13 +1,15 @@
 //! The command: a worker on a store.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hookwire_config::StoreUrl;
 use hookwire_engine::Metrics;
+use hookwire_server::{ServeLimits, own_router, serve};
 
 use crate::args::ConfigArguments;
-use crate::assemble::{engine_failure, in_force, own_store, run_worker, runtime};
+use crate::assemble::{api, bind, engine_failure, in_force, own_store, run_worker, runtime};
 use crate::exit::{CommandResult, Exit, Failure};
 use crate::reload::{LoadedConfig, Reloading};
 use crate::signals::shutdown_token;
@@ -52,8 +54,26 @@ pub fn run(arguments: &WorkerArguments) -> CommandResult {
         let wait = if let StoreUrl::Redis(_) = settings.store.url { SERVER_WAIT } else { Duration::ZERO };
         let store = own_store(&settings, wait).await?;
         let metrics = Metrics::default();
+        let ready = Arc::new(AtomicBool::new(true));
+        let watched = match settings.worker.listen {
+            Some(address) => {
+                let listener = bind(address, "in `worker.listen`").await?;
+                let address =
+                    listener.local_addr().map_err(|error| Failure::new(Exit::Unavailable, error))?;
+                tracing::info!(%address, "listening");
+                let routes = own_router(api(&settings, &in_force, &store, &metrics, &ready));
+                let shutdown = shutdown.clone().cancelled_owned();
+                // Ended with the worker, whose process it tells of.
+                Some(tokio::spawn(serve(listener, routes, ServeLimits::default(), shutdown)))
+            }
+            None => None,
+        };
         let ended =
             run_worker(&settings, in_force, store.clone(), metrics, arguments.until_idle, shutdown).await;
+        ready.store(false, Ordering::Relaxed);
+        if let Some(watched) = watched {
+            watched.abort();
+        }
         store.close().await;
         let summary = ended.map_err(engine_failure)?;
         Ok(if arguments.until_idle && summary.waits_for_later { Exit::No } else { Exit::Fine })

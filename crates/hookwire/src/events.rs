@@ -15,8 +15,7 @@ use std::path::{Path, PathBuf};
 
 use hookwire_engine::{Clock as _, SystemClock};
 use hookwire_model::{Event, EventDefaults, EventId, Problem};
-use hookwire_worker::{Exit, Failure};
-use uuid::Uuid;
+use hookwire_worker::{Exit, Failure, new_event_id};
 
 use self::lines::{Line, read_line};
 
@@ -24,11 +23,6 @@ use self::lines::{Line, read_line};
 const PROBLEMS_MAX: usize = 20;
 /// Bytes that are read at once.
 const READ: usize = 64 << 10;
-
-/// A new id for an event that brings none.
-pub(crate) fn new_event_id() -> EventId {
-    EventId::new(&Uuid::now_v7().to_string()).expect("a UUID is visible ASCII without dots")
-}
 
 /// Where an event stands in its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,13 +12,13 @@ use hookwire_engine::{Clock as _, SystemClock, publish};
 use hookwire_model::{Delivery, Event, EventDefaults, EventId, Shard};
 use hookwire_queue::Inspect as _;
 use hookwire_worker::{
-    CommandResult, Exit, Failure, LogArguments, Store, in_force, open_store, runtime, shutdown_token,
+    CommandResult, Exit, Failure, LogArguments, Store, in_force, new_event_id, open_store, runtime,
+    shutdown_token,
 };
 use tokio::net::TcpListener;
 use webhook_receiver::{Listeners, Options};
 
 use crate::commands::serve::Running;
-use crate::events::new_event_id;
 use crate::output::{delivery_text, print};
 use crate::target::server_url;
 

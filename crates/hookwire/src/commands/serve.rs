@@ -6,17 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hookwire_config::Settings;
-use hookwire_engine::{EngineError, InForce, Metrics, Summary, SystemClock};
-use hookwire_server::{Api, ApiLimits, ServeLimits, Tokens, router};
+use hookwire_engine::{EngineError, InForce, Metrics, Summary};
+use hookwire_server::{ServeLimits, router};
 use hookwire_worker::{
-    CommandResult, ConfigArguments, Exit, Failure, LoadedConfig, Reloading, Store, engine_failure, in_force,
-    own_store, run_worker, runtime, shutdown_token,
+    CommandResult, ConfigArguments, Exit, Failure, LoadedConfig, Reloading, Store, api, bind, engine_failure,
+    in_force, own_store, run_worker, runtime, shutdown_token,
 };
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-
-use crate::events::new_event_id;
 
 /// How long a store that another process holds is waited for: a predecessor that is being stopped needs that long at
 /// most to finish what is in flight.
@@ -35,23 +33,12 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     runtime()?.block_on(async {
         let shutdown = shutdown_token();
         let _reloading = Reloading::start(&arguments.config, loaded, Arc::clone(&in_force));
-        let listener = bind(config.settings.server.listen).await?;
+        let listener = bind(config.settings.server.listen, "with --listen").await?;
         let store = own_store(&config.settings, STORE_WAIT).await?;
         let running = Running::start(Arc::new(config.settings), in_force, store, listener, &shutdown)?;
         tracing::info!(address = %running.address, "listening");
         running.finish().await?;
         Ok(Exit::Fine)
-    })
-}
-
-/// Takes the listener's port.
-pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address).await.map_err(|error| {
-        let hint = match error.kind() {
-            std::io::ErrorKind::AddrInUse => "; another program has it: choose another with --listen",
-            _ => "",
-        };
-        Failure::message(Exit::Unavailable, format!("cannot listen on {address}: {error}{hint}"))
     })
 }
 
@@ -77,22 +64,7 @@ impl Running {
         let address = listener.local_addr().map_err(|error| Failure::new(Exit::Unavailable, error))?;
         let ready = Arc::new(AtomicBool::new(true));
         let metrics = Metrics::default();
-        let api = Api {
-            queue: Arc::new(store.clone()),
-            clock: SystemClock,
-            new_id: new_event_id,
-            limits: ApiLimits {
-                event_bytes_max: usize::try_from(settings.server.max_event_bytes).unwrap_or(usize::MAX),
-                ..ApiLimits::default()
-            },
-            tokens: Tokens {
-                admin: settings.server.admin_token.clone(),
-                read: settings.server.read_token.clone(),
-            },
-            in_force: Arc::clone(&in_force),
-            metrics: metrics.clone(),
-            ready: Arc::clone(&ready),
-        };
+        let api = api(&settings, &in_force, &store, &metrics, &ready);
         // A child of the shutdown, so that either side can stop the other and not the whole program.
         let shutdown = shutdown.child_token();
         // Both are awaited in `finish`.
