@@ -8,6 +8,7 @@
 //! - The same bytes do the same.
 
 mod conditions;
+mod events;
 mod import;
 mod mutate;
 mod requests;
@@ -20,6 +21,8 @@ pub use seeds::{cases, seeds};
 /// A fuzz target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
+    /// An event, or any other JSON.
+    Events,
     /// A condition document, then data and snapshots.
     Conditions,
     /// A Jinja template, then a context.
@@ -36,7 +39,8 @@ pub enum Target {
 
 impl Target {
     /// Every target.
-    pub const ALL: [Target; 6] = [
+    pub const ALL: [Target; 7] = [
+        Target::Events,
         Target::Conditions,
         Target::Jinja,
         Target::Handlebars,
@@ -48,6 +52,7 @@ impl Target {
     /// The name of its program and of its folder of cases.
     pub fn name(self) -> &'static str {
         match self {
+            Target::Events => "events",
             Target::Conditions => "conditions",
             Target::Jinja => "jinja",
             Target::Handlebars => "handlebars",
@@ -66,6 +71,7 @@ impl Target {
         // NUL stands between the parts of an input, since templates and JSON hold every other character.
         let parts: Vec<&str> = text.splitn(3, '\0').collect();
         match self {
+            Target::Events => events::run(&text),
             Target::Conditions => conditions::run(&parts),
             Target::Jinja => templates::run(hookwire_model::Engine::Jinja, &parts),
             Target::Handlebars => templates::run(hookwire_model::Engine::Handlebars, &parts),

@@ -12,6 +12,11 @@ use crate::Target;
 /// If the recorded corpus is not there.
 pub fn seeds(target: Target) -> Vec<Vec<u8>> {
     let texts: Vec<String> = match target {
+        Target::Events => {
+            let recorded = lines("deliveries.jsonl");
+            let recorded = recorded.iter().step_by(3).map(|line| line["context"].to_string());
+            recorded.chain(EVENTS.iter().map(|text| (*text).to_owned())).collect()
+        }
         Target::Conditions => lines("conditions.jsonl").iter().map(condition).collect(),
         Target::Jinja => templates(|function| function == "body"),
         Target::Handlebars => HANDLEBARS.iter().map(|text| (*text).to_owned()).collect(),
@@ -79,6 +84,15 @@ fn export(line: &Value) -> String {
     );
     json!([webhook, rule]).to_string()
 }
+
+/// What the recorded ones lack.
+const EVENTS: &[&str] = &[
+    r#"{"event":"created","object_type":"dcim.site","data":{"id":7,"id":8,"name":"a\u00e9\ud83d\ude80\/\b"}}"#,
+    r#" { "id" : "e-1", "event": "job_ended", "event_type": "job_completed", "object_type": "core.job", "object_id": "x\"y", "data": {} } "#,
+    r#"{"event":"updated","object_type":"a.b","model":"b","timestamp":"2026-01-01T00:00:00Z","username":null,"request_id":"r","data":{"n":[1.0,-0,1e400,12345678901234567890123]},"snapshots":{"prechange":{"a":1},"postchange":null},"request":{},"context":{"z":[[[]],{}]}}"#,
+    r#"{"event":"x","object_type":"a.b","data":{"a":0,"b":1,"c":2,"d":3,"e":4,"f":5,"g":6,"h":7,"i":8,"j":9,"k":10,"l":11,"m":12,"n":13,"o":14,"p":15,"q":16,"a":17,"id":"s"}}"#,
+    r#"[true, false, null, "\ud800", [], [[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,[18]]]]"#,
+];
 
 /// One of each thing that the language has.
 const HANDLEBARS: &[&str] = &[

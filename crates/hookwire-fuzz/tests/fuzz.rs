@@ -29,6 +29,11 @@ fn run(target: Target) {
 }
 
 #[test]
+fn events() {
+    run(Target::Events);
+}
+
+#[test]
 fn conditions() {
     run(Target::Conditions);
 }
