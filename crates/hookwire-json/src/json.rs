@@ -35,7 +35,7 @@ impl Json {
         Self::parse_nested(text, JSON_DEPTH_MAX)
     }
 
-    /// As [`parse`](Self::parse), for a text that may be nested so deep: at most 128, which is where others give up.
+    /// As [`parse`](Self::parse), for a text that may be nested so deep. Reading it recurses as deep.
     ///
     /// # Errors
     /// As [`parse`](Self::parse).
@@ -69,11 +69,6 @@ impl Json {
         Json { tree: Arc::clone(&self.tree), at: node.at() }
     }
 
-    /// Whether the document is an object.
-    pub fn is_object(&self) -> bool {
-        self.as_str().starts_with('{')
-    }
-
     /// A name that stood more than once in the outermost object of the text that was parsed: the member has its first
     /// place and its last value.
     pub fn repeated_name(&self) -> Option<&str> {
@@ -92,7 +87,7 @@ fn refusal(text: &str, flaw: Flaw) -> JsonError {
     }
 }
 
-/// However deep it is nested: whoever has a tree has read it already.
+/// However deep it is nested: to have been made, it was walked before.
 impl From<&Value> for Json {
     fn from(value: &Value) -> Self {
         Json::parse_nested(&value.to_string(), usize::MAX).expect("serde_json writes JSON")

@@ -1,7 +1,7 @@
 //! The table of nodes: a JSON document laid flat, in the order of its text.
 //!
-//! Each value is one [`Entry`], followed by the entries of what is in it: of a list its items, of an object name, value,
-//! name, value. An entry knows how many entries it spans, which leads past it to the next one.
+//! Each value is one [`Entry`], followed by the entries of what is in it: of a list its items, of an object name,
+//! value, name, value. An entry knows how many entries it spans, which leads past it to the next one.
 //!
 //! ```text
 //! {"a":[1,2],"b":null}      place   0        1     2        3    4    5     6
@@ -12,8 +12,8 @@
 //! Invariants:
 //! - Places within the table are relative to the entry that names them, so entries can be moved together.
 //! - The names in an object differ. Where a text repeats one, the reader has left out what was overridden.
-//! - A list or object of more than [`FEW`] members can be looked into without walking along them: of a list the places of
-//!   its items are kept, of an object those of its names, sorted by name.
+//! - A list or object of more than [`FEW`] members can be looked into without walking along them: of a list the places
+//!   of its items are kept, of an object those of its names, sorted by name.
 
 use std::fmt;
 
