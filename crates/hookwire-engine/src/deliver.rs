@@ -13,8 +13,8 @@ use futures_util::FutureExt as _;
 use hookwire_definitions::{CompiledWebhook, Route};
 use hookwire_dispatch::Dispatch;
 use hookwire_model::{
-    Attempt, AttemptError, DeadReason, DeliveryId, EndpointId, ErrorKind, Outcome, OutcomeKind, Timestamp,
-    Timings, WaitingReason, WebhookName,
+    Attempt, AttemptError, DeadReason, DeliveryId, EndpointId, ErrorKind, Outcome, OutcomeKind,
+    PreparedRequest, Timestamp, Timings, WaitingReason, WebhookName,
 };
 use hookwire_policy::{Attempted, Decision, Due, Verdict};
 use hookwire_queue::Fate;
@@ -105,33 +105,29 @@ async fn deliver<D: Dispatch, C: Clock>(
     route: &Route,
     past: Past,
 ) -> Finished {
-    let Route { webhook, context, .. } = route;
+    let Route { webhook, .. } = route;
     if !webhook.webhook().enabled {
         let endpoint = past.endpoint.or_else(|| snapshot.literal_endpoint(&webhook.webhook().name));
         return unavailable(shared, endpoint, &webhook.webhook().name, WaitingReason::WebhookDisabled);
     }
-    let number = past.attempts + 1;
-    let started_at = shared.clock.now();
-    let counted = past.attempts.saturating_sub(past.forgiven);
-    let retry = &webhook.webhook().retry;
-    let known = hookwire_policy::Past::new(past.attempts, past.interrupted);
-    match hookwire_policy::before_attempt(counted, known, past.since, started_at, retry) {
-        Due::Attempt => {}
-        Due::DeadLetter(reason) => return Finished::dead(reason),
-    }
-    let request = match webhook.prepare(context, past.id, number, started_at) {
+    let mut started_at = shared.clock.now();
+    let mut request = match prepare(shared, route, &past, started_at) {
         Ok(request) => request,
-        Err(error) => {
-            let outcome = Outcome::Unsent(error.attempt_error());
-            let attempt = unsent(number, started_at, error.attempt_error());
-            return conclude(shared, webhook, &past, None, attempt, &outcome, error.rendered());
-        }
+        Err(finished) => return finished,
     };
     let endpoint = snapshot.endpoint(&webhook.webhook().name, &request.authority);
     let entrance = shared.endpoints.enter(endpoint, webhook.webhook(), &request.authority, started_at);
     let room = match entrance {
         Entrance::Room(room) => room,
-        Entrance::Probe(room) if shared.claim(endpoint).await => room,
+        Entrance::Probe(room) if shared.claim(endpoint).await => {
+            // The store took its time: what was due then may be too old by now, and its signature would be.
+            started_at = shared.clock.now();
+            request = match prepare(shared, route, &past, started_at) {
+                Ok(request) => request,
+                Err(finished) => return finished,
+            };
+            room
+        }
         Entrance::Probe(_) => {
             return Finished::waits(Some(endpoint), Duration::ZERO, WaitingReason::Unhealthy);
         }
@@ -142,8 +138,30 @@ async fn deliver<D: Dispatch, C: Clock>(
     drop(in_flight);
     let outcome = report.outcome.clone();
     let record = hookwire_dispatch::record(&request, shared.settings.keep_bodies);
-    let attempt = report.into_attempt(number, started_at, Some(record));
+    let attempt = report.into_attempt(past.attempts + 1, started_at, Some(record));
     conclude(shared, webhook, &past, Some((endpoint, room)), attempt, &outcome, true)
+}
+
+/// Makes the request of the next attempt, if there is one to be made now.
+fn prepare<D: Dispatch, C: Clock>(
+    shared: &Shared<D, C>,
+    route: &Route,
+    past: &Past,
+    now: Timestamp,
+) -> Result<PreparedRequest, Finished> {
+    let Route { webhook, context, .. } = route;
+    let counted = past.attempts.saturating_sub(past.forgiven);
+    let known = hookwire_policy::Past::new(past.attempts, past.interrupted);
+    let due = hookwire_policy::before_attempt(counted, known, past.since, now, &webhook.webhook().retry);
+    if let Due::DeadLetter(reason) = due {
+        return Err(Finished::dead(reason));
+    }
+    let number = past.attempts + 1;
+    webhook.prepare(context, past.id, number, now).map_err(|error| {
+        let outcome = Outcome::Unsent(error.attempt_error());
+        let attempt = unsent(number, now, error.attempt_error());
+        conclude(shared, webhook, past, None, attempt, &outcome, error.rendered())
+    })
 }
 
 /// An attempt on the wire, counted as long as this lives.

@@ -213,7 +213,9 @@ impl Books {
         let target = &self.plan.targets[attempt.webhook].webhook.retry;
         let (max, max_age) = (target.max_attempts.get(), target.max_age);
         let log = self.stored(id).and_then(|delivery| delivery.attempt_log).unwrap_or_default();
-        let known = log.iter().filter(|attempt| attempt.number > forgiven).count() as u32;
+        // What was stored after the lease, the worker could not know.
+        let told = made.saturating_sub(interrupted);
+        let known = (log.iter().filter(|attempt| attempt.number > forgiven).count() as u32).min(told);
         let counted = made.saturating_sub(forgiven);
         let breach = if known >= max || (counted >= max && known > 0) {
             Some(format!(
