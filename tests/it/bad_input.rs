@@ -9,7 +9,7 @@ use hyper::Method;
 use serde_json::json;
 use tokio::process::Command;
 
-use crate::support::{Folder, Server, call, snapshots};
+use crate::support::{Folder, Server, call, exchanged, snapshots};
 
 /// A configuration in which nothing is wrong, for one mistake at a time to be put into.
 const SOUND: &str = r#"[store]
@@ -359,6 +359,12 @@ async fn a_full_disk_refuses_what_it_cannot_keep_and_goes_on_when_there_is_room(
     let message = refused.1["detail"].as_str().unwrap().to_owned();
     assert!(message.contains("no space is left on the disk"), "{message}");
     assert!(accepted > 0);
+    // It is told everywhere, though the store can be looked into.
+    let (status, ready) = exchanged(server.address, "/readyz").await;
+    assert!(status == 503 && ready.contains("no space is left on the disk"), "{status} {ready}");
+    let (_, metrics) = exchanged(server.address, "/metrics").await;
+    assert!(metrics.contains("hookwire_store_up 0"), "{metrics}");
+    assert_eq!(server.get("/v1/stats").await.0, 200);
     // Room again: the program's own view of the disk, by way of its process.
     let id = server.program.id().unwrap();
     let filler = format!("/proc/{id}/root{}/store/filler", folder.path().display());
@@ -368,6 +374,9 @@ async fn a_full_disk_refuses_what_it_cannot_keep_and_goes_on_when_there_is_room(
         (status == 202).then_some(())
     })
     .await;
+    assert_eq!(exchanged(server.address, "/readyz").await, (200, "ready\n".to_owned()));
+    let (_, metrics) = exchanged(server.address, "/metrics").await;
+    assert!(metrics.contains("hookwire_store_up 1"), "{metrics}");
     // Whatever was accepted arrives, and the one that was refused arrives once: it was not stored before.
     endpoint.wait_for(accepted + 1).await;
     server.deliveries("delivered", accepted + 1).await;

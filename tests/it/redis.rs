@@ -1,6 +1,7 @@
 //! The programs on Redis servers: many processes, one store.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use hookwire_testkit::{Program, Received, RedisServer, ScriptedEndpoint, eventually};
 use hyper::Method;
@@ -143,4 +144,27 @@ async fn a_worker_without_a_server_tells_how_it_is() {
     }
     let ended = worker.program.terminate().await;
     assert_eq!(ended.code(), 0, "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn a_worker_with_nothing_to_do_costs_next_to_nothing_and_sees_what_comes_at_once() {
+    /// How long to look, by the server's clock.
+    const SECONDS: usize = 5;
+    let redis = RedisServer::start();
+    let endpoint = ScriptedEndpoint::start([]).await;
+    let folder = folder(&redis.url(), "", &definitions(&endpoint));
+    let worker = Program::start("hookwire-worker", folder.path(), &["--config", "hookwire.toml"]);
+    eventually("the worker's wait", async || (redis.info("blocked_clients") == "1").then_some(())).await;
+    let before = redis.commands_processed();
+    // A list that nobody ever fills: the server's own way to let some time pass.
+    assert_eq!(redis.command(&["BLPOP", "nothing", &SECONDS.to_string()]), "");
+    let commands = redis.commands_processed() - before;
+    // The test's own are two: this one, and the question.
+    assert!(commands <= 2 * SECONDS as u64 + 2, "{commands} commands in {SECONDS} seconds");
+    let asked = Instant::now();
+    redis.command(&["XADD", "{hw:0}:in", "*", "event", &events(0..1)]);
+    endpoint.wait_for(1).await;
+    // Nothing but being woken is that fast: a look by itself comes every thirty seconds.
+    assert!(asked.elapsed() < Duration::from_secs(10), "it took {:?}", asked.elapsed());
+    assert_eq!(worker.terminate().await.code(), 0);
 }

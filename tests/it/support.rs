@@ -172,6 +172,12 @@ pub(crate) async fn exchange(
     Ok(Response::from_parts(head, body.collect().await?.to_bytes()))
 }
 
+/// What a path shows as text, with its status.
+pub(crate) async fn exchanged(address: SocketAddr, path: &str) -> (u16, String) {
+    let response = exchange(address, Method::GET, path, "", &[]).await.unwrap();
+    (response.status().as_u16(), String::from_utf8(response.body().to_vec()).unwrap())
+}
+
 /// The members of an object, in order.
 pub(crate) fn members(value: &Value) -> Vec<&str> {
     value.as_object().unwrap().keys().map(String::as_str).collect()

@@ -236,6 +236,10 @@ impl Inspect for EmbeddedQueue {
         self.ask(move |conn| reader::stats(conn, &limits, now)).await
     }
 
+    async fn ready(&self, _: Shard) -> Result<(), QueueError> {
+        self.call(true, (), |store, ()| store.try_writing()).await
+    }
+
     async fn change(
         &self,
         _: Shard,
@@ -357,6 +361,26 @@ mod tests {
         limit_pages(&queue, 1 << 30).await;
         queue.publish(SHARD, events(100, 8000)).await.unwrap();
         assert_eq!(queue.lease_events(SHARD, request()).await.unwrap().len(), 101);
+    }
+
+    #[tokio::test]
+    async fn a_store_that_takes_nothing_is_not_ready_though_it_can_be_looked_into() {
+        let folder = tempfile::tempdir().unwrap();
+        let queue = open(folder.path()).await;
+        queue.ready(SHARD).await.unwrap();
+        limit_pages(&queue, 100).await;
+        while queue.publish(SHARD, events(10, 1000)).await.is_ok() {}
+        let error = queue.ready(SHARD).await.unwrap_err();
+        assert!(error.to_string().contains("no space is left on the disk"), "{error}");
+        assert!(queue.stats(SHARD).await.unwrap().events_queued > 0);
+        limit_pages(&queue, 1 << 30).await;
+        queue.ready(SHARD).await.unwrap();
+        assert_eq!(queue.endpoints(SHARD).await.unwrap(), [], "asking leaves nothing behind");
+        queue.close().await;
+
+        let limits = StoreLimits { pending_bytes_max: 1000, ..StoreLimits::default() };
+        let queue = EmbeddedQueue::open(folder.path(), limits, Duration::ZERO).await.unwrap();
+        assert!(matches!(queue.ready(SHARD).await, Err(QueueError::Full { .. })));
     }
 
     #[tokio::test]

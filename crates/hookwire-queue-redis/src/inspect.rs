@@ -243,7 +243,9 @@ impl Inspect for RedisQueue {
         let mut command = redis::cmd("SETRANGE");
         command.arg(self.key(shard, "probe")?).arg(0).arg("");
         self.call(&command).await?;
-        self.stats(shard).await.map(drop)
+        let pending_bytes = self.stats(shard).await?.pending_bytes;
+        let limit = self.inner.limits.pending_bytes_max;
+        if pending_bytes >= limit { Err(QueueError::Full { pending_bytes, limit }) } else { Ok(()) }
     }
 
     async fn change(
@@ -317,7 +319,7 @@ impl Inspect for RedisQueue {
     async fn endpoints(&self, shard: Shard) -> Result<Vec<EndpointRecord>, QueueError> {
         let mut command = redis::cmd("HGETALL");
         command.arg(self.key(shard, "endpoints")?);
-        let mut reply = Reply::of("HGETALL", self.call(&command).await?)?;
+        let mut reply = Reply::of("HGETALL", self.call_for_endpoints(shard, &command).await?)?;
         let mut records = Vec::with_capacity(reply.len() / 2);
         while !reply.is_empty() {
             let id = keys::endpoint_id(&reply.text()?).ok_or_else(|| reply.odd())?;

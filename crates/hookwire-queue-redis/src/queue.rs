@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ const BLOCK_MAX: Duration = Duration::from_secs(60);
 const APART_MIN: usize = 4096;
 /// A connection that ends sooner than that while somebody waits on it is a server that fails.
 const CUT_SOON: Duration = Duration::from_secs(1);
+/// So many records of endpoints, of some hundred bytes each, hold nobody up.
+const ENDPOINTS_FEW: usize = 500;
 /// How long opening waits before it tries again.
 const OPEN_AGAIN: Duration = Duration::from_millis(100);
 
@@ -106,6 +109,8 @@ struct ShardState {
     /// The connection for those who wait, taken out while somebody does: a wait that is dropped takes it along, since
     /// its command may still block.
     waiter: Mutex<Option<Waiter>>,
+    /// How many records of endpoints there were at the last look.
+    endpoints: AtomicUsize,
 }
 
 /// What was seen of a shard by looking for something to lease.
@@ -198,7 +203,13 @@ impl RedisQueue {
                 age: Age::default(),
                 tend_at: Instant::now() + TEND_EVERY,
             };
-            ShardState { meta: format!("{tag}meta"), tag, seen: Mutex::new(seen), waiter: Mutex::new(None) }
+            ShardState {
+                meta: format!("{tag}meta"),
+                tag,
+                seen: Mutex::new(seen),
+                waiter: Mutex::new(None),
+                endpoints: AtomicUsize::new(0),
+            }
         };
         let mut limits = options.limits;
         if options.pending_by_memory {
@@ -268,6 +279,19 @@ impl RedisQueue {
     /// Sends a command for looking.
     pub(crate) async fn call(&self, command: &Cmd) -> Result<Value, QueueError> {
         self.inner.link.call(Way::Pooled, command).await
+    }
+
+    /// Sends a command whose answer has as many parts as there are records of endpoints. Workers ask for them all the
+    /// time, so a few come on the shared connection: the pool sends two commands more for each that it passes on.
+    pub(crate) async fn call_for_endpoints(&self, shard: Shard, command: &Cmd) -> Result<Value, QueueError> {
+        let known = &self.shard(shard)?.endpoints;
+        let is_short = known.load(Ordering::Relaxed) <= ENDPOINTS_FEW;
+        let way = if is_short { Way::Shared } else { Way::Pooled };
+        let answer = self.inner.link.call(way, command).await?;
+        if let Value::Array(parts) = &answer {
+            known.store(parts.len() / 2, Ordering::Relaxed);
+        }
+        Ok(answer)
     }
 
     /// Runs a script on a shard, with what every script wants to know first.

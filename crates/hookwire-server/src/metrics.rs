@@ -40,16 +40,19 @@ pub(crate) async fn metrics<Q: Queue + Inspect, C: Clock>(
     let mut registry = Registry::with_prefix("hookwire");
     app.api.metrics.register(&mut registry);
     let up = Gauge::<i64>::default();
-    registry.register("store_up", "Whether the store answers: 1, or 0", up.clone());
+    registry.register("store_up", "Whether every shard of the store takes events: 1, or 0", up.clone());
     let mut all = Vec::new();
+    let mut ready = true;
     for shard in 0..app.api.queue.shards() {
+        // A store that takes nothing may still be looked into.
+        ready &= app.api.queue.ready(Shard(shard)).await.is_ok();
         match app.api.queue.stats(Shard(shard)).await {
             Ok(stats) => all.push(stats),
             Err(error) => tracing::debug!(error = &error as &dyn std::error::Error, "no counts of the store"),
         }
     }
+    up.set(i64::from(ready));
     if all.len() == usize::from(app.api.queue.shards()) {
-        up.set(1);
         register_stats(&mut registry, &all, &app);
     }
     register_definitions(&mut registry, &app);

@@ -3,13 +3,16 @@
 use bytes::Bytes;
 use hookwire_model::{DeliveryId, EndpointId, Timestamp};
 use hookwire_queue::backend::{Acted, Record, pack_attempt};
-use hookwire_queue::{Change, Changed, EndpointRecord, PendingItem, PutEndpoint};
+use hookwire_queue::{Change, Changed, EndpointRecord, PendingItem, PutEndpoint, QueueError};
 use rusqlite::{OptionalExtension as _, params};
 use std::time::Duration;
 
 use super::record::Standing;
 use super::{Failure, Store};
 use crate::row::{self, SHARD, key};
+
+/// What is written to find out whether there is room: some large events.
+const TRIED_BYTES: u32 = 64 * 1024;
 
 impl Store<'_> {
     /// Acts on these deliveries, each of which is named once.
@@ -91,6 +94,21 @@ impl Store<'_> {
         }
         self.restand(sequence, Standing::Pending)?;
         Ok(true)
+    }
+
+    /// Finds out whether events could be stored now: writes as much as some of them need, and takes it back. It is the
+    /// commit, with its wait for the disk, that tells.
+    pub(crate) fn try_writing(&mut self) -> Result<(), Failure> {
+        let (pending_bytes, limit) = (self.counters.pending_bytes, self.limits.pending_bytes_max);
+        if pending_bytes >= limit {
+            return Err(Failure::Refused(QueueError::Full { pending_bytes, limit }));
+        }
+        // Without an id, SQLite takes one that nobody has.
+        let sql = "INSERT INTO endpoints (id, version, state) VALUES (NULL, 0, zeroblob(?1))";
+        self.conn.prepare_cached(sql)?.execute([TRIED_BYTES])?;
+        let id = self.conn.last_insert_rowid();
+        self.conn.prepare_cached("DELETE FROM endpoints WHERE id = ?1")?.execute([id])?;
+        Ok(())
     }
 
     pub(crate) fn put_endpoint(

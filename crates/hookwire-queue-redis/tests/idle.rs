@@ -1,0 +1,54 @@
+//! What a worker asks of a server while there is nothing to do: one look after each long wait, and the endpoints'
+//! records every two seconds.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use hookwire_model::{EndpointId, Shard};
+use hookwire_queue::{Inspect as _, LeaseDeliveries, LeaseEvents, Queue as _, Rooms, WorkerId};
+use hookwire_queue_redis::{RedisOptions, RedisQueue, RedisUrl};
+use hookwire_testkit::RedisServer;
+
+const SHARD: Shard = Shard(0);
+/// What one look for work may cost, together with the wait before it, in commands: those of its two scripts count. With
+/// a look every thirty seconds that is less than one in a second.
+const LOOK_MAX: u64 = 30;
+
+async fn look(queue: &RedisQueue) {
+    let (worker, lease) = (WorkerId::new("worker"), Duration::from_secs(15));
+    let request = LeaseEvents { worker: worker.clone(), lease, max: 100, suspects_max: 1 };
+    assert!(queue.lease_events(SHARD, request).await.unwrap().is_empty());
+    let rooms = Rooms { default: 32, exceptions: Vec::new() };
+    let request = LeaseDeliveries { worker, lease, max: 100, rooms };
+    assert!(queue.lease_deliveries(SHARD, request).await.unwrap().deliveries.is_empty());
+}
+
+#[tokio::test]
+async fn a_look_that_finds_nothing_is_a_few_commands() {
+    let server = RedisServer::start();
+    let url = RedisUrl::parse(&server.url()).unwrap();
+    let queue = RedisQueue::open(&url, RedisOptions::default()).await.unwrap();
+    // The first one makes connections and loads scripts.
+    look(&queue).await;
+    queue.wait(SHARD, Duration::from_millis(1)).await.unwrap();
+    let before = server.commands_processed();
+    look(&queue).await;
+    queue.wait(SHARD, Duration::from_millis(1)).await.unwrap();
+    let took = server.commands_processed() - before;
+    assert!(took <= LOOK_MAX, "a look took {took} commands");
+}
+
+#[tokio::test]
+async fn asking_for_endpoints_is_one_command() {
+    let server = RedisServer::start();
+    let url = RedisUrl::parse(&server.url()).unwrap();
+    let queue = RedisQueue::open(&url, RedisOptions::default()).await.unwrap();
+    let state = Bytes::from_static(b"state");
+    queue.put_endpoint(SHARD, EndpointId::from_u64(1), 0, state).await.unwrap();
+    let before = server.commands_processed();
+    for _ in 0..10 {
+        assert_eq!(queue.endpoints(SHARD).await.unwrap().len(), 1);
+    }
+    // One more is the question itself.
+    assert_eq!(server.commands_processed() - before, 10 + 1);
+}
