@@ -369,7 +369,11 @@ mod tests {
         let queue = open(folder.path()).await;
         queue.ready(SHARD).await.unwrap();
         limit_pages(&queue, 100).await;
-        while queue.publish(SHARD, events(10, 1000)).await.is_ok() {}
+        // Another size makes other ids.
+        let mut bytes = 1000;
+        while queue.publish(SHARD, events(10, bytes)).await.is_ok() {
+            bytes += 1;
+        }
         let error = queue.ready(SHARD).await.unwrap_err();
         assert!(error.to_string().contains("no space is left on the disk"), "{error}");
         assert!(queue.stats(SHARD).await.unwrap().events_queued > 0);
