@@ -29,6 +29,9 @@
 //! | `news_events`, `news_deliveries` | streams of one entry | tell those who wait that there may be something to lease |
 //! | `probe` | - | never there: writing nothing to it tells whether the server takes writes |
 //!
+//! Beside the shards there is `{hw:shards}`, a string: how many there are. Whoever opens the store with another number is
+//! refused, since what waits in a shard that nobody looks at would stay there.
+//!
 //! Invariant: an event is in the stream `events` or in `kept`, never in both; it goes when nothing is left to do for it
 //! and the history has no room for it.
 
@@ -40,6 +43,11 @@ pub(crate) const LAYOUT_VERSION: u64 = 1;
 /// The beginning of all keys of a shard.
 pub(crate) fn tag(prefix: &str, shard: Shard) -> String {
     format!("{{{prefix}:{shard}}}:")
+}
+
+/// The key that tells how many shards there are.
+pub(crate) fn shards(prefix: &str) -> String {
+    format!("{{{prefix}:shards}}")
 }
 
 /// A delivery as scripts name it: 12 hex digits of its event's number, 16 of its digest. Sorts as the id does.

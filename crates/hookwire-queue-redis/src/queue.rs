@@ -53,7 +53,7 @@ pub struct RedisOptions {
     /// Puts in place of `limits.history_bytes_max` 5 % of the server's `maxmemory`, 128 MiB if it has none, shared
     /// among the shards.
     pub history_by_memory: bool,
-    /// How many shards there are, at least 1.
+    /// How many shards there are, at least 1: the same for all who open the store.
     pub shards: u16,
     /// What the names of all keys begin with: `{<prefix>:<shard>}:`. Two stores on one server need two prefixes.
     pub prefix: String,
@@ -166,7 +166,8 @@ impl RedisQueue {
     ///
     /// # Errors
     /// [`QueueError::Unavailable`] if the server cannot be reached or does not let us in, even after the time that the
-    /// options allow; [`QueueError::UnknownVersion`] if a newer hookwire wrote what it holds.
+    /// options allow; [`QueueError::UnknownVersion`] if a newer hookwire wrote what it holds;
+    /// [`QueueError::OtherShards`] if it has another number of shards.
     ///
     /// Cancel safety: dropping it leaves nothing behind.
     pub async fn open(url: &RedisUrl, options: RedisOptions) -> Result<Self, QueueError> {
@@ -194,6 +195,11 @@ impl RedisQueue {
                 Err(error) => return Err(error),
             }
         };
+        let asked = options.shards.max(1);
+        let found = shards_of(&link, &options.prefix, asked).await?;
+        if found != asked {
+            return Err(QueueError::OtherShards { found, asked });
+        }
         let shard = |number| {
             let tag = keys::tag(&options.prefix, Shard(number));
             let seen = Seen {
@@ -227,7 +233,7 @@ impl RedisQueue {
         ];
         let inner = Inner {
             link,
-            shards: (0..options.shards.max(1)).map(shard).collect(),
+            shards: (0..asked).map(shard).collect(),
             event_bytes_max: options.event_bytes_max,
             wait_replicas: options.wait_replicas,
             clock,
@@ -346,6 +352,31 @@ impl RedisQueue {
         note(&mut seen);
         Ok(())
     }
+}
+
+/// How many shards a store has. One that does not tell yet has as many as are asked for, and tells so from now on.
+async fn shards_of(link: &Link, prefix: &str, asked: u16) -> Result<u16, QueueError> {
+    let key = keys::shards(prefix);
+    let (mut get, mut set) = (redis::cmd("GET"), redis::cmd("SET"));
+    get.arg(&key);
+    set.arg(&key).arg(asked).arg("NX");
+    for is_last in [false, true] {
+        match link.call(Way::Shared, &get).await? {
+            Value::BulkString(digits) => {
+                let found = std::str::from_utf8(&digits).ok().and_then(|digits| digits.parse().ok());
+                return found.ok_or_else(|| damaged(format!("{key} is not a number of shards")));
+            }
+            Value::Nil if is_last => break,
+            Value::Nil => {}
+            _ => return Err(odd_answer("GET")),
+        }
+        // A server that takes no writes at the moment is no reason not to look at what it holds: the next one who opens
+        // the store writes it.
+        if link.call(Way::Shared, &set).await.is_err() {
+            break;
+        }
+    }
+    Ok(asked)
 }
 
 /// An event that has lost no lease, as its stream has it. One that came by plain commands is looked at only now.

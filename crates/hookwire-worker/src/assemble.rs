@@ -57,7 +57,9 @@ pub async fn open_store(settings: &Settings, wait: Duration) -> Result<Store, Fa
     let url = &settings.store.url;
     // Which store it is matters where it is another than was meant.
     Store::open(settings, wait).await.map_err(|failure| match failure.downcast_ref() {
-        Some(QueueError::UnknownVersion { .. }) => failure.context(format!("{url} cannot be used")),
+        Some(QueueError::UnknownVersion { .. } | QueueError::OtherShards { .. }) => {
+            failure.context(format!("{url} cannot be used"))
+        }
         _ => failure,
     })
 }
