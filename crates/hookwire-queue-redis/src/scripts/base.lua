@@ -50,7 +50,7 @@ end
 -- The counters, read at once, and written at once where they changed.
 local NUMBERS = {
   'v', 'seq', 'leased_to', 'history_from', 'forgotten_to', 'token', 'pending_bytes', 'history_bytes', 'waiting',
-  'running', 'dead', 'delivered', 'cancelled', 'superseded', 'quiet_until', 'run_events', 'remembered', 'oldest_id_at',
+  'running', 'dead', 'delivered', 'cancelled', 'superseded', 'quiet_from', 'run_events', 'remembered', 'oldest_id_at',
   'time', 'ahead', 'born'
 }
 local M, before = {}, {}

@@ -236,7 +236,7 @@ end
 
 -- Lets go of finished events that are too old or too much, in up to so many steps; tells whether there is more to do.
 local function trim(steps)
-  if M.history_bytes <= BYTES_MAX and now < M.quiet_until then
+  if M.history_bytes <= BYTES_MAX and now < M.quiet_from + AGE_MAX then
     return false
   end
   while steps > 0 do
@@ -248,8 +248,8 @@ local function trim(steps)
         remove_closed(closed[1])
         passed = 1
       else
-        -- What is finished from now on is too old no earlier than that.
-        M.quiet_until = math.min(closed_at, kept_at or now) + AGE_MAX
+        -- Nothing that is kept was finished before that. The age is added on looking: it may be another one by then.
+        M.quiet_from = math.min(closed_at, kept_at or now)
         return false
       end
     end

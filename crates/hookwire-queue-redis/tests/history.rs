@@ -1,0 +1,66 @@
+//! What was delivered is kept as long as the store is told now, not as long as it was told when that was delivered.
+
+use std::time::Duration;
+
+use hookwire_model::{DeliveryId, EventId, RuleName, Shard, Timestamp, WebhookName};
+use hookwire_queue::backend::ManualClock;
+use hookwire_queue::{
+    EventFate, Fate, Inspect as _, LeaseEvents, NewDelivery, NewEvent, Queue as _, SettledEvent, Settlement,
+    StoreLimits, WorkerId,
+};
+use hookwire_queue_redis::{RedisOptions, RedisQueue, RedisUrl};
+use hookwire_testkit::RedisServer;
+
+const SHARD: Shard = Shard(0);
+const HOUR: Duration = Duration::from_secs(3600);
+
+async fn open(server: &RedisServer, clock: &ManualClock, history_age_max: Duration) -> RedisQueue {
+    let url = RedisUrl::parse(&server.url()).unwrap();
+    let limits = StoreLimits { history_age_max, ..StoreLimits::default() };
+    let options = RedisOptions { limits, ..RedisOptions::default() };
+    RedisQueue::open_with_clock(&url, options, Some(clock.store_clock())).await.unwrap()
+}
+
+async fn deliver(queue: &RedisQueue, id: &str) {
+    let payload = format!(r#"{{"event":"created","object_type":"a.b","id":"{id}","data":{{}}}}"#);
+    let event = NewEvent { id: EventId::new(id).unwrap(), payload: payload.into() };
+    queue.publish(SHARD, vec![event]).await.unwrap();
+    let request = LeaseEvents { worker: WorkerId::new("w".to_owned()), lease: HOUR, max: 1, suspects_max: 1 };
+    let leased = queue.lease_events(SHARD, request).await.unwrap().remove(0);
+    let delivery = NewDelivery {
+        id: DeliveryId::from_parts(SHARD, leased.sequence, 7),
+        rule: RuleName::new("rule").unwrap(),
+        webhook: WebhookName::new("webhook").unwrap(),
+        endpoint: None,
+        order: None,
+        attempts: Vec::new(),
+        fate: Fate::Delivered,
+    };
+    let fate = EventFate::FannedOut {
+        event: "created".into(),
+        object_type: "a.b".into(),
+        deliveries: vec![delivery],
+    };
+    let settlement =
+        Settlement { events: vec![SettledEvent { lease: leased.lease, fate }], deliveries: Vec::new() };
+    assert_eq!(queue.settle(SHARD, &settlement).await.unwrap().lost, []);
+}
+
+#[tokio::test]
+async fn a_lower_age_holds_for_what_is_there_already() {
+    let server = RedisServer::start();
+    let clock = ManualClock::new(Timestamp::from_secs(1_800_000_000));
+    let long = open(&server, &clock, 7 * 24 * HOUR).await;
+    deliver(&long, "old").await;
+    clock.advance(2 * HOUR);
+    deliver(&long, "new").await;
+    // By now the store knows that nothing is too old for days.
+    long.tidy().await.unwrap();
+    assert_eq!(long.stats(SHARD).await.unwrap().delivered, 2);
+
+    let short = open(&server, &clock, HOUR).await;
+    short.tidy().await.unwrap();
+    assert_eq!(short.stats(SHARD).await.unwrap().delivered, 1);
+    let is_there = async |id| short.event(SHARD, &EventId::new(id).unwrap()).await.unwrap().is_some();
+    assert_eq!((is_there("old").await, is_there("new").await), (false, true));
+}
