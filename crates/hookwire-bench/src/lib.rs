@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 pub use report::{Report, Row};
+pub use scenarios::UnknownScenario;
 
 use crate::scenarios::Scenario;
 

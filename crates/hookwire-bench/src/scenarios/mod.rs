@@ -5,7 +5,7 @@ mod noisy;
 mod recovery;
 mod throughput;
 
-use anyhow::bail;
+use std::fmt;
 
 use crate::Bench;
 use crate::load::Flavour;
@@ -167,15 +167,30 @@ pub(crate) const ALL: &[Scenario] = &[
     },
 ];
 
+/// A name that no scenario's name begins with.
+#[derive(Debug)]
+pub struct UnknownScenario {
+    name: String,
+    known: String,
+}
+
+impl fmt::Display for UnknownScenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "there is no scenario {}; there are {}", self.name, self.known)
+    }
+}
+
+impl std::error::Error for UnknownScenario {}
+
 /// Those whose names are these, or begin with them; without names those for everybody.
-pub(crate) fn chosen(names: &[String]) -> anyhow::Result<Vec<&'static Scenario>> {
+pub(crate) fn chosen(names: &[String]) -> Result<Vec<&'static Scenario>, UnknownScenario> {
     if names.is_empty() {
         return Ok(ALL.iter().filter(|scenario| scenario.by_default).collect());
     }
     for name in names {
         if !ALL.iter().any(|scenario| scenario.name.starts_with(name.as_str())) {
             let known: Vec<&str> = ALL.iter().map(|scenario| scenario.name).collect();
-            bail!("there is no scenario {name}; there are {}", known.join(", "));
+            return Err(UnknownScenario { name: name.clone(), known: known.join(", ") });
         }
     }
     let named = |scenario: &&Scenario| {

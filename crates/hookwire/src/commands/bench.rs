@@ -8,6 +8,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     match hookwire_bench::run(arguments) {
         Ok(true) => Ok(Exit::Fine),
         Ok(false) => Ok(Exit::No),
+        Err(error) if error.is::<hookwire_bench::UnknownScenario>() => Err(Failure::new(Exit::Usage, error)),
         Err(error) => Err(Failure::new(Exit::Unavailable, error)),
     }
 }
