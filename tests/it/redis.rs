@@ -168,3 +168,17 @@ async fn a_worker_with_nothing_to_do_costs_next_to_nothing_and_sees_what_comes_a
     assert!(asked.elapsed() < Duration::from_secs(10), "it took {:?}", asked.elapsed());
     assert_eq!(worker.terminate().await.code(), 0);
 }
+
+#[tokio::test]
+async fn a_store_with_another_number_of_shards_is_refused_and_says_so() {
+    let redis = RedisServer::start();
+    let endpoint = ScriptedEndpoint::start([]).await;
+    let [two, three] =
+        ["shards = 2", "shards = 3"].map(|shards| folder(&redis.url(), shards, &definitions(&endpoint)));
+    two.write("events.ndjson", &events(0..10));
+    assert_eq!(two.hookwire(&["publish", "events.ndjson"]).await.code(), 0);
+    let wrong = three.hookwire(&["stats"]).await;
+    let told = "cannot be used: the store has 2 shards, and `store.shards` is 3: set it to 2";
+    assert!(wrong.stderr.contains(told), "{}", wrong.stderr);
+    assert_eq!(wrong.code(), 78, "what is set is wrong");
+}
