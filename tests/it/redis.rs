@@ -178,7 +178,7 @@ async fn a_store_with_another_number_of_shards_is_refused_and_says_so() {
     two.write("events.ndjson", &events(0..10));
     assert_eq!(two.hookwire(&["publish", "events.ndjson"]).await.code(), 0);
     let wrong = three.hookwire(&["stats"]).await;
-    let told = "cannot be used: the store has 2 shards, and `store.shards` is 3: set it to 2";
+    let told = "cannot be used\n  because: the store has 2 shards, and `store.shards` is 3: set it to 2";
     assert!(wrong.stderr.contains(told), "{}", wrong.stderr);
     assert_eq!(wrong.code(), 78, "what is set is wrong");
 }
