@@ -7,12 +7,14 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use hookwire_queue::QueueError;
-use redis::RedisError;
+use redis::{ErrorKind, RedisError};
 
 use crate::keys::LAYOUT_VERSION;
 
 /// How long to wait before asking a server again that said it is busy with something that takes a while.
 const BUSY_FOR: Duration = Duration::from_secs(2);
+
+const WRONG_LOGIN: &str = "wants another user or password: they stand in the store's URL";
 
 /// Data that is not as it was written.
 pub(crate) fn damaged(what: impl Display) -> QueueError {
@@ -68,11 +70,7 @@ pub(crate) fn from_redis(error: RedisError, server: &str) -> QueueError {
             Some(BUSY_FOR),
             Some(error),
         ),
-        "NOAUTH" | "WRONGPASS" => unavailable(
-            says("wants another user or password: they stand in the store's URL"),
-            None,
-            Some(error),
-        ),
+        "NOAUTH" | "WRONGPASS" => unavailable(says(WRONG_LOGIN), None, Some(error)),
         "NOPERM" => unavailable(
             says("does not let this user do what hookwire needs: docs/queue.md has the ACL rules"),
             None,
@@ -86,6 +84,10 @@ pub(crate) fn from_redis(error: RedisError, server: &str) -> QueueError {
             None,
             Some(error),
         ),
+        // What the server said to a new connection does not come with its code.
+        _ if error.kind() == ErrorKind::AuthenticationFailed => {
+            unavailable(says(WRONG_LOGIN), None, Some(error))
+        }
         _ if error.is_timeout() => unavailable(says("does not answer in time"), None, Some(error)),
         _ if error.is_io_error() || error.is_unrecoverable_error() => {
             unavailable(says("cannot be reached"), None, Some(error))

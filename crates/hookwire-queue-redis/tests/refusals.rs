@@ -1,0 +1,157 @@
+//! Servers that refuse: each is told by name, as something that may be over after a while; nothing is half taken; and
+//! the same handle goes on when it is over.
+
+use hookwire_model::{EventId, Shard};
+use hookwire_queue::{Inspect as _, NewEvent, Published, Queue as _, QueueError};
+use hookwire_queue_redis::{RedisOptions, RedisQueue, RedisUrl};
+use hookwire_testkit::RedisServer;
+
+const SHARD: Shard = Shard(0);
+/// The chapter on ACL users: what it lists is what is tried here.
+const DOCUMENT: &str = include_str!("../../../docs/queue.md");
+
+async fn open(url: &str) -> RedisQueue {
+    RedisQueue::open(&RedisUrl::parse(url).unwrap(), RedisOptions::default()).await.unwrap()
+}
+
+async fn publish(queue: &RedisQueue, id: &str) -> Result<Published, QueueError> {
+    let payload = format!(r#"{{"event":"created","object_type":"a.b","id":"{id}","data":{{}}}}"#);
+    let event = NewEvent { id: EventId::new(id).unwrap(), payload: payload.into() };
+    Ok(queue.publish(SHARD, vec![event]).await?.remove(0))
+}
+
+/// Publishing is refused for this reason, which being ready tells too; it takes nothing.
+async fn assert_refused(queue: &RedisQueue, told: &str) {
+    let refused = [publish(queue, "refused").await.map(drop), queue.ready(SHARD).await];
+    for error in refused.map(Result::unwrap_err) {
+        assert!(error.to_string().contains(told), "{error}");
+        assert!(error.is_transient(), "{error}");
+    }
+}
+
+/// What was refused is taken now, as something new.
+async fn assert_healed(queue: &RedisQueue) {
+    queue.ready(SHARD).await.unwrap();
+    let published = publish(queue, "refused").await.unwrap();
+    assert!(!published.duplicate, "what was refused had been taken");
+    assert_eq!(queue.stats(SHARD).await.unwrap().events_queued, published.sequence.0);
+}
+
+#[tokio::test]
+async fn out_of_memory() {
+    let server = RedisServer::start();
+    let queue = open(&server.url()).await;
+    publish(&queue, "before").await.unwrap();
+    server.command(&["CONFIG", "SET", "maxmemory", "1"]);
+    assert_refused(&queue, "is out of memory: raise its `maxmemory`").await;
+    server.command(&["CONFIG", "SET", "maxmemory", "0"]);
+    assert_healed(&queue).await;
+}
+
+#[tokio::test]
+async fn a_disk_on_which_nothing_can_be_saved() {
+    let server = RedisServer::start_with(&["--save", "3600 1", "--enable-protected-configs", "yes"]);
+    let queue = open(&server.url()).await;
+    publish(&queue, "before").await.unwrap();
+    let home = server.socket().parent().unwrap().to_owned();
+    let gone = home.join("gone");
+    std::fs::create_dir(&gone).unwrap();
+    server.command(&["CONFIG", "SET", "dir", gone.to_str().unwrap()]);
+    std::fs::remove_dir(&gone).unwrap();
+    let save = |wanted: &str| {
+        server.command(&["BGSAVE"]);
+        while server.info("rdb_bgsave_in_progress") != "0" {
+            std::thread::yield_now();
+        }
+        assert_eq!(server.info("rdb_last_bgsave_status"), wanted);
+    };
+    save("err");
+    assert_refused(&queue, "cannot save its data and refuses writes: look at its disk").await;
+    server.command(&["CONFIG", "SET", "dir", home.to_str().unwrap()]);
+    save("ok");
+    assert_healed(&queue).await;
+}
+
+#[tokio::test]
+async fn a_primary_that_became_a_replica() {
+    let server = RedisServer::start();
+    let queue = open(&server.url()).await;
+    publish(&queue, "before").await.unwrap();
+    // Of a primary that nobody reaches: its data stay.
+    server.command(&["REPLICAOF", "127.0.0.1", "1"]);
+    assert_refused(&queue, "is a read-only replica: name the primary").await;
+    server.command(&["REPLICAOF", "NO", "ONE"]);
+    assert_healed(&queue).await;
+}
+
+#[tokio::test]
+async fn scripts_that_were_forgotten_are_sent_again() {
+    let server = RedisServer::start();
+    let queue = open(&server.url()).await;
+    for id in ["1", "2", "3"] {
+        server.command(&["SCRIPT", "FLUSH"]);
+        assert!(!publish(&queue, id).await.unwrap().duplicate);
+    }
+    assert_eq!(queue.stats(SHARD).await.unwrap().events_queued, 3);
+}
+
+#[tokio::test]
+async fn a_server_that_pauses_is_waited_for() {
+    let server = RedisServer::start();
+    let queue = open(&server.url()).await;
+    server.command(&["CLIENT", "PAUSE", "150", "ALL"]);
+    assert!(!publish(&queue, "slow").await.unwrap().duplicate);
+}
+
+/// The document's line for an ACL user, without the command.
+fn documented_rules() -> Vec<&'static str> {
+    let line = DOCUMENT.lines().find_map(|line| line.strip_prefix("ACL SETUSER hookwire ")).unwrap();
+    line.split(' ').collect()
+}
+
+/// A server with the user of the document, and a URL for it.
+fn with_user() -> (RedisServer, String) {
+    let server = RedisServer::start();
+    let rules = documented_rules();
+    server.command(&[&["ACL", "SETUSER", "hookwire"], &rules[..]].concat());
+    let url = format!("{}?user=hookwire&pass=password", server.url());
+    (server, url)
+}
+
+#[tokio::test]
+async fn the_documented_user_may_do_what_is_needed_and_no_more() {
+    let (server, url) = with_user();
+    let queue = open(&url).await;
+    publish(&queue, "refused").await.unwrap();
+    queue.ready(SHARD).await.unwrap();
+    queue.tidy().await.unwrap();
+    assert_eq!(server.command(&["ACL", "LOG"]).trim(), "", "nothing was denied");
+    let options = RedisOptions { prefix: "other".to_owned(), ..RedisOptions::default() };
+    let error = RedisQueue::open(&RedisUrl::parse(&url).unwrap(), options).await.unwrap_err();
+    assert!(error.to_string().contains("does not let this user do what hookwire needs"), "{error}");
+}
+
+#[tokio::test]
+async fn a_user_whose_rights_are_taken_away() {
+    let (server, url) = with_user();
+    let queue = open(&url).await;
+    publish(&queue, "before").await.unwrap();
+    server.command(&["ACL", "SETUSER", "hookwire", "-@scripting", "-@write"]);
+    assert_refused(&queue, "does not let this user do what hookwire needs: docs/queue.md").await;
+    server.command(&["ACL", "SETUSER", "hookwire", "+@scripting", "+@write"]);
+    assert_healed(&queue).await;
+}
+
+#[tokio::test]
+async fn a_password_that_was_changed() {
+    let (server, url) = with_user();
+    let queue = open(&url).await;
+    publish(&queue, "before").await.unwrap();
+    server.command(&["ACL", "SETUSER", "hookwire", "resetpass", ">another"]);
+    server.command(&["CLIENT", "KILL", "USER", "hookwire"]);
+    // The first call finds that its connection is gone.
+    let _ = publish(&queue, "refused").await.unwrap_err();
+    assert_refused(&queue, "wants another user or password").await;
+    server.command(&["ACL", "SETUSER", "hookwire", "resetpass", ">password"]);
+    assert_healed(&queue).await;
+}
