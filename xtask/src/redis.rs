@@ -38,6 +38,11 @@ pub(crate) fn ensure_server() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether there is a Valkey server, against which the store on Redis is tested too.
+pub(crate) fn has_valkey() -> bool {
+    works("valkey-server", "--version")
+}
+
 fn works(program: &str, argument: &str) -> bool {
     let mut command = Command::new(program);
     command.arg(argument).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

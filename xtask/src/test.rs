@@ -1,7 +1,7 @@
 //! `cargo xtask test`: all tests, and how many there were.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, ensure};
 
@@ -33,17 +33,38 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         true => command.args(["--workspace", "--all-features"]),
         false => command.args(&arguments.rest),
     };
+    let mut counts = Counts::default();
+    let mut result = count_tests(command, &mut counts);
+    if arguments.rest.is_empty() && redis::has_valkey() {
+        let mut command = cargo(&["test", "--locked", "--no-fail-fast", "-p", "hookwire-queue-redis"]);
+        command.env("HOOKWIRE_REDIS_SERVER", "valkey-server");
+        result = result.and(count_tests(command, &mut counts).context("against valkey-server"));
+    }
+    println!("\n{} passed, {} failed", counts.passed, counts.failed);
+    result?;
+    ensure!(counts.passed > 0, "no test ran");
+    Ok(())
+}
+
+/// How many tests there were.
+#[derive(Default)]
+struct Counts {
+    passed: u64,
+    failed: u64,
+}
+
+/// Runs tests, shows what is not an `ok`, and counts.
+fn count_tests(mut command: Command, counts: &mut Counts) -> anyhow::Result<()> {
     // A test that would write a snapshot instead of comparing it proves nothing.
     command.env("INSTA_UPDATE", "no").stdin(Stdio::null()).stdout(Stdio::piped());
     eprintln!("$ {command:?}");
     let mut child = command.spawn().context("cargo cannot be started")?;
     let stdout = child.stdout.take().expect("it was asked for");
-    let (mut passed, mut failed) = (0, 0);
     for line in BufReader::new(stdout).lines() {
         let line = line?;
-        if let Some(counts) = line.strip_prefix("test result: ") {
-            passed += count(counts, "passed");
-            failed += count(counts, "failed");
+        if let Some(told) = line.strip_prefix("test result: ") {
+            counts.passed += count(told, "passed");
+            counts.failed += count(told, "failed");
         }
         // Hundreds of passing tests hide the one that does not.
         if !(line.starts_with("test ") && line.ends_with(" ... ok")) {
@@ -51,9 +72,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
     }
     let status = child.wait()?;
-    println!("\n{passed} passed, {failed} failed");
     ensure!(status.success(), "cargo test ended with {status}");
-    ensure!(passed > 0, "no test ran");
     Ok(())
 }
 

@@ -167,12 +167,9 @@ impl RedisServer {
         let _ = std::fs::remove_file(self.socket());
         let mut command = Command::new("sh");
         // The shell reads nothing but the end of its input, and ends the server then.
-        command.args([
-            "-c",
-            "\"$@\" </dev/null & server=$!; cat >/dev/null; kill -9 $server; wait",
-            "sh",
-            "redis-server",
-        ]);
+        command.args(["-c", "\"$@\" </dev/null & server=$!; cat >/dev/null; kill -9 $server; wait", "sh"]);
+        let program = program();
+        command.arg(&program);
         command.args(["--port", &self.port().unwrap_or(0).to_string(), "--bind", "127.0.0.1"]);
         if let Some(bus) = self.bus_port() {
             command.args(["--cluster-port", &bus.to_string()]);
@@ -184,9 +181,9 @@ impl RedisServer {
         self.shell = Some(command.spawn().expect("there is a shell"));
         let begin = Instant::now();
         while !self.try_command(&["PING"]).is_ok_and(|answer| answer == "PONG\n") {
-            let installed =
-                Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_ok();
-            assert!(installed, "redis-server is missing; `cargo xtask test` installs it");
+            let installed = Command::new(&program).arg("--version").stdout(Stdio::null()).status().is_ok();
+            let program = program.display();
+            assert!(installed, "{program} is missing; `cargo xtask test` installs redis-server");
             assert!(begin.elapsed() < PATIENCE, "the Redis server does not start:\n{}", self.log());
             pause();
         }
@@ -204,6 +201,11 @@ impl RedisServer {
             pause();
         }
     }
+}
+
+/// The program of the server: `redis-server`, or what `HOOKWIRE_REDIS_SERVER` names, such as `valkey-server`.
+fn program() -> PathBuf {
+    std::env::var_os("HOOKWIRE_REDIS_SERVER").map_or_else(|| PathBuf::from("redis-server"), PathBuf::from)
 }
 
 impl Drop for RedisServer {
