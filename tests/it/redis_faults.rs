@@ -92,6 +92,47 @@ async fn a_server_that_is_killed_and_started_again_under_load_loses_nothing() {
 }
 
 #[tokio::test]
+async fn a_server_that_refuses_for_a_while_under_load_loses_nothing() {
+    let redis = RedisServer::start_durable();
+    let endpoint = ScriptedEndpoint::start([]).await;
+    redis.command(&["ACL", "SETUSER", "app", "on", ">password", "~*", "&*", "+@all"]);
+    let folder = folder(&format!("{}?user=app&pass=password", redis.url()), "", &endpoint);
+    let server = Server::start(&folder).await;
+    let load = Load::start(server.address, 0..);
+    let cases: [(&[&str], &[&str]); 4] = [
+        (&["CONFIG", "SET", "maxmemory", "1"], &["CONFIG", "SET", "maxmemory", "0"]),
+        (&["REPLICAOF", "127.0.0.1", "1"], &["REPLICAOF", "NO", "ONE"]),
+        (&["ACL", "SETUSER", "app", "-@scripting"], &["ACL", "SETUSER", "app", "+@scripting"]),
+        (&["ACL", "SETUSER", "app", "-@write"], &["ACL", "SETUSER", "app", "+@write"]),
+    ];
+    for (spoil, heal) in cases {
+        load.accepts(50).await;
+        assert_eq!(server.get("/readyz").await.0, 200, "before {spoil:?}");
+        let refused = load.refused();
+        redis.command(spoil);
+        // Each refusal is a 503 that says when to come again.
+        eventually("the refusal of a request", async || (load.refused() > refused).then_some(())).await;
+        assert_eq!(server.get("/readyz").await.0, 503, "after {spoil:?}");
+        redis.command(heal);
+        // What is forgotten is sent again, and what is slow is waited for: neither is refused.
+        redis.command(&["SCRIPT", "FLUSH"]);
+        redis.command(&["CLIENT", "PAUSE", "100", "ALL"]);
+    }
+    load.accepts(50).await;
+    let accepted = load.stop().await.all();
+    let mut books = Books::open(&redis.url(), 1).await;
+    books.may_repeat_in_all(accepted.len());
+    books.all_is_over().await;
+    books.assert_arrived(&endpoint, &accepted);
+    assert_eq!(server.get("/readyz").await.0, 200);
+    let ended = server.program.terminate().await;
+    assert_eq!(ended.code(), 0, "{}", ended.stderr);
+    let (fails, answers) = (said(&ended.stderr, FAILS), said(&ended.stderr, ANSWERS));
+    assert!((1..=cases.len()).contains(&fails) && fails == answers, "{fails} {answers}:\n{}", ended.stderr);
+    books.assert_memory_is_back(slice::from_ref(&redis), accepted.len()).await;
+}
+
+#[tokio::test]
 async fn after_flushall_under_load_what_was_stored_is_gone_and_the_rest_goes_on() {
     const STORED: u64 = 500;
     let redis = RedisServer::start_durable();

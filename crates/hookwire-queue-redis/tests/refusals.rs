@@ -155,3 +155,42 @@ async fn a_password_that_was_changed() {
     server.command(&["ACL", "SETUSER", "hookwire", "resetpass", ">password"]);
     assert_healed(&queue).await;
 }
+
+/// Opens a store whose events one replica must have.
+async fn open_with_replica(primary: &RedisServer) -> RedisQueue {
+    let options = RedisOptions { wait_replicas: 1, ..RedisOptions::default() };
+    RedisQueue::open(&RedisUrl::parse(&primary.url()).unwrap(), options).await.unwrap()
+}
+
+#[tokio::test]
+async fn publishing_waits_for_replicas_and_tells_that_there_are_none() {
+    let primary =
+        RedisServer::start_on_port(&["--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0"]);
+    let mut replica = RedisServer::start();
+    let port = primary.port().unwrap().to_string();
+    replica.command(&["REPLICAOF", "127.0.0.1", &port]);
+    while replica.info("master_link_status") != "up" {
+        tokio::task::yield_now().await;
+    }
+    let queue = open_with_replica(&primary).await;
+    assert!(!publish(&queue, "first").await.unwrap().duplicate);
+    assert_eq!(
+        replica.command(&["XLEN", "{hw:0}:events"]).trim(),
+        "1",
+        "it is there when publishing returns"
+    );
+
+    replica.kill();
+    let error = publish(&queue, "second").await.unwrap_err();
+    assert!(error.to_string().contains("0 of 1 replicas have the events (store.wait_replicas)"), "{error}");
+    assert!(error.is_transient());
+
+    replica.restart();
+    replica.command(&["REPLICAOF", "127.0.0.1", &port]);
+    while replica.info("master_link_status") != "up" {
+        tokio::task::yield_now().await;
+    }
+    // What was stored, and not confirmed, is told as known.
+    assert!(publish(&queue, "second").await.unwrap().duplicate);
+    assert_eq!(replica.command(&["XLEN", "{hw:0}:events"]).trim(), "2");
+}
