@@ -27,7 +27,7 @@ use crate::{
 /// What a finished delivery counts in the history besides its attempts: names, numbers, and their overhead.
 const RECORD_BYTES: u64 = 256;
 
-/// A store in memory, with one shard. Clones are handles to the same store.
+/// A store in memory, with one shard, whatever number callers give it. Clones are handles to the same store.
 #[derive(Debug, Clone)]
 pub struct MemoryQueue {
     shared: Arc<Shared>,
@@ -92,9 +92,9 @@ impl Queue for MemoryQueue {
         1
     }
 
-    async fn publish(&self, _: Shard, events: Vec<NewEvent>) -> Result<Vec<Published>, QueueError> {
+    async fn publish(&self, shard: Shard, events: Vec<NewEvent>) -> Result<Vec<Published>, QueueError> {
         let (mut state, now) = self.state();
-        let published = state.publish(events, now, &self.shared.limits)?;
+        let published = state.publish(shard, events, now, &self.shared.limits)?;
         self.announce(&mut state);
         Ok(published)
     }
@@ -310,6 +310,8 @@ enum Stage {
 
 #[derive(Debug)]
 struct Event {
+    /// What it was published under, and the ids of its deliveries begin with.
+    shard: Shard,
     id: EventId,
     payload: Bytes,
     accepted_at: Timestamp,
@@ -444,8 +446,11 @@ impl State {
     }
 
     fn of_event(&self, sequence: Sequence) -> impl Iterator<Item = &Stored> {
-        let id = |digest| DeliveryId::from_parts(Shard(0), sequence, digest);
-        self.deliveries.range(id(0)..=id(u64::MAX)).map(|(_, stored)| stored)
+        let ids = self.events.get(&sequence).map(|event| {
+            let id = |digest| DeliveryId::from_parts(event.shard, sequence, digest);
+            id(0)..=id(u64::MAX)
+        });
+        ids.into_iter().flat_map(|ids| self.deliveries.range(ids)).map(|(_, stored)| stored)
     }
 
     /// Takes a delivery out of the record and all indexes, to be changed and [`put`](Self::put) back.
@@ -564,13 +569,20 @@ impl State {
         }
     }
 
-    fn accept(&mut self, id: EventId, payload: Bytes, accepted_at: Timestamp, now: Timestamp) -> Sequence {
+    fn accept(
+        &mut self,
+        shard: Shard,
+        NewEvent { id, payload }: NewEvent,
+        accepted_at: Timestamp,
+        now: Timestamp,
+    ) -> Sequence {
         self.last += 1;
         let sequence = Sequence(self.last);
         self.ids.insert(id.clone(), sequence);
         self.remembered.push_back((sequence, id.clone(), now));
         self.pending_bytes += payload.len() as u64;
         let event = Event {
+            shard,
             id,
             payload,
             accepted_at,
@@ -589,6 +601,7 @@ impl State {
 
     fn publish(
         &mut self,
+        shard: Shard,
         events: Vec<NewEvent>,
         now: Timestamp,
         limits: &StoreLimits,
@@ -607,7 +620,7 @@ impl State {
         let published = events.into_iter().map(|event| match self.ids.get(&event.id) {
             Some(&sequence) => Published { sequence, duplicate: true },
             None => {
-                let sequence = self.accept(event.id, event.payload, now, now);
+                let sequence = self.accept(shard, event, now, now);
                 self.forget_ids(now, limits);
                 Published { sequence, duplicate: false }
             }
@@ -920,7 +933,8 @@ impl State {
         if self.ids.contains_key(&event.id) || self.events.values().any(|known| known.id == event.id) {
             return false;
         }
-        let sequence = self.accept(event.id, event.payload, event.accepted_at, now);
+        let new = NewEvent { id: event.id, payload: event.payload };
+        let sequence = self.accept(shard, new, event.accepted_at, now);
         if event.queued {
             return true;
         }
