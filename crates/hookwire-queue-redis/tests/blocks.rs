@@ -1,14 +1,18 @@
 //! What settlements say of many events is stored once for all of them, and goes when the last of them goes.
 
+mod common;
+
 use std::time::Duration;
 
-use hookwire_model::{DeliveryId, EventId, RuleName, Shard, WebhookName};
+use hookwire_model::{EventId, Shard};
 use hookwire_queue::{
-    DeliveryFilter, EventFate, Fate, Inspect as _, LeaseEvents, LeasedEvent, NewDelivery, NewEvent,
-    Queue as _, SettledEvent, Settlement, StoreLimits, WorkerId,
+    DeliveryFilter, Inspect as _, LeaseEvents, LeasedEvent, NewEvent, Queue as _, Settlement, StoreLimits,
+    WorkerId,
 };
 use hookwire_queue_redis::{RedisOptions, RedisQueue, RedisUrl};
 use hookwire_testkit::RedisServer;
+
+use common::delivered;
 
 const SHARD: Shard = Shard(0);
 /// So many that what is said of them goes to the server beside the script.
@@ -38,28 +42,6 @@ async fn publish_and_lease(queue: &RedisQueue) -> Vec<LeasedEvent> {
     leased
 }
 
-fn delivered(leased: Vec<LeasedEvent>) -> Settlement {
-    let (rule, webhook) = (RuleName::new("rule").unwrap(), WebhookName::new("webhook").unwrap());
-    let settle = |event: LeasedEvent| {
-        let delivery = NewDelivery {
-            id: DeliveryId::derive(SHARD, event.sequence, &event.id, &rule, &webhook),
-            rule: rule.clone(),
-            webhook: webhook.clone(),
-            endpoint: None,
-            order: None,
-            attempts: Vec::new(),
-            fate: Fate::Delivered,
-        };
-        let fate = EventFate::FannedOut {
-            event: "created".into(),
-            object_type: "a.b".into(),
-            deliveries: vec![delivery],
-        };
-        SettledEvent { lease: event.lease, fate }
-    };
-    Settlement { events: leased.into_iter().map(settle).collect(), deliveries: Vec::new() }
-}
-
 fn blocks(server: &RedisServer) -> usize {
     server.command(&["KEYS", "{hw:0}:f:*"]).lines().filter(|line| !line.is_empty()).count()
 }
@@ -76,7 +58,7 @@ async fn assert_on_record(queue: &RedisQueue) {
 async fn a_block_serves_many_events_and_goes_with_them() {
     let server = RedisServer::start();
     let queue = open(&server, 1 << 30).await;
-    let mut settlement = delivered(publish_and_lease(&queue).await);
+    let mut settlement = delivered(SHARD, publish_and_lease(&queue).await);
     let late = Settlement { events: settlement.events.split_off(EVENTS - 1), deliveries: Vec::new() };
     for settlement in [&settlement, &settlement, &late, &late, &settlement] {
         assert!(queue.settle(SHARD, settlement).await.unwrap().lost.is_empty(), "it may be repeated");
@@ -97,7 +79,7 @@ async fn a_block_serves_many_events_and_goes_with_them() {
 async fn a_server_without_room_still_takes_what_makes_room() {
     let server = RedisServer::start();
     let queue = open(&server, 1 << 30).await;
-    let settlement = delivered(publish_and_lease(&queue).await);
+    let settlement = delivered(SHARD, publish_and_lease(&queue).await);
     server.command(&["CONFIG", "SET", "maxmemory", "1"]);
     let more = NewEvent { id: EventId::new("more").unwrap(), payload: "{}".into() };
     assert!(queue.publish(SHARD, vec![more]).await.is_err(), "there is no room for more");
@@ -109,7 +91,7 @@ async fn a_server_without_room_still_takes_what_makes_room() {
 async fn a_transaction_that_is_refused_says_why() {
     let server = RedisServer::start();
     let queue = open(&server, 1 << 30).await;
-    let settlement = delivered(publish_and_lease(&queue).await);
+    let settlement = delivered(SHARD, publish_and_lease(&queue).await);
     server.command(&["REPLICAOF", "127.0.0.1", "1"]);
     let refused = queue.settle(SHARD, &settlement).await.unwrap_err();
     assert!(refused.to_string().contains("read-only replica"), "{refused}");

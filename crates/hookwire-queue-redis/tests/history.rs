@@ -1,15 +1,16 @@
 //! What was delivered is kept as long as the store is told now, not as long as it was told when that was delivered.
 
+mod common;
+
 use std::time::Duration;
 
-use hookwire_model::{DeliveryId, EventId, RuleName, Shard, Timestamp, WebhookName};
+use hookwire_model::{EventId, Shard, Timestamp};
 use hookwire_queue::backend::ManualClock;
-use hookwire_queue::{
-    EventFate, Fate, Inspect as _, LeaseEvents, NewDelivery, NewEvent, Queue as _, SettledEvent, Settlement,
-    StoreLimits, WorkerId,
-};
+use hookwire_queue::{Inspect as _, LeaseEvents, NewEvent, Queue as _, StoreLimits, WorkerId};
 use hookwire_queue_redis::{RedisOptions, RedisQueue, RedisUrl};
 use hookwire_testkit::RedisServer;
+
+use common::delivered;
 
 const SHARD: Shard = Shard(0);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -26,24 +27,9 @@ async fn deliver(queue: &RedisQueue, id: &str) {
     let event = NewEvent { id: EventId::new(id).unwrap(), payload: payload.into() };
     queue.publish(SHARD, vec![event]).await.unwrap();
     let request = LeaseEvents { worker: WorkerId::new("w".to_owned()), lease: HOUR, max: 1, suspects_max: 1 };
-    let leased = queue.lease_events(SHARD, request).await.unwrap().remove(0);
-    let delivery = NewDelivery {
-        id: DeliveryId::from_parts(SHARD, leased.sequence, 7),
-        rule: RuleName::new("rule").unwrap(),
-        webhook: WebhookName::new("webhook").unwrap(),
-        endpoint: None,
-        order: None,
-        attempts: Vec::new(),
-        fate: Fate::Delivered,
-    };
-    let fate = EventFate::FannedOut {
-        event: "created".into(),
-        object_type: "a.b".into(),
-        deliveries: vec![delivery],
-    };
-    let settlement =
-        Settlement { events: vec![SettledEvent { lease: leased.lease, fate }], deliveries: Vec::new() };
-    assert_eq!(queue.settle(SHARD, &settlement).await.unwrap().lost, []);
+    let leased = queue.lease_events(SHARD, request).await.unwrap();
+    assert_eq!(leased.len(), 1);
+    assert_eq!(queue.settle(SHARD, &delivered(SHARD, leased)).await.unwrap().lost, []);
 }
 
 #[tokio::test]

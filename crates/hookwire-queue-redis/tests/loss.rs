@@ -1,14 +1,15 @@
 //! A store that lost data: numbers and tokens that it gave out before come to nobody else's harm.
 
+mod common;
+
 use std::time::Duration;
 
-use hookwire_model::{DeliveryId, EventId, RuleName, Sequence, Shard, WebhookName};
-use hookwire_queue::{
-    EventFate, Fate, Inspect as _, LeaseEvents, LeasedEvent, NewDelivery, NewEvent, Queue as _, SettledEvent,
-    Settlement, Subject, WorkerId,
-};
+use hookwire_model::{EventId, Sequence, Shard};
+use hookwire_queue::{Inspect as _, LeaseEvents, LeasedEvent, NewEvent, Queue as _, Subject, WorkerId};
 use hookwire_queue_redis::{RedisOptions, RedisQueue, RedisUrl};
 use hookwire_testkit::RedisServer;
+
+use common::delivered;
 
 const SHARD: Shard = Shard(0);
 
@@ -33,26 +34,6 @@ async fn lease(queue: &RedisQueue, worker: &str) -> Vec<LeasedEvent> {
     queue.lease_events(SHARD, request).await.unwrap()
 }
 
-/// What settles an event as delivered at the first attempt.
-fn delivered(event: LeasedEvent) -> Settlement {
-    let id = DeliveryId::from_parts(SHARD, event.sequence, event.id.as_str().len() as u64);
-    let delivery = NewDelivery {
-        id,
-        rule: RuleName::new("rule").unwrap(),
-        webhook: WebhookName::new("webhook").unwrap(),
-        endpoint: None,
-        order: None,
-        attempts: Vec::new(),
-        fate: Fate::Delivered,
-    };
-    let fate = EventFate::FannedOut {
-        event: "created".into(),
-        object_type: "a.b".into(),
-        deliveries: vec![delivery],
-    };
-    Settlement { events: vec![SettledEvent { lease: event.lease, fate }], deliveries: Vec::new() }
-}
-
 /// A second event gets the number of a first one that the store lost; it is settled by its own lease only, whatever the
 /// first one's worker says.
 async fn assert_apart(queue: &RedisQueue, first: LeasedEvent) {
@@ -62,12 +43,12 @@ async fn assert_apart(queue: &RedisQueue, first: LeasedEvent) {
     assert_eq!((second.sequence, second.id.as_str()), (number, "second"));
     assert_ne!(second.lease.token, first.lease.token, "a token is given out once");
     let before = queue.stats(SHARD).await.unwrap().delivered;
-    let late = queue.settle(SHARD, &delivered(first)).await.unwrap();
+    let late = queue.settle(SHARD, &delivered(SHARD, [first])).await.unwrap();
     assert_eq!(late.lost, [Subject::Event(number)]);
     let seen = queue.event(SHARD, &second.id).await.unwrap().unwrap();
     assert!(seen.deliveries.is_empty(), "a delivery of another event stands under this one");
     assert_eq!(queue.stats(SHARD).await.unwrap().events_leased, 1);
-    assert_eq!(queue.settle(SHARD, &delivered(second)).await.unwrap().lost, []);
+    assert_eq!(queue.settle(SHARD, &delivered(SHARD, [second])).await.unwrap().lost, []);
     let stats = queue.stats(SHARD).await.unwrap();
     assert_eq!((stats.events_leased, stats.delivered, stats.pending_bytes), (0, before + 1, 0));
 }
@@ -88,7 +69,7 @@ async fn a_number_given_again_after_a_crash_that_lost_the_newest_is_another_even
     let queue = open(&server).await;
     publish(&queue, "kept").await;
     let kept = lease(&queue, "a").await.remove(0);
-    queue.settle(SHARD, &delivered(kept)).await.unwrap();
+    queue.settle(SHARD, &delivered(SHARD, [kept])).await.unwrap();
     server.command(&["SAVE"]);
     publish(&queue, "first").await;
     let first = lease(&queue, "a").await.remove(0);

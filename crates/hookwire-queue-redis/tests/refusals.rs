@@ -4,7 +4,7 @@
 use hookwire_model::{EventId, Shard};
 use hookwire_queue::{Inspect as _, NewEvent, Published, Queue as _, QueueError};
 use hookwire_queue_redis::{RedisOptions, RedisQueue, RedisUrl};
-use hookwire_testkit::RedisServer;
+use hookwire_testkit::{RedisServer, eventually};
 
 const SHARD: Shard = Shard(0);
 /// The chapter on ACL users: what it lists is what is tried here.
@@ -58,17 +58,18 @@ async fn a_disk_on_which_nothing_can_be_saved() {
     std::fs::create_dir(&gone).unwrap();
     server.command(&["CONFIG", "SET", "dir", gone.to_str().unwrap()]);
     std::fs::remove_dir(&gone).unwrap();
-    let save = |wanted: &str| {
+    let save = async |wanted: &str| {
         server.command(&["BGSAVE"]);
-        while server.info("rdb_bgsave_in_progress") != "0" {
-            std::thread::yield_now();
-        }
+        eventually("the end of a save", async || {
+            (server.info("rdb_bgsave_in_progress") == "0").then_some(())
+        })
+        .await;
         assert_eq!(server.info("rdb_last_bgsave_status"), wanted);
     };
-    save("err");
+    save("err").await;
     assert_refused(&queue, "cannot save its data and refuses writes: look at its disk").await;
     server.command(&["CONFIG", "SET", "dir", home.to_str().unwrap()]);
-    save("ok");
+    save("ok").await;
     assert_healed(&queue).await;
 }
 
@@ -156,6 +157,12 @@ async fn a_password_that_was_changed() {
     assert_healed(&queue).await;
 }
 
+/// Makes one the replica of another, and waits until it has everything.
+async fn follow(replica: &RedisServer, primary: &RedisServer) {
+    replica.command(&["REPLICAOF", "127.0.0.1", &primary.port().unwrap().to_string()]);
+    eventually("a replica's link", async || (replica.info("master_link_status") == "up").then_some(())).await;
+}
+
 /// Opens a store whose events one replica must have.
 async fn open_with_replica(primary: &RedisServer) -> RedisQueue {
     let options = RedisOptions { wait_replicas: 1, ..RedisOptions::default() };
@@ -167,11 +174,7 @@ async fn publishing_waits_for_replicas_and_tells_that_there_are_none() {
     let primary =
         RedisServer::start_on_port(&["--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0"]);
     let mut replica = RedisServer::start();
-    let port = primary.port().unwrap().to_string();
-    replica.command(&["REPLICAOF", "127.0.0.1", &port]);
-    while replica.info("master_link_status") != "up" {
-        tokio::task::yield_now().await;
-    }
+    follow(&replica, &primary).await;
     let queue = open_with_replica(&primary).await;
     assert!(!publish(&queue, "first").await.unwrap().duplicate);
     assert_eq!(
@@ -186,10 +189,7 @@ async fn publishing_waits_for_replicas_and_tells_that_there_are_none() {
     assert!(error.is_transient());
 
     replica.restart();
-    replica.command(&["REPLICAOF", "127.0.0.1", &port]);
-    while replica.info("master_link_status") != "up" {
-        tokio::task::yield_now().await;
-    }
+    follow(&replica, &primary).await;
     // What was stored, and not confirmed, is told as known.
     assert!(publish(&queue, "second").await.unwrap().duplicate);
     assert_eq!(replica.command(&["XLEN", "{hw:0}:events"]).trim(), "2");
