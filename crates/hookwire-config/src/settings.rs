@@ -179,6 +179,22 @@ pub const SETTINGS: &[SettingInfo] = &[
          its `maxmemory`, 2 GiB if it has none.",
     ),
     row(
+        "store.max_backlog_bytes",
+        SettingKind::Size,
+        "",
+        None,
+        "How much may be waiting for one endpoint. What comes beyond it becomes a dead letter (`backlog_limit`), so \
+         that one receiver that is down does not fill the store. By default half of `store.max_pending_bytes`.",
+    ),
+    row(
+        "store.max_backlog_age",
+        SettingKind::Duration,
+        "30d",
+        None,
+        "How long a delivery may wait, behind a pause or a receiver that is down; then it becomes a dead letter \
+         (`backlog_limit`). Looked at once a minute.",
+    ),
+    row(
         "server.listen",
         SettingKind::Listen,
         "127.0.0.1:8080",
@@ -314,8 +330,16 @@ impl Settings {
     pub fn differences(&self, other: &Settings) -> Vec<&'static str> {
         // Taken apart by name, so that a new setting cannot be forgotten here.
         let Settings { store, server, worker, egress, history } = self;
-        let StoreSettings { url, shards, wait_replicas, dedup_window, dedup_max_ids, max_pending_bytes } =
-            store;
+        let StoreSettings {
+            url,
+            shards,
+            wait_replicas,
+            dedup_window,
+            dedup_max_ids,
+            max_pending_bytes,
+            max_backlog_bytes,
+            max_backlog_age,
+        } = store;
         let ServerSettings { listen, admin_token, read_token, max_event_bytes } = server;
         let WorkerSettings { concurrency, lease, grace, listen: worker_listen } = worker;
         let EgressSettings { mode, allow, deny } = egress;
@@ -327,6 +351,8 @@ impl Settings {
             ("store.dedup_window", *dedup_window == other.store.dedup_window),
             ("store.dedup_max_ids", *dedup_max_ids == other.store.dedup_max_ids),
             ("store.max_pending_bytes", *max_pending_bytes == other.store.max_pending_bytes),
+            ("store.max_backlog_bytes", *max_backlog_bytes == other.store.max_backlog_bytes),
+            ("store.max_backlog_age", *max_backlog_age == other.store.max_backlog_age),
             ("server.listen", *listen == other.server.listen),
             ("server.admin_token_env", *admin_token == other.server.admin_token),
             ("server.read_token_env", *read_token == other.server.read_token),
@@ -361,6 +387,10 @@ pub struct StoreSettings {
     pub wait_replicas: u32,
     /// How much may be waiting, in bytes; `None`: what suits the memory of the Redis server.
     pub max_pending_bytes: Option<u64>,
+    /// How much may be waiting for one endpoint, in bytes; `None`: half of what may be waiting in all.
+    pub max_backlog_bytes: Option<u64>,
+    /// How long a delivery may wait.
+    pub max_backlog_age: Duration,
 }
 
 /// Which store.
@@ -573,6 +603,11 @@ pub(crate) fn read(
             dedup_window: reader.duration("store.dedup_window"),
             dedup_max_ids: reader.count("store.dedup_max_ids"),
             max_pending_bytes: reader.own_size("store.max_pending_bytes"),
+            max_backlog_bytes: reader
+                .given("store.max_backlog_bytes")
+                .is_some()
+                .then(|| reader.size("store.max_backlog_bytes")),
+            max_backlog_age: reader.duration("store.max_backlog_age"),
         },
         server: ServerSettings {
             listen: reader.listen("server.listen").unwrap_or(NOWHERE),
@@ -979,6 +1014,14 @@ impl<'t> Reader<'_, '_, 't> {
             let message = "an event of the largest size would never fit into what may be waiting";
             let remedy = "choose `store.max_pending_bytes` larger than `server.max_event_bytes`";
             self.at_odds("store.max_pending_bytes", message.into(), remedy);
+        }
+        if let (Some(backlog), Some(pending)) =
+            (settings.store.max_backlog_bytes, settings.store.max_pending_bytes)
+            && backlog > pending
+        {
+            let message = "more for one endpoint than may be waiting in all";
+            let remedy = "choose `store.max_backlog_bytes` smaller than `store.max_pending_bytes`";
+            self.at_odds("store.max_backlog_bytes", message.into(), remedy);
         }
         if let (Some(admin), Some(read)) = (&settings.server.admin_token, &settings.server.read_token)
             && admin == read

@@ -282,6 +282,8 @@ fn every_setting_can_be_set_in_the_file_and_in_the_environment() {
         ("store.dedup_window", "\"2h\"", "2h"),
         ("store.dedup_max_ids", "5", "5"),
         ("store.max_pending_bytes", "\"2GiB\"", "2GiB"),
+        ("store.max_backlog_bytes", "\"1GiB\"", "1GiB"),
+        ("store.max_backlog_age", "\"5d\"", "5d"),
         ("server.listen", "\"[::1]:9999\"", "[::1]:9999"),
         ("server.admin_token_env", "\"ADMIN\"", "ADMIN"),
         ("server.read_token_env", "\"READ\"", "READ"),
@@ -658,6 +660,7 @@ fn err_contradictions() {
         url = "memory:"
         shards = 4
         max_pending_bytes = "1KiB"
+        max_backlog_bytes = "2KiB"
         [server]
         listen = "0.0.0.0:8080"
         [worker]

@@ -51,6 +51,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             grace: std::time::Duration::from_secs(11),
             until_idle: true,
             keep_bodies: false,
+            backlog_age_max: std::time::Duration::from_secs(30 * 24 * 3600),
         },
     };
     run(engine, CancellationToken::new()).await?;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
-use hookwire_model::{EndpointId, Shard};
+use hookwire_model::{DeadReason, EndpointId, Shard};
 use hookwire_queue::{EndpointRecord, Inspect, PutEndpoint, Queue, QueueError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -25,6 +25,10 @@ use crate::{Clock, Metrics};
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How often rates and spent tokens are shared: as long as a rate's burst lasts.
 const SHARE_EVERY: Duration = Duration::from_millis(250);
+/// How often it is looked whether anything has waited for too long.
+const GIVE_UP_EVERY: Duration = Duration::from_secs(60);
+/// So many deliveries are looked at in one step.
+const GIVE_UP_STEP: usize = 500;
 /// Writes on their way at once: a store commits them together.
 const WRITES_MAX: usize = 32;
 /// Conflicts in a row before a record is left for the next round: others are at it.
@@ -44,6 +48,8 @@ pub(crate) struct Keeper<Q, C> {
     pub(crate) clock: Arc<C>,
     pub(crate) claims: mpsc::Receiver<Claim>,
     pub(crate) metrics: Metrics,
+    /// How long a delivery may wait.
+    pub(crate) backlog_age_max: Duration,
     /// Versions of records that say nothing about an endpoint in use here.
     pub(crate) seen: BTreeMap<EndpointId, u64>,
 }
@@ -54,6 +60,7 @@ impl<Q: Queue + Inspect, C: Clock> Keeper<Q, C> {
     /// Cancel safety: dropping it loses what was not written, which is found out again.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) {
         let mut look_at = Instant::now() + LOOK_EVERY;
+        let mut give_up_at = Instant::now();
         loop {
             let share_at = self.endpoints.has_unwritten().then(|| Instant::now() + SHARE_EVERY);
             tokio::select! {
@@ -71,6 +78,10 @@ impl<Q: Queue + Inspect, C: Clock> Keeper<Q, C> {
                         }
                         self.endpoints.forget(self.clock.now());
                         self.metrics.endpoint_states(&self.endpoints.states());
+                        if give_up_at <= Instant::now() {
+                            give_up_at = Instant::now() + GIVE_UP_EVERY;
+                            self.give_up().await;
+                        }
                     }
                     self.share().await;
                 }
@@ -103,6 +114,37 @@ impl<Q: Queue + Inspect, C: Clock> Keeper<Q, C> {
         self.endpoints.learn_paused_webhooks(paused_webhooks);
         self.hold().await;
         Ok(())
+    }
+
+    /// Makes dead letters of what has waited for too long.
+    async fn give_up(&self) {
+        for shard in 0..self.queue.shards() {
+            let (mut after, mut dead) = (None, 0);
+            loop {
+                match self.queue.expire(Shard(shard), self.backlog_age_max, after, GIVE_UP_STEP).await {
+                    Ok(expired) => {
+                        dead += expired.dead;
+                        after = expired.next;
+                    }
+                    Err(error) => {
+                        failed(&error);
+                        after = None;
+                    }
+                }
+                if after.is_none() {
+                    break;
+                }
+            }
+            if dead > 0 {
+                self.metrics.dead(DeadReason::BacklogLimit, dead);
+                tracing::warn!(
+                    deliveries = dead,
+                    shard,
+                    "deliveries have waited for longer than store.max_backlog_age, and are dead letters now; \
+                     `hookwire dead redrive` sends them again"
+                );
+            }
+        }
     }
 
     /// Writes what others should know.

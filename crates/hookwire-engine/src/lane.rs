@@ -44,6 +44,8 @@ const STORE_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration
 const TOKENS_EVERY: Duration = Duration::from_millis(20);
 /// How soon after deliveries were leased more are looked for: a hundred each time are more than are sent.
 const LEASES_EVERY: Duration = Duration::from_millis(1);
+/// A backlog that stays full is no news.
+const LIMIT_TOLD_EVERY: Duration = Duration::from_secs(60);
 /// How long a stopping lane goes on trying to settle with a store that fails.
 const SETTLE_AT_STOP_MAX: Duration = Duration::from_secs(10);
 
@@ -145,6 +147,8 @@ pub(crate) struct Lane<Q, D, C> {
     renewed_at: Instant,
     /// The store failed: nothing is asked of it before this time; the next pause is the longer one.
     store_pause: Option<(Instant, Duration)>,
+    /// When it was last said that a backlog is full.
+    told_of_limit_at: Option<Instant>,
     /// When the shutdown began.
     stopping: Option<Instant>,
     /// The grace period is over, and the tasks were ended.
@@ -190,6 +194,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             renew_at,
             renewed_at: renew_at,
             store_pause: None,
+            told_of_limit_at: None,
             stopping: None,
             cut_off: false,
         }
@@ -619,7 +624,17 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
 
     /// What a settlement means for what goes on.
     fn settled(&mut self, settlement: Settlement, reply: Settled) {
-        self.shared.metrics.settled(&settlement);
+        self.shared.metrics.settled(&settlement, &reply.over);
+        if let Some(first) = reply.over.first()
+            && self.told_of_limit_at.is_none_or(|at| at.elapsed() >= LIMIT_TOLD_EVERY)
+        {
+            self.told_of_limit_at = Some(Instant::now());
+            tracing::warn!(
+                delivery = %first,
+                "the backlog of an endpoint has reached store.max_backlog_bytes; what comes beyond it becomes a dead \
+                 letter, which `hookwire dead redrive` sends again"
+            );
+        }
         if let Some(first) = reply.lost.first() {
             let leases = reply.lost.len();
             tracing::warn!(leases, ?first, "settled too late: the leases had run out");

@@ -42,7 +42,10 @@ pub use clock::{Chance, Clock, SystemClock};
 pub use endpoint_state::{EndpointState, PausedBy, home_shard};
 pub use in_force::{InForce, RefusedReload, ReloadState};
 pub use metrics::Metrics;
-pub use operate::{Endpoint, EndpointAct, OperateError, act_on_endpoint, list_endpoints, pause_webhook};
+pub use operate::{
+    Endpoint, EndpointAct, OperateError, WAITING_FOR, act_on_endpoint, count_waiting, list_endpoints,
+    pause_webhook,
+};
 pub use publish::{Receipt, publish, shard_of};
 pub use snapshot::{Snapshot, SnapshotError};
 
@@ -69,6 +72,8 @@ pub struct EngineSettings {
     pub until_idle: bool,
     /// Whether the record keeps the bodies that were sent.
     pub keep_bodies: bool,
+    /// How long a delivery may wait until it becomes a dead letter.
+    pub backlog_age_max: Duration,
 }
 
 /// What an engine works with.
@@ -163,6 +168,7 @@ where
         clock: Arc::clone(&clock),
         claims: claimed,
         metrics: metrics.clone(),
+        backlog_age_max: settings.backlog_age_max,
         seen: BTreeMap::new(),
     };
     // Nothing goes out before it is known what must not: to a paused endpoint, or past an open breaker.

@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use hookwire_model::{DeadReason, OutcomeKind, RuleName, WaitingReason, WebhookName};
+use hookwire_model::{DeadReason, DeliveryId, OutcomeKind, RuleName, WaitingReason, WebhookName};
 use hookwire_queue::{EventFate, Fate, Settlement};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
@@ -223,24 +223,26 @@ impl Metrics {
         self.batches.get_or_create(&CallLabels { call: call.as_str() }).observe(size as f64);
     }
 
-    /// A settlement is in the store.
-    pub(crate) fn settled(&self, settlement: &Settlement) {
+    /// A settlement is in the store; for some of its deliveries there was no room.
+    pub(crate) fn settled(&self, settlement: &Settlement, over: &[DeliveryId]) {
         self.batch(BatchCall::Settle, settlement.events.len() + settlement.deliveries.len());
         for settled in &settlement.events {
             match &settled.fate {
                 EventFate::FannedOut { deliveries, .. } => {
-                    deliveries.iter().for_each(|delivery| self.fate(&delivery.fate));
+                    let stored = deliveries.iter().filter(|delivery| !over.contains(&delivery.id));
+                    stored.for_each(|delivery| self.fate(&delivery.fate));
                 }
-                EventFate::Dead { reason, .. } => self.dead(*reason),
+                EventFate::Dead { reason, .. } => self.dead(*reason, 1),
                 EventFate::Released => {}
             }
         }
         settlement.deliveries.iter().for_each(|settled| self.fate(&settled.fate));
+        self.dead(DeadReason::BacklogLimit, over.len() as u64);
     }
 
     fn fate(&self, fate: &Fate) {
         match fate {
-            Fate::Dead { reason, .. } => self.dead(*reason),
+            Fate::Dead { reason, .. } => self.dead(*reason, 1),
             Fate::Waiting { reason, .. } => {
                 self.waits.get_or_create(&ReasonLabels { reason: reason.as_str() }).inc();
             }
@@ -248,8 +250,9 @@ impl Metrics {
         }
     }
 
-    fn dead(&self, reason: DeadReason) {
-        self.dead_letters.get_or_create(&ReasonLabels { reason: reason.as_str() }).inc();
+    /// Deliveries became dead letters.
+    pub(crate) fn dead(&self, reason: DeadReason, count: u64) {
+        self.dead_letters.get_or_create(&ReasonLabels { reason: reason.as_str() }).inc_by(count);
     }
 
     /// How many endpoints there are in each state.

@@ -10,10 +10,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hookwire_definitions::Definitions;
-use hookwire_model::{DeliveryState, EndpointId, Shard, Timestamp, WebhookName};
-use hookwire_queue::{
-    Change, DeliveryFilter, EndpointRecord, Inspect, PutEndpoint, Queue, QueueError, Selection,
-};
+use hookwire_model::{EndpointId, Shard, Timestamp, WaitingReason, WebhookName};
+use hookwire_queue::{Backlog, DeliveryFilter, EndpointRecord, Inspect, PutEndpoint, Queue, QueueError};
 use serde::{Deserialize, Serialize};
 
 use crate::endpoint_state::{EndpointState, PausedBy, home_shard};
@@ -90,20 +88,11 @@ pub async fn list_endpoints<Q: Queue + Inspect>(
     now: Timestamp,
 ) -> Result<Vec<Endpoint>, QueueError> {
     let mut states = literal_endpoints(definitions);
-    let mut paused_webhooks = BTreeMap::new();
-    for shard in 0..queue.shards() {
-        for EndpointRecord { id, state, .. } in queue.endpoints(Shard(shard)).await? {
-            let Some(state) = EndpointState::read(&state) else { continue };
-            if state.authority.is_some() {
-                states.insert(id, state);
-            } else if let Some(since) = state.health.paused_since() {
-                paused_webhooks.insert(state.webhook, since);
-            }
-        }
-    }
+    let paused_webhooks = read_states(queue, &mut states).await?;
+    let backlogs = backlogs(queue).await?;
     let mut endpoints = Vec::with_capacity(states.len());
     for (id, state) in states {
-        let waiting = count_waiting(queue, id).await?;
+        let waiting = backlogs.get(&id).copied().unwrap_or(0);
         let paused_since = state.health.paused_since();
         let by_webhook = paused_webhooks.get(&state.webhook).copied();
         let word = match paused_since.or(by_webhook) {
@@ -128,6 +117,85 @@ pub async fn list_endpoints<Q: Queue + Inspect>(
     }
     endpoints.sort_by(|a, b| (&a.webhook, a.id).cmp(&(&b.webhook, b.id)));
     Ok(endpoints)
+}
+
+/// What waiting deliveries wait for, by the present state of their endpoints: words of [`WaitingReason`], where `retry`
+/// stands for all that only wait for their time or turn.
+pub const WAITING_FOR: [WaitingReason; 6] = [
+    WaitingReason::Retry,
+    WaitingReason::RateLimit,
+    WaitingReason::Unhealthy,
+    WaitingReason::Paused,
+    WaitingReason::WebhookDisabled,
+    WaitingReason::WebhookRemoved,
+];
+
+/// Counts what deliveries wait for now, in the order of [`WAITING_FOR`]. `waiting` is how many wait in all.
+///
+/// An endpoint that nothing is known of is taken for a healthy one where there are webhooks whose authority is a
+/// template, and otherwise for one of a webhook that was removed.
+///
+/// # Errors
+/// [`QueueError`] if the store cannot be read.
+///
+/// Cancel safety: it changes nothing.
+pub async fn count_waiting<Q: Queue + Inspect>(
+    queue: &Q,
+    definitions: &Definitions,
+    waiting: u64,
+    now: Timestamp,
+) -> Result<[u64; WAITING_FOR.len()], QueueError> {
+    let backlogs = backlogs(queue).await?;
+    let mut states = literal_endpoints(definitions);
+    let paused_webhooks = read_states(queue, &mut states).await?;
+    let any_template = definitions.webhooks().any(|webhook| webhook.literal_authority().is_none());
+    let unknown = if any_template { WaitingReason::Retry } else { WaitingReason::WebhookRemoved };
+    let mut counts = [0; WAITING_FOR.len()];
+    let mut count = |reason: WaitingReason, deliveries: u64| {
+        let place = WAITING_FOR.iter().position(|word| *word == reason);
+        counts[place.expect("each reason here is one of them")] += deliveries;
+    };
+    for (id, deliveries) in &backlogs {
+        let reason = states.get(id).map(|EndpointState { webhook, health, .. }| {
+            let definition = definitions.webhook(webhook);
+            if health.is_paused() || paused_webhooks.contains_key(webhook) {
+                WaitingReason::Paused
+            } else if definition.is_none() {
+                WaitingReason::WebhookRemoved
+            } else if definition.is_some_and(|definition| !definition.webhook().enabled) {
+                WaitingReason::WebhookDisabled
+            } else if health.circuit() != "closed" {
+                WaitingReason::Unhealthy
+            } else if health.rate().is_some() || health.waits_until(now).is_some() {
+                WaitingReason::RateLimit
+            } else {
+                WaitingReason::Retry
+            }
+        });
+        count(reason.unwrap_or(unknown), *deliveries);
+    }
+    // Those without an endpoint. Counted at another moment, there may have been fewer.
+    count(WaitingReason::Retry, waiting.saturating_sub(backlogs.values().sum()));
+    Ok(counts)
+}
+
+/// Adds the states that the store has to those that are known, and tells which webhooks are paused, and since when.
+async fn read_states<Q: Queue + Inspect>(
+    queue: &Q,
+    states: &mut BTreeMap<EndpointId, EndpointState>,
+) -> Result<BTreeMap<WebhookName, Timestamp>, QueueError> {
+    let mut paused_webhooks = BTreeMap::new();
+    for shard in 0..queue.shards() {
+        for EndpointRecord { id, state, .. } in queue.endpoints(Shard(shard)).await? {
+            let Some(state) = EndpointState::read(&state) else { continue };
+            if state.authority.is_some() {
+                states.insert(id, state);
+            } else if let Some(since) = state.health.paused_since() {
+                paused_webhooks.insert(state.webhook, since);
+            }
+        }
+    }
+    Ok(paused_webhooks)
 }
 
 /// Acts on one endpoint.
@@ -274,16 +342,13 @@ async fn from_deliveries<Q: Queue + Inspect>(
     Ok(None)
 }
 
-async fn count_waiting<Q: Queue + Inspect>(queue: &Q, id: EndpointId) -> Result<u64, QueueError> {
-    let filter = DeliveryFilter {
-        endpoint: Some(id),
-        state: Some(DeliveryState::Waiting),
-        ..DeliveryFilter::default()
-    };
-    let selection = Selection::Filter(filter);
-    let mut waiting = 0;
+/// How many deliveries wait for each endpoint.
+async fn backlogs<Q: Queue + Inspect>(queue: &Q) -> Result<BTreeMap<EndpointId, u64>, QueueError> {
+    let mut all = BTreeMap::new();
     for shard in 0..queue.shards() {
-        waiting += queue.change(Shard(shard), Change::Retry, &selection, true).await?.changed;
+        for Backlog { endpoint, deliveries, .. } in queue.backlogs(Shard(shard)).await? {
+            *all.entry(endpoint).or_default() += deliveries;
+        }
     }
-    Ok(waiting)
+    Ok(all)
 }

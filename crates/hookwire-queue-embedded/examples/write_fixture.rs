@@ -1,6 +1,6 @@
 //! Writes a store that has something of everything, to be kept as what this version of the layout left behind.
 //!
-//! `cargo run -p hookwire-queue-embedded --example write_fixture -- tests/fixtures/embedded-v2`
+//! `cargo run -p hookwire-queue-embedded --example write_fixture -- tests/fixtures/embedded-v3`
 
 use std::path::Path;
 use std::sync::Arc;

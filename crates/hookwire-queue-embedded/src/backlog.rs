@@ -5,7 +5,7 @@
 //! such delivery. Only deliveries that wait for an earlier event to be settled may be missing; then the endpoint is
 //! marked as stalled.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map};
 
 use hookwire_model::{EndpointId, Timestamp};
 
@@ -20,6 +20,17 @@ pub(crate) struct Backlog {
     holds: BTreeMap<EndpointId, Timestamp>,
     /// Endpoints that have deliveries besides, which wait for an earlier event to be settled (O2).
     stalled: BTreeSet<Place>,
+    /// How much waits for each endpoint, as the file has it or will have it with the next commit.
+    sizes: BTreeMap<EndpointId, Size>,
+    /// The endpoints whose size is to be written.
+    resized: BTreeSet<EndpointId>,
+}
+
+/// How much waits for an endpoint.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Size {
+    pub(crate) deliveries: u64,
+    pub(crate) bytes: u64,
 }
 
 impl Backlog {
@@ -55,6 +66,43 @@ impl Backlog {
     /// An event was settled: what waited for that is to be looked up again.
     pub(crate) fn unstall(&mut self) -> impl Iterator<Item = Place> {
         std::mem::take(&mut self.stalled).into_iter()
+    }
+
+    /// Takes over a size that was read.
+    pub(crate) fn has(&mut self, endpoint: EndpointId, size: Size) {
+        self.sizes.insert(endpoint, size);
+    }
+
+    /// How much waits for an endpoint.
+    pub(crate) fn size(&self, endpoint: EndpointId) -> Size {
+        self.sizes.get(&endpoint).copied().unwrap_or_default()
+    }
+
+    /// A delivery with a payload of so many bytes begins to wait.
+    pub(crate) fn grow(&mut self, place: Place, bytes: u64) {
+        let Some(endpoint) = place else { return };
+        let size = self.sizes.entry(endpoint).or_default();
+        size.deliveries += 1;
+        size.bytes += bytes;
+        self.resized.insert(endpoint);
+    }
+
+    /// One waits no longer.
+    pub(crate) fn shrink(&mut self, place: Place, bytes: u64) {
+        let Some(endpoint) = place else { return };
+        let btree_map::Entry::Occupied(mut size) = self.sizes.entry(endpoint) else { return };
+        size.get_mut().deliveries -= 1;
+        size.get_mut().bytes -= bytes;
+        if size.get().deliveries == 0 {
+            size.remove();
+        }
+        self.resized.insert(endpoint);
+    }
+
+    /// The endpoints whose sizes changed since this was last asked, with them; nothing waits for those without.
+    pub(crate) fn resized(&mut self) -> Vec<(EndpointId, Option<Size>)> {
+        let resized = std::mem::take(&mut self.resized).into_iter();
+        resized.map(|endpoint| (endpoint, self.sizes.get(&endpoint).copied())).collect()
     }
 
     /// Keeps an endpoint from being due before `until`; `None` ends that.

@@ -21,7 +21,7 @@ use rusqlite::{Connection, OpenFlags};
 use crate::error::from_sqlite;
 
 /// The version of the layout that this program writes.
-pub(crate) const VERSION: u64 = 2;
+pub(crate) const VERSION: u64 = 3;
 
 /// "hkwr", so that `file` and a human can tell whose file it is.
 const APPLICATION_ID: i64 = 0x686b_7772;
@@ -112,6 +112,13 @@ CREATE TABLE endpoints (
     state   BLOB NOT NULL
 ) STRICT;
 
+-- How much waits for each endpoint that anything waits for.
+CREATE TABLE backlogs (
+    endpoint   INTEGER PRIMARY KEY,
+    deliveries INTEGER NOT NULL,
+    bytes      INTEGER NOT NULL
+) STRICT;
+
 CREATE TABLE holds (
     endpoint INTEGER PRIMARY KEY,
     until    INTEGER NOT NULL
@@ -166,8 +173,8 @@ pub(crate) fn open_writer(folder: &Path) -> Result<Connection, QueueError> {
     prepare(&conn).map_err(failed)?;
     match found {
         0 => create(&conn).map_err(failed)?,
-        // Attempts were JSON; they stay so, and both are read.
-        1 => conn.pragma_update(None, "user_version", VERSION).map_err(failed)?,
+        // Attempts of the first version were JSON; they stay so, and both are read.
+        1 | 2 => count_backlogs(&conn).map_err(failed)?,
         _ => {}
     }
     Ok(conn)
@@ -199,6 +206,19 @@ fn prepare(conn: &Connection) -> rusqlite::Result<()> {
     // Negative: KiB. The working set of the fast path is the right edge of three trees.
     conn.pragma_update(None, "cache_size", -16384)?;
     conn.pragma_update(None, "temp_store", "MEMORY")
+}
+
+/// To version 3, which keeps count of what waits.
+fn count_backlogs(conn: &Connection) -> rusqlite::Result<()> {
+    let table = SCHEMA.split_inclusive(";\n").find(|statement| statement.contains("CREATE TABLE backlogs"));
+    let table = table.expect("the schema has the table");
+    conn.execute_batch(&format!(
+        "BEGIN IMMEDIATE; {table} \
+         INSERT INTO backlogs SELECT d.endpoint, count(*), sum(length(e.payload)) \
+         FROM deliveries d JOIN events e ON e.seq = d.seq \
+         WHERE d.state <= 2 AND d.state = 0 AND d.endpoint IS NOT NULL GROUP BY d.endpoint; \
+         PRAGMA user_version = {VERSION}; COMMIT;"
+    ))
 }
 
 fn create(conn: &Connection) -> rusqlite::Result<()> {

@@ -11,9 +11,10 @@ use bytes::Bytes;
 use hookwire_model::{Delivery, DeliveryId, EndpointId, EventId, Sequence, Shard, Timestamp};
 use hookwire_queue::backend::{StoreClock, Wake, system_clock};
 use hookwire_queue::{
-    Change, Changed, DeliveryFilter, DeliveryPage, EndpointRecord, Inspect, Lease, LeaseDeliveries,
-    LeaseEvents, LeasedDeliveries, LeasedEvent, NewEvent, PendingItem, Published, PutEndpoint, Queue,
-    QueueError, ScanPage, Selection, Settled, Settlement, Stats, StoreLimits, StoredEvent, Subject,
+    Backlog, Change, Changed, DeliveryFilter, DeliveryPage, EndpointRecord, Expired, Inspect, Lease,
+    LeaseDeliveries, LeaseEvents, LeasedDeliveries, LeasedEvent, NewEvent, PendingItem, Published,
+    PutEndpoint, Queue, QueueError, ScanPage, Selection, Settled, Settlement, Stats, StoreLimits,
+    StoredEvent, Subject,
 };
 use rusqlite::Connection;
 use tokio::sync::{Semaphore, oneshot};
@@ -199,6 +200,16 @@ impl Queue for EmbeddedQueue {
         self.call(true, SettleOp::from(settlement), |store, input| store.settle(input)).await
     }
 
+    async fn expire(
+        &self,
+        _: Shard,
+        age: Duration,
+        after: Option<Sequence>,
+        max: usize,
+    ) -> Result<Expired, QueueError> {
+        self.call(true, (age, after, max), |store, input| store.expire(input)).await
+    }
+
     async fn hold(&self, _: Shard, endpoint: EndpointId, hold: Option<Duration>) -> Result<(), QueueError> {
         self.call(true, (endpoint, hold), |store, input| store.hold(input)).await
     }
@@ -291,6 +302,10 @@ impl Inspect for EmbeddedQueue {
         state: Bytes,
     ) -> Result<PutEndpoint, QueueError> {
         self.call(true, (id, expected, state), |store, input| store.put_endpoint(input)).await
+    }
+
+    async fn backlogs(&self, _: Shard) -> Result<Vec<Backlog>, QueueError> {
+        self.ask(reader::backlogs).await
     }
 
     async fn scan(&self, _: Shard, after: Option<Sequence>, limit: usize) -> Result<ScanPage, QueueError> {

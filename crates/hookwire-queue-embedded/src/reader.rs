@@ -8,7 +8,7 @@ use std::sync::mpsc::Receiver;
 use hookwire_model::{Delivery, DeliveryId, DeliveryState, EndpointId, EventId, Sequence, Timestamp};
 use hookwire_queue::backend::Record;
 use hookwire_queue::{
-    Change, DeliveryFilter, DeliveryPage, EndpointRecord, EventState, PendingDelivery, PendingEvent,
+    Backlog, Change, DeliveryFilter, DeliveryPage, EndpointRecord, EventState, PendingDelivery, PendingEvent,
     PendingItem, ScanPage, Stats, StoreLimits, StoredEvent,
 };
 use rusqlite::types::Value;
@@ -256,6 +256,17 @@ pub(crate) fn endpoints(
     // The file sorts the hash as a signed number.
     records.sort_by_key(|record| record.id);
     Ok(records)
+}
+
+pub(crate) fn backlogs(conn: &Connection) -> rusqlite::Result<Vec<Backlog>> {
+    let mut statement = conn.prepare_cached("SELECT endpoint, deliveries, bytes FROM backlogs")?;
+    let backlogs = statement.query_map([], |row| {
+        let endpoint = EndpointId::from_u64(row.get::<_, i64>(0)? as u64);
+        Ok(Backlog { endpoint, deliveries: row.get(1)?, bytes: row.get(2)? })
+    })?;
+    let mut backlogs: Vec<Backlog> = backlogs.collect::<Result<_, _>>()?;
+    backlogs.sort_by_key(|backlog| backlog.endpoint);
+    Ok(backlogs)
 }
 
 pub(crate) fn scan(

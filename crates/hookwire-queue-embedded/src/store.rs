@@ -21,7 +21,7 @@ use hookwire_queue::backend::{EventHead, Leases, StoreClock};
 use hookwire_queue::{QueueError, StoreLimits, Subject};
 use rusqlite::{Connection, OptionalExtension as _, Statement, params};
 
-use crate::backlog::{Backlog, Place};
+use crate::backlog::{Backlog, Place, Size};
 use crate::row::{self, endpoint_column, endpoint_id, state_code};
 
 /// What a finished delivery, and each of its attempts, counts in the history besides their bytes: names, numbers, and
@@ -190,6 +190,14 @@ impl<'c> Store<'c> {
         let mut counters = Counters::read(conn)?;
         counters.starts += 1;
         conn.execute("UPDATE unsettled SET losses = losses + 1, held = 0 WHERE held = 1", [])?;
+        conn.execute(
+            "INSERT INTO backlogs SELECT d.endpoint, count(*), sum(length(e.payload)) \
+             FROM deliveries d JOIN events e ON e.seq = d.seq \
+             WHERE d.state <= 2 AND d.state = 1 AND d.endpoint IS NOT NULL GROUP BY d.endpoint \
+             ON CONFLICT (endpoint) DO UPDATE SET \
+             deliveries = deliveries + excluded.deliveries, bytes = bytes + excluded.bytes",
+            [],
+        )?;
         let interrupted = conn.execute(
             "UPDATE deliveries SET state = 0, attempts = attempts + 1, interrupted = interrupted + 1, due_at = ?1, \
              waiting_reason = ?2 WHERE state <= 2 AND state = 1",
@@ -235,9 +243,29 @@ impl<'c> Store<'c> {
         if self.counters != self.committed {
             self.counters.write(self.conn)?;
         }
+        self.write_sizes()?;
         self.statements.commit.execute([])?;
         self.committed = self.counters;
         self.leases.commit();
+        Ok(())
+    }
+
+    /// Writes how much waits, where that changed.
+    fn write_sizes(&mut self) -> rusqlite::Result<()> {
+        for (endpoint, size) in self.backlog.resized() {
+            let column = endpoint.as_u64() as i64;
+            match size {
+                Some(Size { deliveries, bytes }) => {
+                    let sql = "INSERT INTO backlogs (endpoint, deliveries, bytes) VALUES (?1, ?2, ?3) \
+                               ON CONFLICT (endpoint) DO UPDATE SET deliveries = ?2, bytes = ?3";
+                    self.conn.prepare_cached(sql)?.execute((column, deliveries, bytes))?;
+                }
+                None => {
+                    let sql = "DELETE FROM backlogs WHERE endpoint = ?1";
+                    self.conn.prepare_cached(sql)?.execute([column])?;
+                }
+            }
+        }
         Ok(())
     }
 
@@ -282,6 +310,12 @@ impl<'c> Store<'c> {
         while let Some(row) = rows.next()? {
             let endpoint = EndpointId::from_u64(row.get::<_, i64>(0)? as u64);
             self.backlog.hold(endpoint, Some(Timestamp::from_micros(row.get(1)?)));
+        }
+        let mut statement = conn.prepare_cached("SELECT endpoint, deliveries, bytes FROM backlogs")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let endpoint = EndpointId::from_u64(row.get::<_, i64>(0)? as u64);
+            self.backlog.has(endpoint, Size { deliveries: row.get(1)?, bytes: row.get(2)? });
         }
         // One look-up per endpoint instead of a pass over all that waits: the index is ordered by endpoint.
         let mut next = conn.prepare_cached(

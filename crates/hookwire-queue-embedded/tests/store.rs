@@ -66,8 +66,8 @@ async fn a_layout_of_an_unknown_version_is_refused() {
     let conn = rusqlite::Connection::open(folder.path().join("hookwire.db")).unwrap();
     conn.pragma_update(None, "user_version", 99).unwrap();
     drop(conn);
-    insta::assert_snapshot!(refusal(folder.path()).await, @"the store has layout version 99, and this program knows up to 2: use a newer hookwire");
-    assert!(matches!(open(folder.path()).await, Err(QueueError::UnknownVersion { found: 99, known: 2 })));
+    insta::assert_snapshot!(refusal(folder.path()).await, @"the store has layout version 99, and this program knows up to 3: use a newer hookwire");
+    assert!(matches!(open(folder.path()).await, Err(QueueError::UnknownVersion { found: 99, known: 3 })));
 }
 
 #[tokio::test]
@@ -167,7 +167,7 @@ async fn many_callers_at_once_are_committed_together() {
 }
 
 /// The stores that each version of the layout left behind, with the same in them: see `examples/write_fixture.rs`.
-const FIXTURES: [&str; 2] = ["embedded-v1", "embedded-v2"];
+const FIXTURES: [&str; 3] = ["embedded-v1", "embedded-v2", "embedded-v3"];
 
 #[tokio::test]
 async fn a_store_of_any_version_can_be_read() {
@@ -203,6 +203,10 @@ async fn reads(fixture: &Path) {
     insta::assert_snapshot!("a_store_of_any_version_can_be_read", shown.join("\n"));
     let endpoint = queue.endpoint(SHARD, EndpointId::from_u64(7)).await.unwrap().unwrap();
     assert_eq!((endpoint.version, &*endpoint.state), (2, &b"state"[..]));
+    let waiting = shown.iter().filter(|line| line.contains(" waiting attempts ")).count() as u64;
+    let backlogs = queue.backlogs(SHARD).await.unwrap();
+    assert_eq!(backlogs.iter().map(|backlog| backlog.deliveries).sum::<u64>(), waiting, "{backlogs:?}");
+    assert!(waiting > 0 && backlogs.iter().all(|backlog| backlog.bytes > 0), "{backlogs:?}");
     let leased = queue.event(SHARD, &EventId::new("leased").unwrap()).await.unwrap().unwrap();
     assert_eq!((leased.state, leased.losses), (EventState::Queued, 1));
     let request =

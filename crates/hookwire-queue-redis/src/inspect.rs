@@ -1,6 +1,6 @@
 //! The handle: the looking and acting side of the contract.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,8 +9,9 @@ use hookwire_model::{
 };
 use hookwire_queue::backend::Record;
 use hookwire_queue::{
-    Change, Changed, DeliveryFilter, DeliveryPage, EndpointRecord, EventState, Inspect, PendingDelivery,
-    PendingEvent, PendingItem, PutEndpoint, QueueError, ScanPage, Selection, Stats, StoredEvent,
+    Backlog, Change, Changed, DeliveryFilter, DeliveryPage, EndpointRecord, EventState, Inspect,
+    PendingDelivery, PendingEvent, PendingItem, PutEndpoint, QueueError, ScanPage, Selection, Stats,
+    StoredEvent,
 };
 use redis::Value;
 
@@ -327,6 +328,24 @@ impl Inspect for RedisQueue {
         }
         records.sort_by_key(|record| record.id);
         Ok(records)
+    }
+
+    async fn backlogs(&self, shard: Shard) -> Result<Vec<Backlog>, QueueError> {
+        let mut command = redis::cmd("HGETALL");
+        command.arg(self.key(shard, "backlogs")?);
+        let mut reply = Reply::of("HGETALL", self.call(&command).await?)?;
+        let mut backlogs = BTreeMap::new();
+        while !reply.is_empty() {
+            let (name, count) = (reply.text()?, reply.count()?);
+            let place = name.strip_suffix('+');
+            let endpoint = keys::endpoint_id(place.unwrap_or(&name)).ok_or_else(|| reply.odd())?;
+            let backlog = backlogs.entry(endpoint).or_insert(Backlog { endpoint, deliveries: 0, bytes: 0 });
+            match place {
+                Some(_) => backlog.bytes = count,
+                None => backlog.deliveries = count,
+            }
+        }
+        Ok(backlogs.into_values().collect())
     }
 
     async fn put_endpoint(

@@ -21,6 +21,7 @@
 //! | `leases`, `held` | sorted set, hash | single leases of events (`E<number>`) and deliveries: until when, token |
 //! | `replies`, `replies_before` | hashes | answers to settlements, should they be asked for again |
 //! | `b:<endpoint>` | sorted set | an endpoint's backlog by due time; `b:-` where there is no endpoint yet |
+//! | `backlogs` | hash | endpoint -> how many deliveries wait for it; endpoint and `+` -> the bytes of their payloads |
 //! | `places`, `ready` | sorted sets | endpoints by the time at which their first delivery may go; those whose time has come |
 //! | `stalled` | sorted set | deliveries that wait for an earlier event to be settled |
 //! | `o:<order>` | sorted set | the unfinished deliveries of an order |

@@ -10,8 +10,8 @@ use std::time::Duration;
 use hookwire_model::{EndpointId, RuleName, Sequence, Shard, Timestamp, WebhookName};
 use hookwire_queue::backend::StoreClock;
 use hookwire_queue::{
-    EventFate, Fate, Lease, LeaseDeliveries, LeaseEvents, LeasedDeliveries, LeasedDelivery, LeasedEvent,
-    NewEvent, Published, Queue, QueueError, Settled, Settlement, StoreLimits, Subject,
+    EventFate, Expired, Fate, Lease, LeaseDeliveries, LeaseEvents, LeasedDeliveries, LeasedDelivery,
+    LeasedEvent, NewEvent, Published, Queue, QueueError, Settled, Settlement, StoreLimits, Subject,
 };
 use redis::{Cmd, Value};
 use tokio::time::Instant;
@@ -30,6 +30,8 @@ const REPLICAS_MAX: Duration = Duration::from_secs(2);
 const TEND_EVERY: Duration = Duration::from_secs(60);
 /// How much of it at once: some milliseconds of the server's time.
 const TEND_STEPS: usize = 500;
+/// So many deliveries are given up at once for their age.
+const EXPIRE_MAX: usize = 200;
 /// A connection for one who waits serves that long at a time.
 const BLOCK_MAX: Duration = Duration::from_secs(60);
 /// From so many bytes on, what a settlement says goes to the server beside the script: there, Lua would look at every
@@ -50,6 +52,8 @@ pub struct RedisOptions {
     /// Puts in place of `limits.pending_bytes_max` 60 % of the server's `maxmemory`, 2 GiB if it has none, shared
     /// among the shards.
     pub pending_by_memory: bool,
+    /// Puts in place of `limits.backlog_bytes_max` half of what may be pending.
+    pub backlog_by_half: bool,
     /// Puts in place of `limits.history_bytes_max` 5 % of the server's `maxmemory`, 128 MiB if it has none, shared
     /// among the shards.
     pub history_by_memory: bool,
@@ -71,6 +75,7 @@ impl Default for RedisOptions {
         RedisOptions {
             limits: StoreLimits::default(),
             pending_by_memory: false,
+            backlog_by_half: false,
             history_by_memory: false,
             shards: 1,
             prefix: "hw".to_owned(),
@@ -220,6 +225,9 @@ impl RedisQueue {
         let mut limits = options.limits;
         if options.pending_by_memory {
             limits.pending_bytes_max = facts.share(60, 2 << 30, options.shards);
+        }
+        if options.backlog_by_half {
+            limits.backlog_bytes_max = limits.pending_bytes_max / 2;
         }
         if options.history_by_memory {
             limits.history_bytes_max = facts.share(5, 128 << 20, options.shards);
@@ -639,7 +647,7 @@ impl Queue for RedisQueue {
         let mut settled = Settled::default();
         let ToSettle { blocks, items } = to_settle(settlement, &mut settled);
         let arguments = |command: &mut Cmd, with_content: bool| {
-            command.arg(blocks.len());
+            command.arg(self.inner.limits.backlog_bytes_max).arg(blocks.len());
             for block in &blocks {
                 let content = if with_content { &block.content[..] } else { &[] };
                 command.arg(block.token).arg(&block.name).arg(content).arg(&block.spec);
@@ -676,7 +684,13 @@ impl Queue for RedisQueue {
         let (mut leases, mut lost) = (reply.array()?, reply.array()?);
         while !leases.is_empty() {
             let id = keys::delivery_id(shard, &leases.text()?).ok_or_else(|| leases.odd())?;
-            settled.leases.push((id, Lease { subject: Subject::Delivery(id), token: leases.count()? }));
+            match leases.text()?.as_str() {
+                "-" => settled.over.push(id),
+                token => {
+                    let token = token.parse().map_err(|_| leases.odd())?;
+                    settled.leases.push((id, Lease { subject: Subject::Delivery(id), token }));
+                }
+            }
         }
         while !lost.is_empty() {
             settled.lost.push(subject(shard, &lost.text()?).ok_or_else(|| lost.odd())?);
@@ -685,6 +699,20 @@ impl Queue for RedisQueue {
             settled.lost = in_order(settlement, &settled.lost);
         }
         Ok(settled)
+    }
+
+    async fn expire(
+        &self,
+        shard: Shard,
+        age: Duration,
+        after: Option<Sequence>,
+        max: usize,
+    ) -> Result<Expired, QueueError> {
+        let answer = self.run(Way::Shared, "expire", &scripts::EXPIRE, shard, |command| {
+            command.arg(micros(age)).arg(after.map_or(0, |after| after.0)).arg(max.min(EXPIRE_MAX));
+        });
+        let mut reply = Reply::of("expire", answer.await?)?;
+        Ok(Expired { dead: reply.count()?, next: u64::try_from(reply.number()?).ok().map(Sequence) })
     }
 
     async fn hold(

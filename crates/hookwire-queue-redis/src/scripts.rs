@@ -37,6 +37,7 @@ scripts! {
     LEASE_DELIVERIES: "base", "record", "lease_deliveries";
     EXTEND: "base", "record", "extend";
     SETTLE: "base", "record", "history", "settle";
+    EXPIRE: "base", "record", "expire";
     HOLD: "base", "record", "hold";
     CHANGE: "base", "record", "change";
     TEND: "base", "record", "history", "tend";

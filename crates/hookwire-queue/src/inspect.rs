@@ -74,6 +74,10 @@ pub trait Inspect: Send + Sync + 'static {
         state: Bytes,
     ) -> impl Future<Output = Result<PutEndpoint, QueueError>> + Send;
 
+    /// How much waits for each endpoint (B1), by id; those that nothing waits for are left out, and so are deliveries
+    /// that have no endpoint yet.
+    fn backlogs(&self, shard: Shard) -> impl Future<Output = Result<Vec<Backlog>, QueueError>> + Send;
+
     /// Everything that is pending, in the order of sequence numbers, in pages: queued events, and events with waiting,
     /// running or dead deliveries (I5).
     fn scan(
@@ -246,6 +250,17 @@ pub struct EndpointRecord {
     pub version: u64,
     /// What was written.
     pub state: Bytes,
+}
+
+/// What waits for an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backlog {
+    /// Which endpoint.
+    pub endpoint: EndpointId,
+    /// How many deliveries; never 0.
+    pub deliveries: u64,
+    /// The bytes of their payloads.
+    pub bytes: u64,
 }
 
 /// What came of writing an endpoint's state.

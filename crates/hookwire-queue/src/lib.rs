@@ -67,6 +67,16 @@
 //!   all but the newest end as superseded (`supersede`).
 //! - O4. A first one that is a dead letter keeps blocking under `block`, until it is redriven, cancelled or purged.
 //!
+//! ## Backlogs
+//!
+//! - B1. An endpoint's backlog is its waiting deliveries. [`backlogs`](Inspect::backlogs) tells how many they are, and
+//!   the bytes of their payloads, each delivery counted by itself.
+//! - B2. A delivery that fan-out would leave waiting, and with which the backlog of its endpoint would have more bytes
+//!   than [`StoreLimits::backlog_bytes_max`], is stored as a dead letter for [`DeadReason::BacklogLimit`], and told.
+//!   One that has been on record, or has no endpoint yet, waits whatever the limit is.
+//! - B3. [`expire`](Queue::expire) makes dead letters for the same reason of the waiting deliveries that are as old as
+//!   the caller says, by the time from which their age counts; those that a worker holds stay.
+//!
 //! ## Endpoint state
 //!
 //! - N1. An endpoint's state is opaque bytes with a version. [`put_endpoint`](Inspect::put_endpoint) writes it only if
@@ -103,19 +113,23 @@ mod settle;
 use std::future::Future;
 use std::time::Duration;
 
-use hookwire_model::{EndpointId, Shard};
+#[cfg(doc)]
+use hookwire_model::DeadReason;
+use hookwire_model::{EndpointId, Sequence, Shard};
 
 pub use error::QueueError;
 pub use inspect::{
-    Change, Changed, DeliveryFilter, DeliveryPage, EndpointRecord, EventState, Inspect, PendingDelivery,
-    PendingEvent, PendingItem, PutEndpoint, ScanPage, Selection, Stats, StoredEvent,
+    Backlog, Change, Changed, DeliveryFilter, DeliveryPage, EndpointRecord, EventState, Inspect,
+    PendingDelivery, PendingEvent, PendingItem, PutEndpoint, ScanPage, Selection, Stats, StoredEvent,
 };
 pub use lease::{
     Lease, LeaseDeliveries, LeaseEvents, LeasedDeliveries, LeasedDelivery, LeasedEvent, NewEvent, Published,
     Rooms, Subject, WorkerId,
 };
 pub use memory::MemoryQueue;
-pub use settle::{EventFate, Fate, NewDelivery, Order, Settled, SettledDelivery, SettledEvent, Settlement};
+pub use settle::{
+    EventFate, Expired, Fate, NewDelivery, Order, Settled, SettledDelivery, SettledEvent, Settlement,
+};
 
 /// What a store keeps, and how much of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,6 +140,9 @@ pub struct StoreLimits {
     pub dedup_max_ids: u64,
     /// Payload bytes of queued events and of events with waiting deliveries, beyond which publishing is refused.
     pub pending_bytes_max: u64,
+    /// Payload bytes of the deliveries that wait for one endpoint, beyond which new ones become dead letters: less than
+    /// `pending_bytes_max`, so that one receiver that is down does not keep the events of all others out.
+    pub backlog_bytes_max: u64,
     /// How long finished deliveries are kept.
     pub history_age_max: Duration,
     /// How many bytes of finished deliveries and their events are kept.
@@ -138,6 +155,7 @@ impl Default for StoreLimits {
             dedup_window: Duration::from_secs(3600),
             dedup_max_ids: 5_000_000,
             pending_bytes_max: 8 << 30,
+            backlog_bytes_max: 4 << 30,
             history_age_max: Duration::from_secs(7 * 24 * 3600),
             history_bytes_max: 1 << 30,
         }
@@ -187,6 +205,16 @@ pub trait Queue: Send + Sync + 'static {
         shard: Shard,
         settlement: &Settlement,
     ) -> impl Future<Output = Result<Settled, QueueError>> + Send;
+
+    /// Makes dead letters of waiting deliveries that are as old as `age` or older (B3): in the order of their events,
+    /// beginning after `after`, and looking at about `max` of them. It stops at the first event that is younger.
+    fn expire(
+        &self,
+        shard: Shard,
+        age: Duration,
+        after: Option<Sequence>,
+        max: usize,
+    ) -> impl Future<Output = Result<Expired, QueueError>> + Send;
 
     /// Keeps an endpoint's deliveries in this shard from being leased for so long; `None` ends it (D2, N2).
     fn hold(

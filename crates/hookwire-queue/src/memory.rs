@@ -13,15 +13,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hookwire_model::{
-    Attempt, Delivery, DeliveryId, DeliveryState, EndpointId, EventId, Sequence, Shard, Timestamp,
+    Attempt, DeadReason, Delivery, DeliveryId, DeliveryState, EndpointId, EventId, Sequence, Shard, Timestamp,
 };
 
 use crate::backend::{Acted, EventHead, Leases, Record, StoreClock, Wake, system_clock};
 use crate::{
-    Change, Changed, DeliveryFilter, DeliveryPage, EndpointRecord, EventFate, EventState, Fate, Inspect,
-    Lease, LeaseDeliveries, LeaseEvents, LeasedDeliveries, LeasedDelivery, LeasedEvent, NewEvent,
-    PendingDelivery, PendingEvent, PendingItem, Published, PutEndpoint, Queue, QueueError, ScanPage,
-    Selection, Settled, SettledDelivery, SettledEvent, Settlement, Stats, StoreLimits, StoredEvent, Subject,
+    Backlog, Change, Changed, DeliveryFilter, DeliveryPage, EndpointRecord, EventFate, EventState, Expired,
+    Fate, Inspect, Lease, LeaseDeliveries, LeaseEvents, LeasedDeliveries, LeasedDelivery, LeasedEvent,
+    NewDelivery, NewEvent, PendingDelivery, PendingEvent, PendingItem, Published, PutEndpoint, Queue,
+    QueueError, ScanPage, Selection, Settled, SettledDelivery, SettledEvent, Settlement, Stats, StoreLimits,
+    StoredEvent, Subject,
 };
 
 /// What a finished delivery counts in the history besides its attempts: names, numbers, and their overhead.
@@ -133,7 +134,7 @@ impl Queue for MemoryQueue {
         let (mut state, now) = self.state();
         let mut settled = Settled::default();
         for event in &settlement.events {
-            state.settle_event(event, now, &mut settled);
+            state.settle_event(event, now, self.shared.limits.backlog_bytes_max, &mut settled);
         }
         for delivery in &settlement.deliveries {
             state.settle_delivery(delivery, now, &mut settled);
@@ -141,6 +142,19 @@ impl Queue for MemoryQueue {
         state.leases.commit();
         self.announce(&mut state);
         Ok(settled)
+    }
+
+    async fn expire(
+        &self,
+        _: Shard,
+        age: Duration,
+        after: Option<Sequence>,
+        max: usize,
+    ) -> Result<Expired, QueueError> {
+        let (mut state, now) = self.state();
+        let expired = state.expire(age, after, max, now);
+        self.announce(&mut state);
+        Ok(expired)
     }
 
     async fn hold(&self, _: Shard, endpoint: EndpointId, hold: Option<Duration>) -> Result<(), QueueError> {
@@ -277,6 +291,15 @@ impl Inspect for MemoryQueue {
         Ok(PutEndpoint::Written(version + 1))
     }
 
+    async fn backlogs(&self, _: Shard) -> Result<Vec<Backlog>, QueueError> {
+        let (state, _) = self.state();
+        let backlogs = state.waiting.iter().filter_map(|(endpoint, waiting)| {
+            let (endpoint, deliveries) = ((*endpoint)?, waiting.len() as u64);
+            Some(Backlog { endpoint, deliveries, bytes: state.backlog_bytes[&endpoint] })
+        });
+        Ok(backlogs.collect())
+    }
+
     async fn scan(&self, _: Shard, after: Option<Sequence>, limit: usize) -> Result<ScanPage, QueueError> {
         let (state, now) = self.state();
         let begin = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
@@ -352,6 +375,8 @@ struct State {
     deliveries: BTreeMap<DeliveryId, Stored>,
     /// The backlogs: waiting deliveries by endpoint, the earliest due first.
     waiting: BTreeMap<Option<EndpointId>, BTreeSet<(Timestamp, DeliveryId)>>,
+    /// The payload bytes of each backlog, by the same endpoints.
+    backlog_bytes: BTreeMap<EndpointId, u64>,
     /// Unfinished deliveries by order key.
     orders: BTreeMap<Arc<str>, BTreeSet<DeliveryId>>,
     /// Whose backlog was served last.
@@ -376,6 +401,7 @@ impl State {
             queued: BTreeSet::new(),
             deliveries: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            backlog_bytes: BTreeMap::new(),
             orders: BTreeMap::new(),
             served: None,
             leases: Leases::new(0),
@@ -464,6 +490,14 @@ impl State {
             if backlog.is_empty() {
                 self.waiting.remove(&record.delivery.endpoint);
             }
+            if let Some(endpoint) = record.delivery.endpoint
+                && let Some(bytes) = self.backlog_bytes.get_mut(&endpoint)
+            {
+                *bytes -= self.events[&id.sequence()].payload.len() as u64;
+                if !self.waiting.contains_key(&Some(endpoint)) {
+                    self.backlog_bytes.remove(&endpoint);
+                }
+            }
         }
         if let Some(order) = &record.order
             && let Some(members) = self.orders.get_mut(&order.key)
@@ -489,6 +523,10 @@ impl State {
         let id = record.delivery.id;
         if let Some(due) = record.delivery.next_attempt_at {
             self.waiting.entry(record.delivery.endpoint).or_default().insert((due, id));
+            if let Some(endpoint) = record.delivery.endpoint {
+                let bytes = self.events[&id.sequence()].payload.len() as u64;
+                *self.backlog_bytes.entry(endpoint).or_default() += bytes;
+            }
             self.news.deliveries = true;
         }
         let order = record.order.as_ref().map(|order| order.key.clone());
@@ -752,15 +790,18 @@ impl State {
         Some(leased)
     }
 
-    fn settle_event(&mut self, settled: &SettledEvent, now: Timestamp, reply: &mut Settled) {
+    fn settle_event(
+        &mut self,
+        settled: &SettledEvent,
+        now: Timestamp,
+        backlog_bytes_max: u64,
+        reply: &mut Settled,
+    ) {
         let Subject::Event(sequence) = settled.lease.subject else {
             reply.lost.push(settled.lease.subject);
             return;
         };
-        if let Some(leases) = self.leases.reply_to(settled.lease.token) {
-            let lease =
-                |&(id, token): &(DeliveryId, u64)| (id, Lease { subject: Subject::Delivery(id), token });
-            reply.leases.extend(leases.iter().map(lease));
+        if self.leases.repeat(settled.lease.token, reply) {
             return;
         }
         let held = self.leases.find(&settled.lease).is_some();
@@ -793,10 +834,18 @@ impl State {
                         self.leases.end(Subject::Delivery(new.id));
                         stored.record.delivery.endpoint = new.endpoint.or(stored.record.delivery.endpoint);
                         stored.attempted(&new.attempts);
-                        stored.record.settle(now, !new.attempts.is_empty(), &new.fate);
+                        let is_over = is_new && self.is_over(sequence, new, backlog_bytes_max);
+                        let dead = Fate::Dead { reason: DeadReason::BacklogLimit, error: None };
+                        let fate = if is_over { &dead } else { &new.fate };
+                        stored.record.settle(now, !new.attempts.is_empty(), fate);
+                        if is_over {
+                            given.push((new.id, None));
+                            reply.over.push(new.id);
+                        }
                         if let Fate::Running { lease } = new.fate {
                             let lease = self.leases.give(Subject::Delivery(new.id), now, lease, ());
-                            given.push((new.id, lease));
+                            given.push((new.id, Some(lease.token)));
+                            reply.leases.push((new.id, lease));
                         }
                     }
                     self.put(stored, now);
@@ -818,9 +867,7 @@ impl State {
         }
         if held {
             self.leases.end(settled.lease.subject);
-            self.leases
-                .remember(settled.lease.token, given.iter().map(|(id, lease)| (*id, lease.token)).collect());
-            reply.leases.extend(given);
+            self.leases.remember(settled.lease.token, given);
             self.queued.remove(&sequence);
             // An order may have waited for this event (O2).
             self.news.deliveries |= !self.orders.is_empty();
@@ -831,16 +878,54 @@ impl State {
         }
     }
 
+    /// Whether a delivery that fan-out made would fill its endpoint's backlog beyond the limit (B2).
+    fn is_over(&self, sequence: Sequence, new: &NewDelivery, backlog_bytes_max: u64) -> bool {
+        let (Fate::Waiting { .. }, Some(endpoint)) = (&new.fate, new.endpoint) else { return false };
+        let bytes = self.backlog_bytes.get(&endpoint).copied().unwrap_or(0);
+        bytes + self.events[&sequence].payload.len() as u64 > backlog_bytes_max
+    }
+
+    /// Gives up waiting deliveries that are too old (B3).
+    fn expire(&mut self, age: Duration, after: Option<Sequence>, max: usize, now: Timestamp) -> Expired {
+        let begin = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+        let events = self.events.range((begin, std::ops::Bound::Unbounded));
+        let open = events.filter(|(_, event)| event.open > 0);
+        let mut looked = 0;
+        let mut expired = Expired::default();
+        let mut old = Vec::new();
+        for (&sequence, event) in open {
+            if looked >= max || now.saturating_since(event.accepted_at) < age {
+                break;
+            }
+            expired.next = Some(sequence);
+            looked += self.of_event(sequence).count();
+            let is_old = |stored: &&Stored| {
+                stored.record.delivery.state == DeliveryState::Waiting
+                    && now.saturating_since(stored.record.since) >= age
+            };
+            old.extend(self.of_event(sequence).filter(is_old).map(|stored| stored.record.delivery.id));
+        }
+        expired.next = expired.next.filter(|_| looked >= max);
+        for id in old {
+            // The end of one before it may have superseded it.
+            let waits = self.deliveries[&id].record.delivery.state == DeliveryState::Waiting;
+            if waits && let Some(mut stored) = self.take(id) {
+                let dead = Fate::Dead { reason: DeadReason::BacklogLimit, error: None };
+                stored.record.settle(now, false, &dead);
+                self.put(stored, now);
+                expired.dead += 1;
+            }
+        }
+        expired
+    }
+
     fn settle_delivery(&mut self, settled: &SettledDelivery, now: Timestamp, reply: &mut Settled) {
         let subject = settled.lease.subject;
         let Subject::Delivery(id) = subject else {
             reply.lost.push(subject);
             return;
         };
-        if let Some(leases) = self.leases.reply_to(settled.lease.token) {
-            let lease =
-                |&(id, token): &(DeliveryId, u64)| (id, Lease { subject: Subject::Delivery(id), token });
-            reply.leases.extend(leases.iter().map(lease));
+        if self.leases.repeat(settled.lease.token, reply) {
             return;
         }
         let held = self.leases.find(&settled.lease).is_some();
@@ -859,7 +944,7 @@ impl State {
         let mut given = Vec::new();
         if let Fate::Running { lease } = settled.fate {
             let lease = self.leases.give(subject, now, lease, ());
-            given.push((id, lease.token));
+            given.push((id, Some(lease.token)));
             reply.leases.push((id, lease));
         }
         self.leases.remember(settled.lease.token, given);

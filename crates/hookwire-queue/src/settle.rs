@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookwire_model::{
-    Attempt, AttemptError, DeadReason, DeliveryId, EndpointId, OnFailure, RuleName, WaitingReason,
+    Attempt, AttemptError, DeadReason, DeliveryId, EndpointId, OnFailure, RuleName, Sequence, WaitingReason,
     WebhookName,
 };
 
@@ -134,4 +134,15 @@ pub struct Settled {
     pub leases: Vec<(DeliveryId, Lease)>,
     /// What was no longer held, so that nothing changed (S3).
     pub lost: Vec<Subject>,
+    /// Deliveries that were to wait and became dead letters, because their endpoint's backlog is full (B2).
+    pub over: Vec<DeliveryId>,
+}
+
+/// What came of looking for deliveries that have waited for too long.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Expired {
+    /// How many became dead letters.
+    pub dead: u64,
+    /// What to give as `after` to go on; `None`: nothing else is old enough.
+    pub next: Option<Sequence>,
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use hookwire_engine::Clock;
+use hookwire_engine::{Clock, WAITING_FOR, count_waiting};
 use hookwire_model::Shard;
 use hookwire_queue::{Inspect, Queue, Stats};
 use prometheus_client::encoding::EncodeLabelSet;
@@ -23,6 +23,11 @@ const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StateLabels {
     state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
 }
 
 /// All metrics. A store that is away leaves its own out, and says so.
@@ -54,6 +59,7 @@ pub(crate) async fn metrics<Q: Queue + Inspect, C: Clock>(
     up.set(i64::from(ready));
     if all.len() == usize::from(app.api.queue.shards()) {
         register_stats(&mut registry, &all, &app);
+        register_waiting(&mut registry, &all, &app).await;
     }
     register_definitions(&mut registry, &app);
     let mut text = String::new();
@@ -98,6 +104,23 @@ fn register_stats<Q, C: Clock>(registry: &mut Registry, all: &[Stats], app: &App
         gauge.set(value);
         registry.register_with_unit(name, help, Unit::Bytes, gauge);
     }
+}
+
+/// A store that is away leaves it out.
+async fn register_waiting<Q: Queue + Inspect, C: Clock>(
+    registry: &mut Registry,
+    all: &[Stats],
+    app: &App<Q, C>,
+) {
+    let waiting = all.iter().map(|stats| stats.waiting).sum();
+    let snapshot = app.api.in_force.snapshot();
+    let counts = count_waiting(&*app.api.queue, snapshot.definitions(), waiting, app.api.clock.now());
+    let Ok(counts) = counts.await else { return };
+    let family = Family::<ReasonLabels, Gauge>::default();
+    for (reason, count) in WAITING_FOR.iter().zip(counts) {
+        family.get_or_create(&ReasonLabels { reason: reason.as_str() }).set(count as i64);
+    }
+    registry.register("waiting", "Waiting deliveries, by what keeps them now", family);
 }
 
 fn register_definitions<Q, C: Clock>(registry: &mut Registry, app: &App<Q, C>) {

@@ -16,7 +16,8 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use hookwire_engine::EndpointState;
 use hookwire_model::{
-    Delivery, DeliveryId, EndpointId, EventId, OnFailure, Ordering, RuleName, Sequence, Shard, WebhookName,
+    Delivery, DeliveryId, DeliveryState, EndpointId, EventId, OnFailure, Ordering, RuleName, Sequence, Shard,
+    WebhookName,
 };
 use hookwire_queue::{Change, Inspect as _, MemoryQueue, Published, PutEndpoint, Subject};
 use tokio::sync::Notify;
@@ -343,6 +344,10 @@ impl Books {
                 }
                 Change::Retry | Change::Redrive => {
                     *self.sent_again.entry(id).or_default() += 1;
+                    if state == DeliveryState::Dead {
+                        // Given up without an attempt, perhaps; it was passed over all the same.
+                        self.failures.insert(id);
+                    }
                     if delivery.rule.is_none()
                         && let Some(event) = self.events.get_mut(&id.sequence())
                     {

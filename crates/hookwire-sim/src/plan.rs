@@ -23,6 +23,10 @@ pub(crate) struct Plan {
     pub(crate) faults: Faults,
     pub(crate) ends: Ends,
     pub(crate) pending_bytes_max: u64,
+    /// What may wait for one endpoint.
+    pub(crate) backlog_bytes_max: u64,
+    /// How long a delivery may wait.
+    pub(crate) backlog_age_max: Duration,
 }
 
 /// One place where workers run, one after the other.
@@ -172,6 +176,8 @@ impl Plan {
             targets,
             publications,
             acts,
+            backlog_bytes_max: if rng.u8(..8) == 0 { rng.u64(200..2_000) } else { 1 << 30 },
+            backlog_age_max: Duration::from_secs(if rng.u8(..8) == 0 { rng.u64(20..200) } else { 1 << 30 }),
         }
     }
 

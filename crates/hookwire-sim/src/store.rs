@@ -11,9 +11,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use hookwire_model::{Delivery, DeliveryId, EndpointId, EventId, Sequence, Shard};
 use hookwire_queue::{
-    Change, Changed, DeliveryFilter, DeliveryPage, EndpointRecord, Inspect, Lease, LeaseDeliveries,
-    LeaseEvents, LeasedDeliveries, LeasedEvent, NewEvent, PendingItem, Published, PutEndpoint, Queue,
-    QueueError, ScanPage, Selection, Settled, Settlement, Stats, StoredEvent, Subject,
+    Backlog, Change, Changed, DeliveryFilter, DeliveryPage, EndpointRecord, Expired, Inspect, Lease,
+    LeaseDeliveries, LeaseEvents, LeasedDeliveries, LeasedEvent, NewEvent, PendingItem, Published,
+    PutEndpoint, Queue, QueueError, ScanPage, Selection, Settled, Settlement, Stats, StoredEvent, Subject,
 };
 use tokio::time::sleep;
 
@@ -165,6 +165,16 @@ impl Queue for Store {
         Ok(settled)
     }
 
+    async fn expire(
+        &self,
+        shard: Shard,
+        age: Duration,
+        after: Option<Sequence>,
+        max: usize,
+    ) -> Result<Expired, QueueError> {
+        self.call("expire", self.world.store.expire(shard, age, after, max), |_, _| {}).await
+    }
+
     async fn hold(
         &self,
         shard: Shard,
@@ -235,6 +245,10 @@ impl Inspect for Store {
         let written = state.clone();
         let effect = self.world.store.put_endpoint(shard, id, expected, state);
         self.call("put_endpoint", effect, |books, put| books.endpoint_put(life, id, &written, put)).await
+    }
+
+    async fn backlogs(&self, shard: Shard) -> Result<Vec<Backlog>, QueueError> {
+        self.call("backlogs", self.world.store.backlogs(shard), |_, _| {}).await
     }
 
     async fn scan(

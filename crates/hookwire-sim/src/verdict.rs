@@ -179,7 +179,12 @@ fn dead(books: &Books, delivery: &Delivery) -> Option<String> {
         // Five leases were lost, and the sixth found it out.
         DeadReason::PoisonEvent => event.leased >= 6,
         DeadReason::Panic => attempts_of(books, delivery).any(|attempt| attempt.panicked),
-        DeadReason::InvalidRequest | DeadReason::BacklogLimit => false,
+        DeadReason::BacklogLimit => {
+            let age = delivery.finished_at.map(|at| at.saturating_since(delivery.created_at));
+            books.plan.backlog_bytes_max < 1 << 30
+                || age.is_some_and(|age| age >= books.plan.backlog_age_max)
+        }
+        DeadReason::InvalidRequest => false,
     };
     (!holds).then(|| format!("is dead as {reason}, which cannot be"))
 }
@@ -190,7 +195,10 @@ pub(crate) fn nothing_is_left(world: &World) {
     let left = all(world).into_iter().filter(|delivery| !delivery.state.is_finished());
     for delivery in left {
         // What stood behind a dead letter may have become too old meanwhile, and may be one that cannot be rendered.
-        let late = matches!(delivery.dead_reason, Some(DeadReason::AgeExceeded | DeadReason::RenderError));
+        let late = matches!(
+            delivery.dead_reason,
+            Some(DeadReason::AgeExceeded | DeadReason::RenderError | DeadReason::BacklogLimit)
+        );
         if !late {
             let text = format!("{} is {} after everything has healed", delivery.id, delivery.state);
             world.books().breach(about(&delivery), text);
@@ -306,7 +314,8 @@ fn rates_hold(books: &mut Books) {
         // Each worker may spend for half a second what others spend, too: it shares every quarter of one.
         let (share, slack) = match plan.is_calm() {
             true => (1.0, plan.workers.len() as f64 * (bucket + per_second * 0.5)),
-            false => (plan.workers.len() as f64, lives * bucket),
+            // Where the store fails, each worker may make the probe that is due.
+            false => (plan.workers.len() as f64, lives * bucket + plan.workers.len() as f64),
         };
         let mut breach = None;
         for (first, begin) in begun.iter().enumerate() {

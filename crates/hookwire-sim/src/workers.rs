@@ -200,6 +200,7 @@ fn engine(
             grace: plan.grace,
             until_idle: planned == End::Idle,
             keep_bodies: false,
+            backlog_age_max: plan.backlog_age_max,
         },
     }
 }

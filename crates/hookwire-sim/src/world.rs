@@ -50,7 +50,11 @@ impl World {
     /// To be called on the runtime that will carry it out.
     pub(crate) fn new(plan: Plan, seed: u64, tracing: bool) -> Arc<World> {
         let plan = Arc::new(plan);
-        let limits = StoreLimits { pending_bytes_max: plan.pending_bytes_max, ..StoreLimits::default() };
+        let limits = StoreLimits {
+            pending_bytes_max: plan.pending_bytes_max,
+            backlog_bytes_max: plan.backlog_bytes_max,
+            ..StoreLimits::default()
+        };
         let store = MemoryQueue::on_tokio_time(limits, start());
         let books = Books::new(Arc::clone(&plan), store.clone(), tracing);
         Arc::new(World {

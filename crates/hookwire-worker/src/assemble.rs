@@ -112,6 +112,7 @@ pub async fn run_worker(
             grace: settings.worker.grace,
             until_idle,
             keep_bodies: settings.history.bodies,
+            backlog_age_max: settings.store.max_backlog_age,
         },
     };
     hookwire_engine::run(engine, shutdown).await

@@ -8,9 +8,10 @@ use bytes::Bytes;
 use hookwire_config::{Settings, StoreUrl};
 use hookwire_model::{Delivery, DeliveryId, EndpointId, EventId, Sequence, Shard};
 use hookwire_queue::{
-    Change, Changed, DeliveryFilter, DeliveryPage, EndpointRecord, Inspect, Lease, LeaseDeliveries,
-    LeaseEvents, LeasedDeliveries, LeasedEvent, MemoryQueue, NewEvent, PendingItem, Published, PutEndpoint,
-    Queue, QueueError, ScanPage, Selection, Settled, Settlement, Stats, StoreLimits, StoredEvent, Subject,
+    Backlog, Change, Changed, DeliveryFilter, DeliveryPage, EndpointRecord, Expired, Inspect, Lease,
+    LeaseDeliveries, LeaseEvents, LeasedDeliveries, LeasedEvent, MemoryQueue, NewEvent, PendingItem,
+    Published, PutEndpoint, Queue, QueueError, ScanPage, Selection, Settled, Settlement, Stats, StoreLimits,
+    StoredEvent, Subject,
 };
 use hookwire_queue_embedded::EmbeddedQueue;
 use hookwire_queue_redis::{RedisOptions, RedisQueue, RedisUrl};
@@ -37,10 +38,12 @@ impl Store {
     pub async fn open(settings: &Settings, wait: Duration) -> Result<Store, Failure> {
         let Settings { store, history, .. } = settings;
         let default = StoreLimits::default();
+        let pending_bytes_max = store.max_pending_bytes.unwrap_or(default.pending_bytes_max);
         let limits = StoreLimits {
             dedup_window: store.dedup_window,
             dedup_max_ids: store.dedup_max_ids,
-            pending_bytes_max: store.max_pending_bytes.unwrap_or(default.pending_bytes_max),
+            pending_bytes_max,
+            backlog_bytes_max: store.max_backlog_bytes.unwrap_or(pending_bytes_max / 2),
             history_age_max: history.max_age,
             history_bytes_max: history.max_bytes.unwrap_or(default.history_bytes_max),
         };
@@ -54,10 +57,12 @@ impl Store {
                 let options = RedisOptions {
                     limits: StoreLimits {
                         pending_bytes_max: limits.pending_bytes_max / shards,
+                        backlog_bytes_max: limits.backlog_bytes_max / shards,
                         history_bytes_max: limits.history_bytes_max / shards,
                         ..limits
                     },
                     pending_by_memory: store.max_pending_bytes.is_none(),
+                    backlog_by_half: store.max_backlog_bytes.is_none(),
                     history_by_memory: history.max_bytes.is_none(),
                     shards: store.shards,
                     event_bytes_max: usize::try_from(settings.server.max_event_bytes).unwrap_or(usize::MAX),
@@ -134,6 +139,16 @@ impl Queue for Store {
         pass_on!(self, store => store.settle(shard, settlement).await)
     }
 
+    async fn expire(
+        &self,
+        shard: Shard,
+        age: Duration,
+        after: Option<Sequence>,
+        max: usize,
+    ) -> Result<Expired, QueueError> {
+        pass_on!(self, store => store.expire(shard, age, after, max).await)
+    }
+
     async fn hold(
         &self,
         shard: Shard,
@@ -201,6 +216,10 @@ impl Inspect for Store {
         state: Bytes,
     ) -> Result<PutEndpoint, QueueError> {
         pass_on!(self, store => store.put_endpoint(shard, id, expected, state).await)
+    }
+
+    async fn backlogs(&self, shard: Shard) -> Result<Vec<Backlog>, QueueError> {
+        pass_on!(self, store => store.backlogs(shard).await)
     }
 
     async fn scan(

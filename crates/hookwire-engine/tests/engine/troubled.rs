@@ -7,9 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use hookwire_model::{Delivery, DeliveryId, EndpointId, EventId, Sequence, Shard};
 use hookwire_queue::{
-    Change, Changed, DeliveryFilter, DeliveryPage, EndpointRecord, Inspect, Lease, LeaseDeliveries,
-    LeaseEvents, LeasedDeliveries, LeasedEvent, MemoryQueue, NewEvent, PendingItem, Published, PutEndpoint,
-    Queue, QueueError, ScanPage, Selection, Settled, Settlement, Stats, StoredEvent, Subject,
+    Backlog, Change, Changed, DeliveryFilter, DeliveryPage, EndpointRecord, Expired, Inspect, Lease,
+    LeaseDeliveries, LeaseEvents, LeasedDeliveries, LeasedEvent, MemoryQueue, NewEvent, PendingItem,
+    Published, PutEndpoint, Queue, QueueError, ScanPage, Selection, Settled, Settlement, Stats, StoredEvent,
+    Subject,
 };
 
 /// A memory queue that is slow, fails, or whose replies to settlements get lost after they took effect.
@@ -169,6 +170,16 @@ impl Queue for Troubled {
         }
         Ok(settled)
     }
+    async fn expire(
+        &self,
+        shard: Shard,
+        age: Duration,
+        after: Option<Sequence>,
+        max: usize,
+    ) -> Result<Expired, QueueError> {
+        self.queue.expire(shard, age, after, max).await
+    }
+
     async fn hold(
         &self,
         shard: Shard,
@@ -228,6 +239,10 @@ impl Inspect for Troubled {
     ) -> Result<PutEndpoint, QueueError> {
         self.queue.put_endpoint(shard, id, expected, state).await
     }
+    async fn backlogs(&self, shard: Shard) -> Result<Vec<Backlog>, QueueError> {
+        self.queue.backlogs(shard).await
+    }
+
     async fn scan(
         &self,
         shard: Shard,

@@ -127,6 +127,7 @@ impl World {
                 grace: Duration::from_secs(11),
                 until_idle: true,
                 keep_bodies: false,
+                backlog_age_max: Duration::from_secs(30 * 24 * 3600),
             },
             began: Instant::now(),
         }
@@ -151,9 +152,19 @@ impl World {
         queue: Q,
         shutdown: CancellationToken,
     ) -> JoinHandle<Result<Summary, EngineError>> {
+        self.start_counting(queue, shutdown, Metrics::default())
+    }
+
+    /// The same, with the counters for looking at.
+    pub(crate) fn start_counting<Q: Queue + Inspect>(
+        &self,
+        queue: Q,
+        shutdown: CancellationToken,
+        metrics: Metrics,
+    ) -> JoinHandle<Result<Summary, EngineError>> {
         let began = self.began;
         let clock = move || clock(began);
-        tokio::spawn(run(self.engine(queue, clock), shutdown))
+        tokio::spawn(run(Engine { metrics, ..self.engine(queue, clock) }, shutdown))
     }
 
     pub(crate) fn engine<Q: Queue + Inspect, C: Clock>(&self, queue: Q, clock: C) -> Engine<Q, Script, C> {

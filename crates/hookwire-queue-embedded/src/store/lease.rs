@@ -175,6 +175,7 @@ impl Store<'_> {
                 })?
             }
         };
+        let size = bytes.len() as u64;
         *payload = Some((id, event_id.clone(), bytes.clone()));
         let sql = "UPDATE deliveries SET state = 1, due_at = NULL, waiting_reason = NULL WHERE seq = ?1 AND digest = ?2 \
                    RETURNING rule, webhook, endpoint, attempts, interrupted, forgiven, created_at, since";
@@ -182,7 +183,7 @@ impl Store<'_> {
         let lease = self.leases.give(Subject::Delivery(id), self.now, lease, None);
         *self.counters.count(DeliveryState::Waiting) -= 1;
         *self.counters.count(DeliveryState::Running) += 1;
-        update.query_row(key(id), |row| {
+        let leased = update.query_row(key(id), |row| {
             let accepted_at = Timestamp::from_micros(row.get(6)?);
             Ok(LeasedDelivery {
                 lease: Lease { ..lease },
@@ -198,6 +199,8 @@ impl Store<'_> {
                 forgiven: row.get(5)?,
                 since: row.get::<_, Option<i64>>(7)?.map_or(accepted_at, Timestamp::from_micros),
             })
-        })
+        })?;
+        self.backlog.shrink(leased.endpoint, size);
+        Ok(leased)
     }
 }

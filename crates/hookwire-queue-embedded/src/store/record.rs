@@ -42,6 +42,9 @@ impl Store<'_> {
             return Ok(false);
         }
         *self.counters.count(record.delivery.state) += 1;
+        if record.delivery.state == DeliveryState::Waiting {
+            self.begins_to_wait(record)?;
+        }
         self.placed(record)?;
         Ok(true)
     }
@@ -56,7 +59,10 @@ impl Store<'_> {
         *self.counters.count(was) -= 1;
         *self.counters.count(is) += 1;
         if was == DeliveryState::Waiting {
-            self.unsure.insert(before.delivery.endpoint);
+            self.waits_no_longer(before)?;
+        }
+        if is == DeliveryState::Waiting {
+            self.begins_to_wait(after)?;
         }
         if let Some(standing) = standing {
             self.restand(sequence, standing)?;
@@ -79,13 +85,38 @@ impl Store<'_> {
         delete.execute(key(id))?;
         *self.counters.count(record.delivery.state) -= 1;
         if record.delivery.state == DeliveryState::Waiting {
-            self.unsure.insert(record.delivery.endpoint);
+            self.waits_no_longer(record)?;
         }
         self.restand(id.sequence(), standing)?;
         if let Some(order) = &record.order {
             self.reorder(&order.key)?;
         }
         Ok(())
+    }
+
+    /// Its backlog has one more.
+    fn begins_to_wait(&mut self, record: &Record) -> rusqlite::Result<()> {
+        if record.delivery.endpoint.is_some() {
+            let bytes = self.payload_bytes(record.delivery.id.sequence())?;
+            self.backlog.grow(record.delivery.endpoint, bytes);
+        }
+        Ok(())
+    }
+
+    /// Its backlog has one less, and is to be looked at again.
+    fn waits_no_longer(&mut self, record: &Record) -> rusqlite::Result<()> {
+        self.unsure.insert(record.delivery.endpoint);
+        if record.delivery.endpoint.is_some() {
+            let bytes = self.payload_bytes(record.delivery.id.sequence())?;
+            self.backlog.shrink(record.delivery.endpoint, bytes);
+        }
+        Ok(())
+    }
+
+    /// How long the payload of an event is that is pending.
+    fn payload_bytes(&self, sequence: Sequence) -> rusqlite::Result<u64> {
+        let mut size = self.conn.prepare_cached("SELECT length(payload) FROM events WHERE seq = ?1")?;
+        size.query_row([sequence.0], |row| row.get(0))
     }
 
     /// A delivery was written: its backlog and its order take note.
@@ -151,7 +182,7 @@ impl Store<'_> {
                 self.rewrite(&after)?;
                 *self.counters.count(DeliveryState::Waiting) -= 1;
                 *self.counters.count(DeliveryState::Superseded) += 1;
-                self.unsure.insert(before.delivery.endpoint);
+                self.waits_no_longer(&before)?;
                 self.restand(id.sequence(), standing)?;
             }
         }
@@ -188,8 +219,7 @@ impl Store<'_> {
             return Ok(());
         }
         let conn = self.conn;
-        let mut size = conn.prepare_cached("SELECT length(payload) FROM events WHERE seq = ?1")?;
-        let payload: u64 = size.query_row([sequence.0], |row| row.get(0))?;
+        let payload = self.payload_bytes(sequence)?;
         match before {
             Standing::Pending => self.counters.pending_bytes -= payload,
             Standing::Closed => {

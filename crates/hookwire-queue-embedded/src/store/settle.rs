@@ -1,8 +1,10 @@
-//! Settling events and deliveries.
+//! Settling events and deliveries, and giving up what is too old.
 
-use hookwire_model::{DeliveryId, DeliveryState, Sequence};
+use std::time::Duration;
+
+use hookwire_model::{DeadReason, DeliveryId, DeliveryState, Sequence, Timestamp};
 use hookwire_queue::backend::{EventHead, Record};
-use hookwire_queue::{Fate, Lease, Settled, Subject};
+use hookwire_queue::{Expired, Fate, Settled, Subject};
 
 use super::record::Standing;
 use super::{EventInfo, Failure, RECORD_BYTES, Store};
@@ -21,21 +23,13 @@ impl Store<'_> {
         Ok(reply)
     }
 
-    /// Whether a settlement was carried out before; then the reply is the same again (S2).
-    fn replied(&self, lease: &Lease, reply: &mut Settled) -> bool {
-        let Some(leases) = self.leases.reply_to(lease.token) else { return false };
-        let lease = |&(id, token): &(DeliveryId, u64)| (id, Lease { subject: Subject::Delivery(id), token });
-        reply.leases.extend(leases.iter().map(lease));
-        true
-    }
-
     fn settle_event(&mut self, settled: &EventOp, reply: &mut Settled) -> rusqlite::Result<()> {
         let subject = settled.lease.subject;
         let Subject::Event(sequence) = subject else {
             reply.lost.push(subject);
             return Ok(());
         };
-        if self.replied(&settled.lease, reply) {
+        if self.leases.repeat(settled.lease.token, reply) {
             return Ok(());
         }
         let held = self.leases.find(&settled.lease).and_then(|held| held.data.clone());
@@ -111,12 +105,18 @@ impl Store<'_> {
         let mut given = Vec::new();
         let mut bytes = Some(info.bytes).filter(|_| info.fresh);
         for new in deliveries {
-            if let Some(state) = self.add(head, new)? {
+            if let Some(state) = self.add(head, new, info.bytes)? {
+                if state == DeliveryState::Dead && matches!(new.fate, Fate::Waiting { .. }) {
+                    given.push((new.id, None));
+                    reply.over.push(new.id);
+                }
                 let attempts: usize = new.attempts.iter().map(|attempt| attempt.packed.len()).sum();
                 let more = RECORD_BYTES + attempts as u64;
                 bytes = bytes.filter(|_| state.is_finished()).map(|bytes| bytes + more);
                 if let Fate::Running { lease } = new.fate {
-                    given.push((new.id, self.give(Subject::Delivery(new.id), lease, None)));
+                    let lease = self.give(Subject::Delivery(new.id), lease, None);
+                    given.push((new.id, Some(lease.token)));
+                    reply.leases.push((new.id, lease));
                 }
                 continue;
             }
@@ -128,14 +128,18 @@ impl Store<'_> {
                 self.end(&before, new.endpoint, &new.attempts, &new.fate)?;
             }
         }
-        let tokens = given.iter().map(|(id, lease)| (*id, lease.token)).collect();
-        self.leases.remember(settled.lease.token, tokens);
-        reply.leases.extend(given);
+        self.leases.remember(settled.lease.token, given);
         Ok(bytes)
     }
 
-    /// Puts a delivery on record and tells where it stands; `None` if it was there already.
-    fn add(&mut self, head: &EventHead, new: &NewDeliveryOp) -> rusqlite::Result<Option<DeliveryState>> {
+    /// Puts a delivery of an event with so many bytes on record and tells where it stands; `None` if it was there
+    /// already.
+    fn add(
+        &mut self,
+        head: &EventHead,
+        new: &NewDeliveryOp,
+        bytes: u64,
+    ) -> rusqlite::Result<Option<DeliveryState>> {
         let (rule, webhook) = (new.rule.clone(), new.webhook.clone());
         let mut record = Record::fanned_out(new.id, head, rule, webhook, new.endpoint, new.order.clone());
         let mut fresh = Vec::with_capacity(new.attempts.len());
@@ -144,7 +148,13 @@ impl Store<'_> {
                 fresh.push(attempt);
             }
         }
-        record.settle(self.now, !new.attempts.is_empty(), &new.fate);
+        let is_over = matches!(new.fate, Fate::Waiting { .. })
+            && new.endpoint.is_some_and(|endpoint| {
+                self.backlog.size(endpoint).bytes + bytes > self.limits.backlog_bytes_max
+            });
+        let dead = Fate::Dead { reason: DeadReason::BacklogLimit, error: None };
+        let fate = if is_over { &dead } else { &new.fate };
+        record.settle(self.now, !new.attempts.is_empty(), fate);
         let state = record.delivery.state;
         // One row in place of two where nothing will be added to it, unless a person asks for it to be sent again.
         let inline = if state.is_finished() { log(&fresh) } else { None };
@@ -173,7 +183,7 @@ impl Store<'_> {
         for new in deliveries.iter().filter(|new| new.fate == Fate::Delivered) {
             let standing = self.standing(sequence)?;
             let bytes = self.history_bytes(sequence)?;
-            if self.add(&head, new)?.is_some() {
+            if self.add(&head, new, 0)?.is_some() {
                 if standing == Standing::Closed {
                     self.grew(sequence, bytes)?;
                 }
@@ -206,10 +216,52 @@ impl Store<'_> {
         let Some(row) = rows.next()? else { return Ok(None) };
         Ok(Some(EventHead {
             id: hookwire_model::EventId::new(row.get_ref(0)?.as_str()?).expect("only valid ids were written"),
-            accepted_at: hookwire_model::Timestamp::from_micros(row.get(1)?),
+            accepted_at: Timestamp::from_micros(row.get(1)?),
             event: Some(event.to_owned()),
             object_type: Some(object_type.to_owned()),
         }))
+    }
+
+    /// Gives up waiting deliveries that are too old (B3).
+    pub(crate) fn expire(
+        &mut self,
+        (age, after, max): &(Duration, Option<Sequence>, usize),
+    ) -> Result<Expired, Failure> {
+        let mut expired = Expired::default();
+        let mut old = Vec::new();
+        {
+            let sql = "SELECT d.seq, d.digest, e.accepted_at, ifnull(d.since, d.created_at), d.state FROM deliveries d \
+                       JOIN events e ON e.seq = d.seq WHERE d.state <= 2 AND d.state = 0 AND d.seq > ?1 \
+                       ORDER BY d.seq, d.digest";
+            let mut waiting = self.conn.prepare_cached(sql)?;
+            let mut rows = waiting.query([after.map_or(0, |after| after.0)])?;
+            let is_old = |at: i64| self.now.saturating_since(Timestamp::from_micros(at)) >= *age;
+            let mut looked = 0;
+            while let Some(row) = rows.next()? {
+                let sequence = Sequence(row.get(0)?);
+                if looked >= *max && expired.next != Some(sequence) || !is_old(row.get(2)?) {
+                    break;
+                }
+                looked += 1;
+                expired.next = Some(sequence);
+                if is_old(row.get(3)?) {
+                    old.push(row::delivery_id(row.get(0)?, row.get(1)?));
+                }
+            }
+            expired.next = expired.next.filter(|_| looked >= *max);
+        }
+        for id in old {
+            // The end of one before it may have superseded it.
+            if let Some(before) = row::load(self.conn, id)?
+                && before.delivery.state == DeliveryState::Waiting
+            {
+                let mut after = before.clone();
+                after.settle(self.now, false, &Fate::Dead { reason: DeadReason::BacklogLimit, error: None });
+                self.change_record(&before, &after)?;
+                expired.dead += 1;
+            }
+        }
+        Ok(expired)
     }
 
     fn settle_delivery(&mut self, settled: &DeliveryOp, reply: &mut Settled) -> rusqlite::Result<()> {
@@ -218,7 +270,7 @@ impl Store<'_> {
             reply.lost.push(subject);
             return Ok(());
         };
-        if self.replied(&settled.lease, reply) {
+        if self.leases.repeat(settled.lease.token, reply) {
             return Ok(());
         }
         let held = self.leases.find(&settled.lease).is_some();
@@ -231,7 +283,7 @@ impl Store<'_> {
         let mut given = Vec::new();
         if let Fate::Running { lease } = settled.fate {
             let lease = self.give(subject, lease, None);
-            given.push((id, lease.token));
+            given.push((id, Some(lease.token)));
             reply.leases.push((id, lease));
         }
         self.leases.remember(settled.lease.token, given);

@@ -119,7 +119,7 @@ else
   visit('-', '+')
 end
 
-local chosen, leases, tokens = {}, {}, {}
+local chosen, from_place, leases, tokens = {}, {}, {}, {}
 local ends, token = now + LEASE, nil
 repeat
   local before_round = #chosen
@@ -133,6 +133,7 @@ repeat
         token = token or next_token()
         local id = string.sub(member, 1, 28)
         chosen[#chosen + 1] = id
+        from_place[#chosen] = turn.place
         leases[2 * #chosen - 1], leases[2 * #chosen] = ends, id
         tokens[2 * #chosen - 1], tokens[2 * #chosen] = id, token
       end
@@ -174,9 +175,13 @@ for number, packed in ipairs(fields(REC, chosen)) do
   local seq = seq_of(chosen[number])
   deliveries[2 * number - 1], deliveries[2 * number] = chosen[number], packed
   if not seen[seq] then
-    seen[seq] = true
+    local published = entry(seq)
+    seen[seq] = size_of(published)
     entries[#entries + 1] = seq
-    entries[#entries + 1] = entry(seq)
+    entries[#entries + 1] = published
+  end
+  if from_place[number] ~= '-' then
+    grow(from_place[number], -1, -seen[seq])
   end
 end
 local next_at = next_end()

@@ -225,6 +225,34 @@ local function name(id, d)
   return in_order(d) and id .. '+' or id
 end
 
+-- How much waits for each place: how many deliveries, and under its name and `+` the bytes of their payloads. What a
+-- script changes of it is written at its end.
+local BACKLOGS = P .. 'backlogs'
+local grown = {}
+
+local function grow(place, deliveries, bytes)
+  local by = grown[place] or {0, 0}
+  by[1], by[2] = by[1] + deliveries, by[2] + bytes
+  grown[place] = by
+end
+
+local function backlog_bytes(place)
+  local by = grown[place] or {0, 0}
+  return tonumber(call('HGET', BACKLOGS, place .. '+') or 0) + by[2]
+end
+
+local function write_backlogs()
+  for place, by in pairs(grown) do
+    if by[1] ~= 0 or by[2] ~= 0 then
+      call('HINCRBY', BACKLOGS, place .. '+', by[2])
+      if call('HINCRBY', BACKLOGS, place, by[1]) <= 0 then
+        call('HDEL', BACKLOGS, place, place .. '+')
+      end
+    end
+  end
+  grown = {}
+end
+
 -- Takes a delivery out of all indexes, and ends its lease, to be changed and put back.
 local function unplace(id, d)
   local h = unfold(seq_of(id))
@@ -239,6 +267,9 @@ local function unplace(id, d)
   if state == 'w' then
     call('ZREM', backlog(d), name(id, d))
     touch(d.p or '-')
+    if d.p then
+      grow(d.p, -1, -h.size)
+    end
     if d.ok then
       call('ZREM', STALLED, id)
     end
@@ -263,6 +294,9 @@ local function place(id, d, quietly)
     h.open = h.open + 1
   elseif d.s == 'x' then
     h.dead = h.dead + 1
+  end
+  if d.s == 'w' and d.p then
+    grow(d.p, 1, h.size)
   end
   h.changed = true
   save(id, d)
@@ -422,6 +456,7 @@ local function done()
   write_runs()
   write_events()
   write_places()
+  write_backlogs()
   tell_news()
   write_meta()
 end

@@ -1,6 +1,7 @@
 -- Ends leases.
 --
--- ARGV[7]  how many blocks there are: events of a run, all of whose deliveries were delivered, settled together
+-- ARGV[7]  payload bytes of an endpoint's backlog beyond which new deliveries become dead letters
+-- ARGV[8]  how many blocks there are: events of a run, all of whose deliveries were delivered, settled together
 -- Then for each block: the run's token, the block's name, what it holds (empty, if a command before this script has
 -- stored it), and for each event its number, a colon, 6 digits of how many deliveries, 8 of where in the block what is
 -- said of it begins, 7 of how long that is, and a blank.
@@ -12,12 +13,14 @@
 --   X  {k = digest, dr, le}      D  {p, a, and a fate}
 --   attempt  {n = number, st = status, er = error, j = the whole}
 --   fate  {t = d: delivered, x: dead (dr, le), w: waiting (u: in how many microseconds, wr), r: running (l: how long)}
--- Reply: {id, token, and so on} of leases given, {subjects that were lost}.
+-- Reply: {id, token, and so on} of leases given, with `-` in place of the token of a delivery that there was no room for
+-- in its backlog, {subjects that were lost}.
 local REPLIES, REPLIES_BEFORE, REPLIES_MAX = P .. 'replies', P .. 'replies_before', 16384
 
 makes_room()
 catch_up()
 local leases, lost = {}, {}
+local BACKLOG_MAX = tonumber(ARGV[7])
 local settled, remembered_now, remember_args, finished_args = 0, {}, {}, {}
 
 -- Notes what was replied, in case it is asked for again.
@@ -65,7 +68,12 @@ local function fan_out(seq, body, held, given)
       d = fanned_out(new, body.e, body.o)
       h.digests[#h.digests + 1] = new.k
       attempted(id, d, new.a)
-      settle(d, new, now)
+      if new.t == 'w' and new.p and backlog_bytes(new.p) + h.size > BACKLOG_MAX then
+        settle(d, {t = 'x', dr = 'backlog_limit'}, now)
+        given[#given + 1], given[#given + 2] = id, '-'
+      else
+        settle(d, new, now)
+      end
       place(id, d)
       if new.t == 'r' then
         give(id, new.l, given)
@@ -211,8 +219,8 @@ local function settle_block(token, name, content, spec)
   end
 end
 
-local at = 8
-for _ = 1, tonumber(ARGV[7]) do
+local at = 9
+for _ = 1, tonumber(ARGV[8]) do
   settle_block(ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3])
   at = at + 4
 end

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use hookwire_model::{DeliveryId, Timestamp};
 
-use crate::{Lease, Subject};
+use crate::{Lease, Settled, Subject};
 
 /// How many settlements are remembered, in case a worker asks again: at full speed those of a second or two, at a few
 /// megabytes.
@@ -32,7 +32,7 @@ pub struct Leases<T> {
     held: BTreeMap<Subject, Held<T>>,
     by_time: BTreeSet<(Timestamp, Subject)>,
     next_token: u64,
-    settled: BTreeMap<u64, Vec<(DeliveryId, u64)>>,
+    settled: BTreeMap<u64, Vec<(DeliveryId, Option<u64>)>>,
     settled_order: VecDeque<u64>,
     undo: Vec<Undo<T>>,
 }
@@ -110,16 +110,25 @@ impl<T: Clone> Leases<T> {
         self.held.iter().map(|(&subject, held)| (subject, held))
     }
 
-    /// Notes that the settlement under this token was carried out, and which leases the reply gave.
-    pub fn remember(&mut self, token: u64, reply: Vec<(DeliveryId, u64)>) {
+    /// Notes that the settlement under this token was carried out, and what was replied: which leases it gave, and `None`
+    /// for a delivery that there was no room for in its backlog.
+    pub fn remember(&mut self, token: u64, reply: Vec<(DeliveryId, Option<u64>)>) {
         self.undo.push(Undo::Settled(token));
         self.settled.insert(token, reply);
         self.settled_order.push_back(token);
     }
 
-    /// What was replied to the settlement under this token, if it was carried out not too long ago.
-    pub fn reply_to(&self, token: u64) -> Option<&[(DeliveryId, u64)]> {
-        self.settled.get(&token).map(Vec::as_slice)
+    /// Adds to a reply what was replied to the settlement under this token; `false` if it was not carried out, or too
+    /// long ago.
+    pub fn repeat(&self, token: u64, reply: &mut Settled) -> bool {
+        let Some(replied) = self.settled.get(&token) else { return false };
+        for &(id, token) in replied {
+            match token {
+                Some(token) => reply.leases.push((id, Lease { subject: Subject::Delivery(id), token })),
+                None => reply.over.push(id),
+            }
+        }
+        true
     }
 
     /// Keeps the changes since the last commit.
@@ -183,7 +192,7 @@ mod tests {
         leases.remember(first.token, vec![]);
         leases.roll_back();
         assert!(leases.find(&first).is_some() && leases.find(&second).is_none());
-        assert_eq!(leases.reply_to(first.token), None);
+        assert!(!leases.repeat(first.token, &mut Settled::default()));
         assert_eq!(leases.next_end(), Some(Timestamp::from_secs(105)));
         let third = leases.give(Subject::Event(Sequence(2)), now, Duration::from_secs(5), 'b');
         assert_ne!(second.token, third.token);

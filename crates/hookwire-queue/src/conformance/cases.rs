@@ -18,7 +18,7 @@ use hookwire_model::{
 
 use super::TestStore;
 use crate::{
-    Change, Changed, DeliveryFilter, EventFate, EventState, Fate, Inspect, Lease, LeaseDeliveries,
+    Change, Changed, DeliveryFilter, EventFate, EventState, Expired, Fate, Inspect, Lease, LeaseDeliveries,
     LeaseEvents, LeasedDelivery, LeasedEvent, NewDelivery, NewEvent, Order, Published, PutEndpoint, Queue,
     QueueError, Rooms, Selection, Settled, SettledDelivery, SettledEvent, Settlement, StoreLimits, Subject,
     WorkerId,
@@ -938,6 +938,166 @@ pub async fn o4_a_dead_first_one_keeps_blocking_until_a_person_acts<S: TestStore
         let next = if change == Change::Redrive { a } else { b };
         assert_eq!(act(&queue, change, &[a]).await.changed, 1);
         assert_eq!(delivery_ids(&due(&queue).await), [next], "{change:?}");
+    }
+}
+
+// Backlogs
+
+async fn backlogs(queue: &impl Inspect) -> Vec<(u64, u64, u64)> {
+    let backlogs = queue.backlogs(SHARD).await.unwrap().into_iter();
+    backlogs.map(|backlog| (backlog.endpoint.as_u64(), backlog.deliveries, backlog.bytes)).collect()
+}
+
+pub async fn b1_a_backlog_is_what_waits_for_an_endpoint<S: TestStore>(store: S) {
+    let size = PAYLOAD.len() as u64;
+    let queue = store.open(limits()).await;
+    assert_eq!(backlogs(&queue).await, []);
+    publish(&queue, &["a", "b"]).await;
+    for event in lease(&queue).await {
+        let one = new(&event, "one", waiting(Duration::ZERO));
+        let mut two = new(&event, "two", waiting(Duration::ZERO));
+        two.endpoint = Some(endpoint(2));
+        let mut nowhere = new(&event, "nowhere", waiting(10 * SECOND));
+        nowhere.endpoint = None;
+        let done = new(&event, "done", Fate::Delivered);
+        settle_event(&queue, event, vec![one, two, nowhere, done]).await;
+    }
+    assert_eq!(backlogs(&queue).await, [(1, 2, 2 * size), (2, 2, 2 * size)]);
+    // What a worker holds does not wait; what it gives back, or loses, does.
+    let mut leased = due(&queue).await.into_iter();
+    assert_eq!(backlogs(&queue).await, []);
+    let (first, second) = (leased.next().unwrap(), leased.next().unwrap());
+    let (third, fourth) = (leased.next().unwrap(), leased.next().unwrap());
+    let moved = SettledDelivery { endpoint: Some(endpoint(3)), ..settled(first, vec![], waiting(SECOND)) };
+    settle_delivery(&queue, moved).await;
+    settle_delivery(&queue, settled(second, vec![attempt(1, 200)], Fate::Delivered)).await;
+    settle_delivery(&queue, settled(third, vec![], dead())).await;
+    assert_eq!(backlogs(&queue).await, [(3, 1, size)]);
+    store.advance(LEASE).await;
+    store.tidy(&queue).await;
+    let lost = queue.delivery(fourth.id).await.unwrap().unwrap().endpoint.unwrap().as_u64();
+    assert_eq!(backlogs(&queue).await, [(lost, 1, size), (3, 1, size)]);
+    // A person's acts count as well.
+    queue.change(SHARD, Change::Redrive, &Selection::Filter(DeliveryFilter::default()), false).await.unwrap();
+    let redriven: u64 = backlogs(&queue).await.iter().map(|(_, deliveries, _)| deliveries).sum();
+    assert_eq!(redriven, 3);
+    queue.change(SHARD, Change::Cancel, &Selection::Filter(DeliveryFilter::default()), false).await.unwrap();
+    assert_eq!(backlogs(&queue).await, []);
+}
+
+pub async fn b1_backlogs_outlive_the_process<S: TestStore>(store: S) {
+    let size = PAYLOAD.len() as u64;
+    let queue = store.open(limits()).await;
+    stored(&queue, "a", |_| {}).await;
+    stored(&queue, "b", |delivery| delivery.fate = waiting(10 * SECOND)).await;
+    assert_eq!(due(&queue).await.len(), 1);
+    assert_eq!(backlogs(&queue).await, [(1, 1, size)]);
+    let Some(queue) = store.reopen(queue, limits()).await else { return };
+    store.advance(LEASE).await;
+    store.tidy(&queue).await;
+    assert_eq!(backlogs(&queue).await, [(1, 2, 2 * size)], "what ran waits again");
+}
+
+pub async fn b2_beyond_the_limit_new_deliveries_are_dead_letters<S: TestStore>(store: S) {
+    let size = PAYLOAD.len() as u64;
+    let queue = store.open(StoreLimits { backlog_bytes_max: 2 * size, ..limits() }).await;
+    let first = stored(&queue, "a", |_| {}).await;
+    stored(&queue, "b", |_| {}).await;
+    publish(&queue, &["c"]).await;
+    let event = lease(&queue).await.pop().unwrap();
+    let over = new(&event, "slack", waiting(Duration::ZERO));
+    let mut elsewhere = new(&event, "elsewhere", waiting(Duration::ZERO));
+    elsewhere.endpoint = Some(endpoint(2));
+    let mut nowhere = new(&event, "nowhere", waiting(Duration::ZERO));
+    nowhere.endpoint = None;
+    let (over_id, others) = (over.id, [elsewhere.id, nowhere.id]);
+    let reply = settle_event(&queue, event, vec![over, elsewhere, nowhere]).await;
+    assert_eq!((reply.over, reply.lost), (vec![over_id], vec![]));
+    let told = queue.delivery(over_id).await.unwrap().unwrap();
+    assert_eq!((told.state, told.dead_reason), (DeliveryState::Dead, Some(DeadReason::BacklogLimit)));
+    for id in others {
+        assert_eq!(state(&queue, id).await, Some(DeliveryState::Waiting));
+    }
+    assert_eq!(backlogs(&queue).await, [(1, 2, 2 * size), (2, 1, size)]);
+    assert_eq!(queue.stats(SHARD).await.unwrap().dead, 1);
+    // What is on record comes back whatever the limit is; so does what a person redrives.
+    assert_eq!(act(&queue, Change::Redrive, &[over_id]).await.changed, 1);
+    assert_eq!(backlogs(&queue).await[0], (1, 3, 3 * size));
+    let leased = due(&queue).await.into_iter().find(|leased| leased.id == first).unwrap();
+    let reply = settle_delivery(&queue, settled(leased, vec![attempt(1, 500)], waiting(SECOND))).await;
+    assert_eq!((reply.over, reply.lost), (vec![], vec![]));
+    assert_eq!(state(&queue, first).await, Some(DeliveryState::Waiting));
+}
+
+pub async fn b2_a_repeated_settlement_tells_again_what_found_no_room<S: TestStore>(store: S) {
+    let queue = store.open(StoreLimits { backlog_bytes_max: 0, ..limits() }).await;
+    publish(&queue, &["a"]).await;
+    let event = lease(&queue).await.pop().unwrap();
+    let over = new(&event, "slack", waiting(Duration::ZERO));
+    let id = over.id;
+    let settlement = Settlement { events: vec![fanned_out(event.lease, vec![over])], deliveries: vec![] };
+    assert_eq!(queue.settle(SHARD, &settlement).await.unwrap().over, [id]);
+    assert_eq!(act(&queue, Change::Redrive, &[id]).await.changed, 1);
+    assert_eq!(queue.settle(SHARD, &settlement).await.unwrap().over, [id]);
+    assert_eq!(state(&queue, id).await, Some(DeliveryState::Waiting), "what was done is not done again");
+}
+
+pub async fn b3_what_has_waited_for_too_long_is_given_up<S: TestStore>(store: S) {
+    let queue = store.open(limits()).await;
+    let expire = async || queue.expire(SHARD, 60 * SECOND, None, 100).await.unwrap();
+    let old = stored(&queue, "old", |delivery| delivery.fate = waiting(1000 * SECOND)).await;
+    let ordered = |delivery: &mut NewDelivery| {
+        delivery.fate = waiting(1000 * SECOND);
+        delivery.order = Some(Order { key: "site".into(), on_failure: OnFailure::Block });
+    };
+    let first = stored(&queue, "first", ordered).await;
+    let held = stored(&queue, "held", |_| {}).await;
+    let redriven = stored(&queue, "redriven", |delivery| delivery.fate = dead()).await;
+    let second = stored(&queue, "second", ordered).await;
+    store.advance(30 * SECOND).await;
+    let young = stored(&queue, "young", |delivery| delivery.fate = waiting(1000 * SECOND)).await;
+    assert_eq!(act(&queue, Change::Redrive, &[redriven]).await.changed, 1);
+    assert_eq!(expire().await, Expired::default());
+    store.advance(30 * SECOND).await;
+    let leased = queue.lease_deliveries(SHARD, due_request(1000, 1000)).await.unwrap().deliveries;
+    assert_eq!(delivery_ids(&leased), [held, redriven]);
+    let leased = leased.into_iter().find(|leased| leased.id == redriven).unwrap();
+    settle_delivery(&queue, settled(leased, vec![attempt(1, 500)], waiting(1000 * SECOND))).await;
+    assert_eq!(expire().await, Expired { dead: 3, next: None });
+    for id in [old, first, second] {
+        let given_up = queue.delivery(id).await.unwrap().unwrap();
+        let told = (given_up.state, given_up.dead_reason);
+        assert_eq!(told, (DeliveryState::Dead, Some(DeadReason::BacklogLimit)));
+    }
+    let others =
+        [(held, DeliveryState::Running), (redriven, DeliveryState::Waiting), (young, DeliveryState::Waiting)];
+    for (id, wanted) in others {
+        assert_eq!(state(&queue, id).await, Some(wanted));
+    }
+    assert_eq!(expire().await, Expired::default());
+}
+
+pub async fn b3_giving_up_goes_on_where_it_ended<S: TestStore>(store: S) {
+    let queue = store.open(limits()).await;
+    let mut ids = Vec::new();
+    for number in 0..7 {
+        let wait = |delivery: &mut NewDelivery| delivery.fate = waiting(1000 * SECOND);
+        ids.push(stored(&queue, &format!("e{number}"), wait).await);
+    }
+    store.advance(60 * SECOND).await;
+    let (mut after, mut given_up, mut calls) = (None, 0, 0);
+    loop {
+        let expired = queue.expire(SHARD, 60 * SECOND, after, 3).await.unwrap();
+        given_up += expired.dead;
+        calls += 1;
+        after = expired.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!((given_up, calls), (7, 3));
+    for id in ids {
+        assert_eq!(state(&queue, id).await, Some(DeliveryState::Dead));
     }
 }
 

@@ -38,6 +38,7 @@ pub async fn model_random_calls_give_the_same_as_the_memory_backend<S: TestStore
             dedup_window: Duration::from_secs(60),
             dedup_max_ids: 25,
             pending_bytes_max: 400,
+            backlog_bytes_max: 150,
             history_age_max: if keeps_history { Duration::from_secs(1_000_000) } else { Duration::ZERO },
             ..StoreLimits::default()
         };
@@ -61,6 +62,19 @@ pub async fn model_random_calls_give_the_same_as_the_memory_backend<S: TestStore
             pair.call(&mut rng).await;
             store.tidy(&pair.backend).await;
             pair.compare().await;
+        }
+    }
+}
+
+/// How many deliveries are given up for their age, however many steps that takes.
+async fn given_up(queue: &impl Queue, age: Duration, max: usize) -> u64 {
+    let (mut after, mut dead) = (None, 0);
+    loop {
+        let expired = queue.expire(SHARD, age, after, max).await.expect("the store works");
+        dead += expired.dead;
+        after = expired.next;
+        if after.is_none() {
+            return dead;
         }
     }
 }
@@ -109,7 +123,7 @@ impl<Q: Queue + Inspect> Pair<Q> {
     }
 
     async fn call(&mut self, rng: &mut Rng) {
-        match rng.u8(..14) {
+        match rng.u8(..15) {
             0..=2 => self.publish(rng).await,
             3 | 4 => self.lease_events(rng).await,
             5 | 6 => self.lease_deliveries(rng).await,
@@ -117,6 +131,7 @@ impl<Q: Queue + Inspect> Pair<Q> {
             10 => self.change(rng).await,
             11 => self.extend(rng).await,
             12 => self.hold(rng).await,
+            13 => self.expire(rng).await,
             _ => self.repeat(rng).await,
         }
     }
@@ -268,7 +283,7 @@ impl<Q: Queue + Inspect> Pair<Q> {
         }
         let show = |settled: crate::Settled| {
             let ids: Vec<DeliveryId> = settled.leases.iter().map(|(id, _)| *id).collect();
-            (ids, settled.lost)
+            (ids, settled.lost, settled.over)
         };
         self.same("settle", show(model), show(backend));
         self.settled.push(settlements);
@@ -309,6 +324,15 @@ impl<Q: Queue + Inspect> Pair<Q> {
         let backend =
             self.backend.change(SHARD, change, &selection, dry_run).await.expect("the backend works");
         self.same("change", model, backend);
+    }
+
+    async fn expire(&mut self, rng: &mut Rng) {
+        let age = Duration::from_secs(rng.u64(..120));
+        let max = rng.usize(1..10);
+        self.trace.push(format!("expire {age:?} max {max}"));
+        let model = given_up(&self.model, age, max).await;
+        let backend = given_up(&self.backend, age, max).await;
+        self.same("expire", model, backend);
     }
 
     async fn extend(&mut self, rng: &mut Rng) {
@@ -382,6 +406,8 @@ impl<Q: Queue + Inspect> Pair<Q> {
         }
         let (model, backend) = (self.model.endpoints(SHARD).await, self.backend.endpoints(SHARD).await);
         self.same("endpoints", model, backend);
+        let (model, backend) = (self.model.backlogs(SHARD).await, self.backend.backlogs(SHARD).await);
+        self.same("backlogs", model, backend);
     }
 }
 

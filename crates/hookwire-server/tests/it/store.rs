@@ -7,9 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use hookwire_model::{Delivery, DeliveryId, EndpointId, EventId, Sequence, Shard};
 use hookwire_queue::{
-    Change, Changed, DeliveryFilter, DeliveryPage, EndpointRecord, Inspect, Lease, LeaseDeliveries,
-    LeaseEvents, LeasedDeliveries, LeasedEvent, MemoryQueue, NewEvent, PendingItem, Published, PutEndpoint,
-    Queue, QueueError, ScanPage, Selection, Settled, Settlement, Stats, StoreLimits, StoredEvent, Subject,
+    Backlog, Change, Changed, DeliveryFilter, DeliveryPage, EndpointRecord, Expired, Inspect, Lease,
+    LeaseDeliveries, LeaseEvents, LeasedDeliveries, LeasedEvent, MemoryQueue, NewEvent, PendingItem,
+    Published, PutEndpoint, Queue, QueueError, ScanPage, Selection, Settled, Settlement, Stats, StoreLimits,
+    StoredEvent, Subject,
 };
 
 /// Several shards, each a store in memory.
@@ -71,6 +72,16 @@ impl Queue for TestStore {
 
     async fn settle(&self, shard: Shard, settlement: &Settlement) -> Result<Settled, QueueError> {
         self.at(shard)?.settle(shard, settlement).await
+    }
+
+    async fn expire(
+        &self,
+        shard: Shard,
+        age: Duration,
+        after: Option<Sequence>,
+        max: usize,
+    ) -> Result<Expired, QueueError> {
+        self.at(shard)?.expire(shard, age, after, max).await
     }
 
     async fn hold(
@@ -136,6 +147,10 @@ impl Inspect for TestStore {
         state: Bytes,
     ) -> Result<PutEndpoint, QueueError> {
         self.at(shard)?.put_endpoint(shard, id, expected, state).await
+    }
+
+    async fn backlogs(&self, shard: Shard) -> Result<Vec<Backlog>, QueueError> {
+        self.at(shard)?.backlogs(shard).await
     }
 
     async fn scan(

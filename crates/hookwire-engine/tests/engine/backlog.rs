@@ -1,0 +1,146 @@
+//! Backlogs: their limits, and what is told of them.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use hookwire_engine::{EndpointAct, Metrics, act_on_endpoint, count_waiting};
+use hookwire_model::{
+    Authority, DeadReason, Delivery, DeliveryState, EndpointId, RetryPolicy, Schedule, Shard, WaitingReason,
+};
+use hookwire_queue::{Inspect as _, MemoryQueue, StoreLimits};
+use prometheus_client::registry::Registry;
+use tokio_util::sync::CancellationToken;
+
+use crate::world::{Act, START, World, webhook};
+
+fn endpoint(name: &str) -> EndpointId {
+    let authority = Authority { https: false, host: "127.0.0.1".into(), port: 9000 };
+    EndpointId::derive(&webhook(name, "/").name, &authority)
+}
+
+/// A policy that tries once an hour.
+fn hourly() -> RetryPolicy {
+    RetryPolicy {
+        max_attempts: NonZeroU32::new(1000).unwrap(),
+        schedule: Schedule::Steps(vec![Duration::from_secs(3600)]),
+        jitter: 0.0,
+        max_age: None,
+    }
+}
+
+fn standing(deliveries: &[Delivery]) -> Vec<(DeliveryState, Option<DeadReason>)> {
+    deliveries.iter().map(|delivery| (delivery.state, delivery.dead_reason)).collect()
+}
+
+/// How many dead letters the metrics count for this reason.
+fn counted(metrics: &Metrics, reason: DeadReason) -> String {
+    let mut registry = Registry::default();
+    metrics.register(&mut registry);
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    let begin = format!("dead_letters_total{{reason=\"{reason}\"}} ");
+    text.lines().find_map(|line| line.strip_prefix(&begin)).unwrap().to_owned()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_waited_for_too_long_is_a_dead_letter() {
+    let mut world = World::new();
+    world.settings.until_idle = false;
+    world.settings.backlog_age_max = Duration::from_secs(3 * 3600 + 60);
+    world.webhooks[0].retry = hourly();
+    world.script.always("/a", Act::Answer(500));
+    world.publish(1).await;
+    let shutdown = CancellationToken::new();
+    let metrics = Metrics::default();
+    let running = world.start_counting(world.queue.clone(), shutdown.clone(), metrics.clone());
+    tokio::time::sleep(Duration::from_secs(3 * 3600)).await;
+    world.publish(1).await;
+    assert_eq!(counted(&metrics, DeadReason::BacklogLimit), "0");
+    tokio::time::sleep(Duration::from_secs(180)).await;
+    let deliveries = world.deliveries().await;
+    assert_eq!(
+        standing(&deliveries)[0],
+        (DeliveryState::Dead, Some(DeadReason::BacklogLimit)),
+        "{deliveries:?}"
+    );
+    assert_eq!(deliveries[0].attempts, 4, "at once, and at each hour");
+    assert_eq!(counted(&metrics, DeadReason::BacklogLimit), "1");
+    shutdown.cancel();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_backlog_takes_nothing_new_and_other_endpoints_do_not_notice() {
+    let mut world = World::new();
+    world.publish(1).await;
+    let payload = world.queue.stats(Shard(0)).await.unwrap().pending_bytes;
+    let limits = StoreLimits { backlog_bytes_max: 2 * payload, ..StoreLimits::default() };
+    world.queue = MemoryQueue::on_tokio_time(limits, START);
+    world.webhooks = vec![webhook("a", "/a"), webhook("b", "/b")];
+    let in_force = world.in_force();
+    let snapshot = in_force.snapshot();
+    act_on_endpoint(&world.queue, snapshot.definitions(), endpoint("a"), EndpointAct::Pause, world.now())
+        .await
+        .unwrap();
+    world.publish(5).await;
+    let metrics = Metrics::default();
+    world
+        .start_counting(world.queue.clone(), CancellationToken::new(), metrics.clone())
+        .await
+        .unwrap()
+        .unwrap();
+    let deliveries = world.deliveries().await;
+    let (to_a, to_b): (Vec<_>, Vec<_>) =
+        deliveries.into_iter().partition(|delivery| delivery.webhook.as_ref().unwrap().as_str() == "a");
+    let dead = (DeliveryState::Dead, Some(DeadReason::BacklogLimit));
+    let waiting = (DeliveryState::Waiting, None);
+    let backlog = world.queue.backlogs(Shard(0)).await.unwrap()[0];
+    assert_eq!((backlog.endpoint, backlog.deliveries), (endpoint("a"), 2), "{backlog:?}");
+    let mut stood = standing(&to_a);
+    stood.sort_by_key(|(state, _)| *state == DeliveryState::Dead);
+    assert_eq!(stood, [waiting, waiting, dead, dead, dead]);
+    assert!(to_b.iter().all(|delivery| delivery.state == DeliveryState::Delivered), "{to_b:?}");
+    assert_eq!(counted(&metrics, DeadReason::BacklogLimit), "3");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_is_counted_by_what_keeps_it_now() {
+    let mut world = World::new();
+    world.webhooks =
+        ["paused", "failing", "late", "disabled"].map(|name| webhook(name, &format!("/{name}"))).to_vec();
+    for webhook in &mut world.webhooks {
+        webhook.retry = hourly();
+    }
+    world.webhooks[3].enabled = false;
+    world.script.always("/failing", Act::Answer(500));
+    world.script.always("/late", Act::Answer(422));
+    let in_force = world.in_force();
+    let snapshot = in_force.snapshot();
+    let pause = EndpointAct::Pause;
+    act_on_endpoint(&world.queue, snapshot.definitions(), endpoint("paused"), pause, world.now())
+        .await
+        .unwrap();
+    world.publish(20).await;
+    world.run().await;
+    let waiting = world.queue.stats(Shard(0)).await.unwrap().waiting;
+    let definitions = snapshot.definitions();
+    let counts = count_waiting(&world.queue, definitions, waiting, world.now()).await.unwrap();
+    let told: Vec<(WaitingReason, u64)> = hookwire_engine::WAITING_FOR.into_iter().zip(counts).collect();
+    assert_eq!(
+        told,
+        [
+            (WaitingReason::Retry, 20),
+            (WaitingReason::RateLimit, 0),
+            (WaitingReason::Unhealthy, 20),
+            (WaitingReason::Paused, 20),
+            (WaitingReason::WebhookDisabled, 20),
+            (WaitingReason::WebhookRemoved, 0),
+        ]
+    );
+    // What is kept for webhooks that are gone shows as that.
+    world.webhooks.truncate(2);
+    let in_force = world.in_force();
+    let snapshot = in_force.snapshot();
+    let counts = count_waiting(&world.queue, snapshot.definitions(), waiting, world.now()).await.unwrap();
+    assert_eq!(counts, [0, 0, 20, 20, 0, 40]);
+}
