@@ -15,6 +15,7 @@ mod record;
 mod settle;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use hookwire_model::{DeliveryState, EndpointId, Sequence, Timestamp, WaitingReason};
 use hookwire_queue::backend::{EventHead, Leases, StoreClock};
@@ -198,6 +199,13 @@ impl<'c> Store<'c> {
              deliveries = deliveries + excluded.deliveries, bytes = bytes + excluded.bytes",
             [],
         )?;
+        let orders = {
+            let sql =
+                "SELECT DISTINCT order_key FROM deliveries WHERE state <= 2 AND state = 1 AND in_order = 1";
+            let mut running = conn.prepare(sql)?;
+            let orders = running.query_map([], |row| row.get::<_, String>(0))?;
+            orders.map(|order| order.map(Arc::from)).collect::<Result<Vec<Arc<str>>, _>>()?
+        };
         let interrupted = conn.execute(
             "UPDATE deliveries SET state = 0, attempts = attempts + 1, interrupted = interrupted + 1, due_at = ?1, \
              waiting_reason = ?2 WHERE state <= 2 AND state = 1",
@@ -228,6 +236,13 @@ impl<'c> Store<'c> {
             quiet_until: Timestamp::UNIX_EPOCH,
         };
         store.reload()?;
+        // What ran kept others of its order from being leased.
+        store.begin()?;
+        for order in orders {
+            store.reorder(&order)?;
+        }
+        store.settle_down()?;
+        store.commit()?;
         Ok(store)
     }
 

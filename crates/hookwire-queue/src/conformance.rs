@@ -137,6 +137,8 @@ macro_rules! conformance {
             d5_the_next_due_time_is_told,
             d6_a_delivery_brings_the_payload,
             o1_only_the_first_of_an_order_goes,
+            o1_what_is_sent_again_does_not_go_beside_a_later_one,
+            o1_what_waited_beside_a_later_one_goes_after_the_process,
             o2_an_order_waits_for_earlier_events,
             o3_block_keeps_the_others_waiting,
             o3_skip_lets_the_others_go_on,

@@ -60,7 +60,8 @@
 //! ## Order
 //!
 //! - O1. Of the deliveries with the same order key, only the first unfinished one can be leased; first is the lowest
-//!   sequence number, then the lowest id.
+//!   sequence number, then the lowest id. One that a person sends again may become the first while a later one is
+//!   leased; it can be leased when that lease has ended.
 //! - O2. It can be leased only when no event with a smaller number is still queued in the shard: its deliveries might
 //!   belong before it.
 //! - O3. When the first one waits after a failure, the others wait behind it (`block`), or go on without it (`skip`), or

@@ -578,8 +578,11 @@ impl State {
             return true;
         }
         let id = record.delivery.id;
-        let first = self.orders[&order.key].iter().find(|id| self.deliveries[id].record.in_order());
-        first == Some(&id) && self.queued.first().is_none_or(|queued| *queued >= id.sequence())
+        let in_order = self.orders[&order.key].iter().filter(|id| self.deliveries[id].record.in_order());
+        let mut others = in_order.clone().filter(|other| **other != id);
+        let runs = |id: &DeliveryId| self.deliveries[id].record.delivery.state == DeliveryState::Running;
+        let is_first = in_order.clone().next() == Some(&id);
+        is_first && !others.any(runs) && self.queued.first().is_none_or(|queued| *queued >= id.sequence())
     }
 
     /// Brings an event's place among pending and finished ones up to date.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hookwire_model::{DeliveryState, Sequence};
+use hookwire_model::{DeliveryId, DeliveryState, Sequence};
 use hookwire_queue::Subject;
 use hookwire_queue::backend::Record;
 
@@ -134,7 +134,7 @@ impl Store<'_> {
     }
 
     /// Lets the first of an order go, and nobody else; where it gives way, those it gives way to (O1, O3).
-    fn reorder(&mut self, order: &Arc<str>) -> rusqlite::Result<()> {
+    pub(super) fn reorder(&mut self, order: &Arc<str>) -> rusqlite::Result<()> {
         self.news.deliveries = true;
         let sql = "SELECT seq, digest, blocked, state FROM deliveries WHERE in_order = 1 AND order_key = ?1 \
                    ORDER BY seq, digest LIMIT 2";
@@ -149,8 +149,10 @@ impl Store<'_> {
         {
             return self.give_way(order);
         }
+        // One that was sent again stands before those that went on without it, of which one may be running.
+        let one_runs = two.len() == 2 && self.runs_behind_first(order, two[0].0)?;
         for (place, (id, blocked, _)) in two.into_iter().enumerate() {
-            let should_block = place > 0;
+            let should_block = place > 0 || one_runs;
             if blocked != should_block {
                 let sql =
                     "UPDATE deliveries SET blocked = ?3 WHERE seq = ?1 AND digest = ?2 RETURNING endpoint";
@@ -162,6 +164,14 @@ impl Store<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether another than the first of an order is leased.
+    fn runs_behind_first(&self, order: &Arc<str>, first: DeliveryId) -> rusqlite::Result<bool> {
+        let sql = "SELECT 1 FROM deliveries WHERE in_order = 1 AND order_key = ?1 AND state = 1 \
+                   AND (seq, digest) > (?2, ?3) LIMIT 1";
+        let (seq, digest) = key(first);
+        self.conn.prepare_cached(sql)?.exists((&**order, seq, digest))
     }
 
     /// Ends as superseded all that wait in an order but the newest.

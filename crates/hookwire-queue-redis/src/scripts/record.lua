@@ -331,6 +331,19 @@ local function supersede(key)
   return #waiting > 1
 end
 
+-- Whether another than the first of an order is leased: one that was sent again stands before those that went on
+-- without it.
+local function runs_behind(order, first, d)
+  if d.c then
+    for _, id in ipairs(call('ZRANGE', order, 0, -1)) do
+      if id ~= first and call('HEXISTS', HELD, id) == 1 then
+        return true
+      end
+    end
+  end
+  return false
+end
+
 -- Lets the first of an order go, and nobody else; where it gives way, those it gives way to.
 reorder = function(key)
   local order = P .. 'o:' .. key
@@ -341,7 +354,12 @@ reorder = function(key)
     local gives_way = waits and two[2] and first.fl and first.of == 'supersede'
     if not (gives_way and supersede(key)) then
       if waits then
-        call('ZADD', backlog(first), first.u, two[1] .. '+')
+        if two[2] and runs_behind(order, two[1], first) then
+          call('ZREM', backlog(first), two[1] .. '+')
+          call('ZREM', STALLED, two[1])
+        else
+          call('ZADD', backlog(first), first.u, two[1] .. '+')
+        end
         touch(first.p or '-')
       end
       if two[2] then

@@ -850,6 +850,50 @@ pub async fn o1_only_the_first_of_an_order_goes<S: TestStore>(store: S) {
     assert_eq!(act(&queue, Change::Cancel, &[c]).await.changed, 1);
 }
 
+/// Two of an order, of which the first died and was sent again while the second ran.
+async fn sent_again_beside(queue: &(impl Queue + Inspect)) -> (DeliveryId, LeasedDelivery) {
+    let ordered = |delivery: &mut NewDelivery| {
+        delivery.order = Some(Order { key: "site".into(), on_failure: OnFailure::Supersede });
+    };
+    let first = stored(queue, "a", ordered).await;
+    let leased = due(queue).await.pop().unwrap();
+    settle_delivery(queue, settled(leased, vec![attempt(1, 500)], dead())).await;
+    stored(queue, "b", ordered).await;
+    stored(queue, "c", |delivery| {
+        ordered(delivery);
+        delivery.fate = waiting(1000 * SECOND);
+    })
+    .await;
+    let second = due(queue).await.pop().unwrap();
+    assert_eq!(act(queue, Change::Redrive, &[first]).await.changed, 1);
+    (first, second)
+}
+
+pub async fn o1_what_is_sent_again_does_not_go_beside_a_later_one<S: TestStore>(store: S) {
+    let queue = store.open(limits()).await;
+    let (first, second) = sent_again_beside(&queue).await;
+    let found = queue.lease_deliveries(SHARD, due_request(1000, 1000)).await.unwrap();
+    assert_eq!((delivery_ids(&found.deliveries), found.next_due), (vec![], None));
+    settle_delivery(&queue, settled(second, vec![attempt(1, 200)], Fate::Delivered)).await;
+    assert_eq!(delivery_ids(&due(&queue).await), [first]);
+    // The same where the lease runs out.
+    store.advance(LEASE).await;
+    store.tidy(&queue).await;
+    assert_eq!(delivery_ids(&due(&queue).await), [first]);
+}
+
+pub async fn o1_what_waited_beside_a_later_one_goes_after_the_process<S: TestStore>(store: S) {
+    let queue = store.open(limits()).await;
+    let (first, second) = sent_again_beside(&queue).await;
+    let Some(queue) = store.reopen(queue, limits()).await else { return };
+    store.advance(LEASE).await;
+    store.tidy(&queue).await;
+    let leased = due(&queue).await.pop().unwrap();
+    assert_eq!(leased.id, first);
+    settle_delivery(&queue, settled(leased, vec![attempt(2, 200)], Fate::Delivered)).await;
+    assert_eq!(delivery_ids(&due(&queue).await), [second.id]);
+}
+
 pub async fn o2_an_order_waits_for_earlier_events<S: TestStore>(store: S) {
     let queue = store.open(limits()).await;
     publish(&queue, &["early", "a"]).await;

@@ -281,7 +281,9 @@ impl<Q: Queue + Inspect> Pair<Q> {
             let tokens = [a.token, b.token];
             self.held.push(Held { subject: Subject::Delivery(*id), tokens, attempts: 3 });
         }
-        let show = |settled: crate::Settled| {
+        let show = |mut settled: crate::Settled| {
+            // Where one is settled twice at once, it is not told which of the two was lost.
+            settled.lost.sort_unstable();
             let ids: Vec<DeliveryId> = settled.leases.iter().map(|(id, _)| *id).collect();
             (ids, settled.lost, settled.over)
         };

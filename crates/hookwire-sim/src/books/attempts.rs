@@ -259,8 +259,7 @@ impl Books {
     fn check_alone(&mut self, attempt: &AttemptBook) {
         let id = attempt.delivery;
         let Some((key, on_failure)) = self.order_of(id.sequence(), attempt.webhook) else { return };
-        // One that a person sends again stands before those that went on without it.
-        if self.sent_again.contains_key(&id) || (on_failure == OnFailure::Skip && self.has_failed(id)) {
+        if on_failure == OnFailure::Skip && self.has_failed(id) {
             return;
         }
         let other = self.in_flight().find(|other| {
