@@ -4,6 +4,8 @@
 //! - An attempt in flight holds exactly one [`Room`], which gives its place back when it is dropped, however that comes
 //!   about.
 //! - No endpoint has more attempts in flight than its webhook's concurrency, and the worker no more than its own.
+//! - While the worker has fewer places than work, endpoints that take longer than others share its places evenly with
+//!   them: turns go by the time that they use, not by their number.
 //! - An endpoint that refuses an attempt has no room in the next lease either, so that its deliveries stay where they
 //!   are instead of going round.
 //! - What is known of an endpoint at rest, about which there is nothing to say, is forgotten after [`REST_MAX`].
@@ -16,12 +18,21 @@ use std::time::Duration;
 use hookwire_model::{Authority, EndpointId, Timestamp, WaitingReason, Webhook, WebhookName};
 use hookwire_policy::{Admittance, EndpointEffect};
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use crate::endpoint_state::{EndpointState, PausedBy};
 
 /// How long an endpoint at rest is remembered: a few seconds of its recent rate are worth keeping for the case that it
 /// asks to be called less often.
 const REST_MAX: Duration = Duration::from_secs(10);
+/// For how long it holds that there is more work than places.
+const CROWDED: Duration = Duration::from_millis(100);
+/// Whoever was used within that time wants places.
+const WANTS: Duration = Duration::from_secs(1);
+/// An endpoint whose attempts take so many times as long as is usual is held to its share of places.
+const SLOW_FACTOR: f64 = 2.0;
+/// What the last attempt counts in an endpoint's average.
+const TOOK_WEIGHT: f64 = 0.2;
 /// A wait that is shorter is not worth telling the store: leasing leaves the endpoint out meanwhile.
 const HOLD_MIN: Duration = Duration::from_millis(500);
 
@@ -32,7 +43,9 @@ pub(crate) const PAUSE_HOLD: Duration = Duration::from_secs(5 * 60);
 /// The endpoints of a worker.
 #[derive(Debug)]
 pub(crate) struct Endpoints {
-    /// Places that are free in the worker.
+    /// The worker's places.
+    concurrency: usize,
+    /// Those of them that are free.
     free: AtomicUsize,
     /// A short section, never held across an await.
     book: Mutex<Book>,
@@ -46,6 +59,8 @@ pub(crate) struct Endpoints {
 
 #[derive(Debug, Default)]
 struct Book {
+    /// How places are shared while there are too few.
+    sharing: Option<Sharing>,
     entries: BTreeMap<EndpointId, Entry>,
     /// Those with attempts in flight, or held back by something: the ones that leasing must be told of.
     active: BTreeSet<EndpointId>,
@@ -55,8 +70,21 @@ struct Book {
     paused_webhooks: BTreeSet<WebhookName>,
 }
 
+/// How the worker's places are shared while it has fewer of them than work.
+#[derive(Debug, Clone, Copy)]
+struct Sharing {
+    /// Until when it holds.
+    until: Timestamp,
+    /// How many places an endpoint has that takes long.
+    share: u32,
+    /// Whose attempts take longer takes long, in seconds.
+    slow_from: f64,
+}
+
 #[derive(Debug)]
 struct Entry {
+    /// How long its attempts take on the average, in seconds; `None` before the first has ended.
+    took: Option<f64>,
     state: EndpointState,
     in_flight: u32,
     limit: u32,
@@ -74,6 +102,7 @@ struct Entry {
 pub(crate) struct Room {
     endpoints: Arc<Endpoints>,
     endpoint: EndpointId,
+    begun_at: Instant,
     /// What the attempt said about the endpoint, and when.
     said: Option<(EndpointEffect, Timestamp)>,
 }
@@ -107,6 +136,7 @@ pub(crate) struct HoldChange {
 impl Endpoints {
     pub(crate) fn new(concurrency: usize) -> Arc<Self> {
         Arc::new(Endpoints {
+            concurrency,
             free: AtomicUsize::new(concurrency),
             book: Mutex::default(),
             news: Notify::new(),
@@ -123,6 +153,15 @@ impl Endpoints {
     /// How many attempts more the worker may have in flight.
     pub(crate) fn free(&self) -> usize {
         self.free.load(Ordering::Relaxed)
+    }
+
+    /// There is more work than places, for a moment at least.
+    pub(crate) fn crowded(&self, now: Timestamp) {
+        let mut book = self.book();
+        // Looked at again half-way, so that it goes on without a gap.
+        if book.sharing(now).is_none_or(|sharing| sharing.until.saturating_since(now) < CROWDED / 2) {
+            book.share_out(self.concurrency, now);
+        }
     }
 
     /// Tells when endpoints have room that had none.
@@ -152,7 +191,8 @@ impl Endpoints {
         }
         match entered {
             Ok(probe) => {
-                let room = Room { endpoints: Arc::clone(self), endpoint, said: None };
+                let begun_at = Instant::now();
+                let room = Room { endpoints: Arc::clone(self), endpoint, begun_at, said: None };
                 if probe { Entrance::Probe(room) } else { Entrance::Room(room) }
             }
             Err(reason) => {
@@ -191,10 +231,11 @@ impl Endpoints {
     }
 
     /// Whether some endpoint has as many attempts in flight as it may.
-    pub(crate) fn any_is_full(&self) -> bool {
+    pub(crate) fn any_is_full(&self, now: Timestamp) -> bool {
         let book = self.book();
+        let sharing = book.sharing(now);
         let mut active = book.active.iter().filter_map(|endpoint| book.entries.get(endpoint));
-        active.any(Entry::is_full)
+        active.any(|entry| entry.left(sharing) == 0)
     }
 
     /// When an endpoint that is held back lets attempts through without anything else happening, the next of them; and
@@ -213,6 +254,9 @@ impl Endpoints {
             if entry.is_full() {
                 // The end of an attempt does.
                 return None;
+            }
+            if let Some(sharing) = book.sharing(now).filter(|sharing| entry.left(Some(*sharing)) == 0) {
+                return Some((sharing.until, false));
             }
             let health = &entry.state.health;
             health.changes_at(now).map(|at| (at, health.circuit() == "closed"))
@@ -389,6 +433,7 @@ impl Book {
         authority: &Authority,
         now: Timestamp,
     ) -> Result<bool, WaitingReason> {
+        let sharing = self.sharing(now);
         let entry = self.entries.entry(endpoint).or_insert_with(|| {
             let state = EndpointState::new(webhook.name.clone(), Some(authority.to_string()));
             Entry::new(state, 0, now)
@@ -399,7 +444,7 @@ impl Book {
         }
         entry.limit = webhook.concurrency.get();
         entry.used_at = entry.used_at.max(now);
-        let full = entry.is_full();
+        let full = entry.left(sharing) == 0;
         let health = &mut entry.state.health;
         if webhook.rate_limit.is_some() || health.is_troubled() {
             let per_second =
@@ -441,8 +486,15 @@ impl Book {
     }
 
     /// An attempt has ended. Returns whether it says something that others should know at once.
-    fn leave(&mut self, endpoint: EndpointId, said: Option<(EndpointEffect, Timestamp)>) -> bool {
+    fn leave(
+        &mut self,
+        endpoint: EndpointId,
+        took: Duration,
+        said: Option<(EndpointEffect, Timestamp)>,
+    ) -> bool {
         let Some(entry) = self.entries.get_mut(&endpoint) else { return false };
+        let took = took.as_secs_f64();
+        entry.took = Some(entry.took.map_or(took, |before| before + TOOK_WEIGHT * (took - before)));
         entry.in_flight = entry.in_flight.saturating_sub(1);
         let mut news = false;
         if let Some((effect, now)) = said {
@@ -490,6 +542,26 @@ impl Book {
         was_paused || !entry.state.health.is_paused()
     }
 
+    /// How places are shared now, if they are.
+    fn sharing(&self, now: Timestamp) -> Option<Sharing> {
+        self.sharing.filter(|sharing| sharing.until > now)
+    }
+
+    /// Shares the worker's places among the endpoints that want some. What is usual among them is the geometric mean: a
+    /// few that take very long do not move it much, and where all take the same time nobody takes long.
+    fn share_out(&mut self, concurrency: usize, now: Timestamp) {
+        let wanting = self
+            .entries
+            .values()
+            .filter(|entry| entry.in_flight > 0 || now.saturating_since(entry.used_at) <= WANTS);
+        let took = wanting.filter_map(|entry| entry.took).map(|took| took.max(1e-6).ln());
+        let (count, sum) = took.fold((0, 0.0), |(count, sum), took| (count + 1, sum + took));
+        let share = u32::try_from(concurrency / count.max(1)).unwrap_or(u32::MAX).max(1);
+        let slow_from = SLOW_FACTOR * (sum / count.max(1) as f64).exp();
+        let until = now.saturating_add(CROWDED);
+        self.sharing = (count > 1).then_some(Sharing { until, share, slow_from });
+    }
+
     /// How many deliveries more may be leased for an endpoint.
     fn room(&self, entry: &Entry, now: Timestamp) -> u32 {
         let shut = entry.shut_until.is_some_and(|until| until > now);
@@ -497,7 +569,7 @@ impl Book {
             return 0;
         }
         let health = &entry.state.health;
-        let left = entry.limit.saturating_sub(entry.in_flight);
+        let left = entry.left(self.sharing(now));
         match health.circuit() {
             "closed" => health.room(left, now),
             _ => health.room(left.min(1), now),
@@ -522,10 +594,26 @@ impl Book {
 
 impl Entry {
     fn new(state: EndpointState, version: u64, now: Timestamp) -> Self {
-        Entry { state, in_flight: 0, limit: 1, version, held_until: None, shut_until: None, used_at: now }
+        Entry {
+            took: None,
+            state,
+            in_flight: 0,
+            limit: 1,
+            version,
+            held_until: None,
+            shut_until: None,
+            used_at: now,
+        }
     }
 
-    /// Whether it has as many attempts in flight as it may.
+    /// How many attempts more it may have in flight.
+    fn left(&self, sharing: Option<Sharing>) -> u32 {
+        let is_slow = |sharing: &Sharing| self.took.is_some_and(|took| took > sharing.slow_from);
+        let share = sharing.filter(is_slow).map_or(u32::MAX, |sharing| sharing.share);
+        self.limit.min(share).saturating_sub(self.in_flight)
+    }
+
+    /// Whether it has as many attempts in flight as its webhook allows.
     fn is_full(&self) -> bool {
         self.in_flight >= self.limit
     }
@@ -540,7 +628,8 @@ impl Room {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        let news = self.endpoints.book().leave(self.endpoint, self.said);
+        let took = self.begun_at.elapsed();
+        let news = self.endpoints.book().leave(self.endpoint, took, self.said);
         self.endpoints.free.fetch_add(1, Ordering::Relaxed);
         if news {
             self.endpoints.news.notify_one();

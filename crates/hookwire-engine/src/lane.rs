@@ -224,6 +224,9 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             self.ready.pop_front();
             self.events_dry = false;
         }
+        if !self.ready.is_empty() && self.tasks.len() >= self.shared.settings.concurrency {
+            self.shared.endpoints.crowded(self.shared.clock.now());
+        }
         while self.stopping.is_none() && self.tasks.len() < self.shared.settings.concurrency {
             let Some(Ready { leased, .. }) = self.ready.pop_front() else { return };
             let progress = Arc::new(Progress::default());
@@ -330,7 +333,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             self.deliveries_asked_at = now;
             // The store leaves out what waits for a full endpoint, and does not tell of it; the end of an attempt makes
             // room there.
-            self.deliveries_lack_room |= self.shared.endpoints.any_is_full();
+            self.deliveries_lack_room |= self.shared.endpoints.any_is_full(self.shared.clock.now());
             let settings = &self.shared.settings;
             let request = LeaseDeliveries {
                 worker: settings.worker.clone(),
@@ -600,8 +603,12 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             // What was leased takes its rooms first; before that, the next look would bring what has none.
             self.look_for_deliveries_at = self.look_for_deliveries_at.map(|at| at.max(now + LEASES_EVERY));
         }
-        self.deliveries_lack_room |= self.shared.endpoints.any_is_full();
+        self.deliveries_lack_room |= self.shared.endpoints.any_is_full(self.shared.clock.now());
         self.awaits_more = some && next_due == Some(Duration::ZERO);
+        let several = deliveries.windows(2).any(|pair| pair[0].endpoint != pair[1].endpoint);
+        if several && next_due == Some(Duration::ZERO) {
+            self.shared.endpoints.crowded(self.shared.clock.now());
+        }
         self.look_when_endpoints_open(now);
         for delivery in deliveries {
             if let Some(endpoint) = delivery.endpoint {

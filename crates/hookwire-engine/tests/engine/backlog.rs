@@ -144,3 +144,82 @@ async fn what_waits_is_counted_by_what_keeps_it_now() {
     let counts = count_waiting(&world.queue, snapshot.definitions(), waiting, world.now()).await.unwrap();
     assert_eq!(counts, [0, 0, 20, 20, 0, 40]);
 }
+
+/// Runs for so long, and lets the engine stop.
+async fn run_for(world: &World, time: Duration) {
+    let shutdown = CancellationToken::new();
+    let running = world.start(world.queue.clone(), shutdown.clone());
+    tokio::time::sleep(time).await;
+    shutdown.cancel();
+    running.await.unwrap().unwrap();
+}
+
+/// A worker with sixteen places, and two webhooks that get every event: one answers after 5 ms, the other after this.
+fn slow_and_fast(slow: Duration) -> World {
+    let mut world = World::new();
+    world.settings.until_idle = false;
+    world.webhooks = vec![webhook("slow", "/slow"), webhook("fast", "/fast")];
+    for webhook in &mut world.webhooks {
+        webhook.concurrency = NonZeroU32::new(100).unwrap();
+    }
+    world.script.always("/slow", Act::AnswerAfter(slow, 200));
+    world.script.always("/fast", Act::AnswerAfter(Duration::from_millis(5), 200));
+    world
+}
+
+/// In ten seconds eight of the sixteen places send eighty that take a second each, and thousands that take 5 ms.
+#[tokio::test(start_paused = true)]
+async fn turns_go_by_the_time_that_endpoints_use() {
+    let world = slow_and_fast(Duration::from_secs(1));
+    world.publish(1000).await;
+    run_for(&world, Duration::from_secs(10)).await;
+    let (slow, fast) = (world.script.count("/slow"), world.script.count("/fast"));
+    assert_eq!(fast, 1000, "slow {slow}");
+    assert!(slow >= 70, "slow {slow}, fast {fast}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn turns_in_backlogs_go_by_the_time_that_endpoints_use() {
+    let mut world = slow_and_fast(Duration::from_secs(1));
+    for webhook in &mut world.webhooks {
+        webhook.enabled = false;
+    }
+    world.publish(3000).await;
+    run_for(&world, Duration::from_secs(1)).await;
+    assert_eq!(world.queue.stats(Shard(0)).await.unwrap().waiting, 6000);
+    for webhook in &mut world.webhooks {
+        webhook.enabled = true;
+    }
+    world.act(hookwire_queue::Change::Retry).await;
+    // The store holds what was disabled for half a minute at most.
+    run_for(&world, Duration::from_secs(40)).await;
+    let seen = world.script.seen();
+    let began = seen[0].2;
+    let within = |path: &str, time: Duration| {
+        seen.iter().filter(|(seen, _, at)| seen == path && *at < began + time).count()
+    };
+    let time = Duration::from_secs(3);
+    let (slow, fast) = (within("/slow", time), within("/fast", time));
+    // Half of the places send 1,600 a second, and eight.
+    assert!(fast >= 2400, "slow {slow}, fast {fast}");
+    assert!((16..=56).contains(&slow), "slow {slow}, fast {fast}");
+}
+
+/// Where the fast one has nothing to send, the slow one has all places.
+#[tokio::test(start_paused = true)]
+async fn places_that_nobody_else_wants_are_used() {
+    let world = slow_and_fast(Duration::from_secs(1));
+    world.publish(300).await;
+    run_for(&world, Duration::from_secs(12)).await;
+    let (slow, fast) = (world.script.count("/slow"), world.script.count("/fast"));
+    assert_eq!(fast, 300);
+    assert!(slow >= 150, "slow {slow}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn endpoints_that_take_the_same_time_are_left_alone() {
+    let world = slow_and_fast(Duration::from_millis(6));
+    world.publish(2000).await;
+    run_for(&world, Duration::from_secs(2)).await;
+    assert_eq!((world.script.count("/slow"), world.script.count("/fast")), (2000, 2000));
+}
