@@ -67,6 +67,8 @@ pub(crate) struct Books {
     pub(crate) cancelled: BTreeSet<DeliveryId>,
     pub(crate) purged: BTreeSet<DeliveryId>,
     pub(crate) sent_again: BTreeMap<DeliveryId, u32>,
+    /// Until when the store holds backlogs.
+    pub(crate) holds: BTreeMap<EndpointId, Duration>,
     paused: BTreeMap<EndpointId, Duration>,
     paused_webhooks: BTreeMap<usize, Duration>,
     /// Until when an endpoint asked to be left alone, as each life knows it.
@@ -141,6 +143,7 @@ impl Books {
             cancelled: BTreeSet::new(),
             purged: BTreeSet::new(),
             sent_again: BTreeMap::new(),
+            holds: BTreeMap::new(),
             paused: BTreeMap::new(),
             paused_webhooks: BTreeMap::new(),
             silent: BTreeMap::new(),
@@ -317,7 +320,7 @@ impl Books {
     }
 
     /// The order that a delivery to a webhook has its place in, if it has one.
-    fn order_of(&self, sequence: Sequence, webhook: usize) -> Option<((usize, u32), OnFailure)> {
+    pub(crate) fn order_of(&self, sequence: Sequence, webhook: usize) -> Option<((usize, u32), OnFailure)> {
         let target = &self.plan.targets[webhook].webhook;
         let object = self.events.get(&sequence)?.plan.object;
         (target.ordering == Ordering::Object).then_some(((webhook, object), target.on_failure))
@@ -415,6 +418,10 @@ impl Books {
     /// An endpoint's backlog is held, or let go.
     pub(crate) fn held(&mut self, life: Option<usize>, endpoint: EndpointId, hold: Option<Duration>) {
         let who = self.who(life);
+        match hold {
+            Some(hold) => self.holds.insert(endpoint, self.now() + hold),
+            None => self.holds.remove(&endpoint),
+        };
         self.note(About::Endpoint(endpoint), || match hold {
             Some(hold) => format!("{who} holds {endpoint} for {hold:?}"),
             None => format!("{who} lets {endpoint} go"),

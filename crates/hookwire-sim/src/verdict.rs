@@ -1,5 +1,6 @@
 //! What has to hold at some time of the run, or at its end.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,9 @@ use crate::world::World;
 /// How long things may take to come to their end after healing: the longest gap between probes is five minutes, and a
 /// rate that was cut to its least grows by a hundredth with each delivery, one in ten seconds at first.
 const DRAINS_IN: Duration = Duration::from_secs(3600);
+/// How long a delivery that nothing keeps back may wait after healing: workers recheck what was unavailable every half
+/// minute, and look for work as often.
+const GOES_IN: Duration = Duration::from_secs(60);
 /// What a worker asks of the store in a second when there is nothing to do: it looks for endpoints' records every two
 /// seconds, and for work every thirty.
 const QUIET_CALLS_PER_SECOND: f64 = 1.0;
@@ -57,8 +61,18 @@ pub(crate) fn on_the_way(world: &World) {
 /// Waits until nothing is left to do but what stands behind a dead letter.
 pub(crate) async fn drains(world: &Arc<World>, what: &str) {
     let begin = world.now();
+    let mut free_since = BTreeMap::new();
     loop {
         on_the_way(world);
+        let free = free_to_go(world);
+        free_since.retain(|id, _| free.contains(id));
+        for id in free {
+            let since = *free_since.entry(id).or_insert(world.now());
+            if world.now() - since > GOES_IN {
+                let text = format!("nothing has kept {id} back for {GOES_IN:?}, and it was not attempted");
+                return world.books().breach(About::Event(id.sequence()), text);
+            }
+        }
         let stats = stats(world);
         let idle = stats.events_queued + stats.events_leased + stats.running == 0;
         if idle
@@ -75,6 +89,47 @@ pub(crate) async fn drains(world: &Arc<World>, what: &str) {
         }
         sleep(Duration::from_secs(1)).await;
     }
+}
+
+/// Deliveries that are due, and kept back by nothing: no order, no pause, no breaker, no rate, no hold.
+fn free_to_go(world: &World) -> BTreeSet<DeliveryId> {
+    let records = world.store.endpoints(Shard(0)).now_or_never();
+    let records = records.expect("the memory queue answers at once").expect("the memory queue does not fail");
+    let is_well = |state: &EndpointState| {
+        state.health.circuit() == "closed"
+            && !state.health.is_paused()
+            && state.health.rate().is_none()
+            && state.health.waits_until(world.clock()).is_none()
+    };
+    let unwell: BTreeSet<_> = records
+        .iter()
+        .filter(|record| EndpointState::read(&record.state).is_some_and(|state| !is_well(&state)))
+        .map(|record| record.id)
+        .collect();
+    let all = all(world);
+    let books = world.books();
+    let mut orders = BTreeMap::<_, DeliveryId>::new();
+    for delivery in all.iter().filter(|delivery| !delivery.state.is_finished()) {
+        let Some(webhook) = &delivery.webhook else { continue };
+        if let Some((key, _)) = books.order_of(delivery.id.sequence(), books.webhook(webhook)) {
+            let first = orders.entry(key).or_insert(delivery.id);
+            *first = (*first).min(delivery.id);
+        }
+    }
+    let is_free = |delivery: &&Delivery| {
+        let (Some(webhook), Some(endpoint)) = (&delivery.webhook, delivery.endpoint) else { return false };
+        let webhook = books.webhook(webhook);
+        let order = books.order_of(delivery.id.sequence(), webhook);
+        let first = order.is_none_or(|(key, _)| orders.get(&key) == Some(&delivery.id));
+        let held = books.holds.get(&endpoint).is_some_and(|until| *until > world.now());
+        delivery.state == DeliveryState::Waiting
+            && delivery.next_attempt_at.is_some_and(|at| at <= world.clock())
+            && first
+            && !held
+            && !unwell.contains(&endpoint)
+            && books.plan.targets[webhook].webhook.rate_limit.is_none()
+    };
+    all.iter().filter(is_free).map(|delivery| delivery.id).collect()
 }
 
 fn list_waiting(world: &World) -> Vec<Delivery> {
@@ -104,7 +159,7 @@ fn is_blocked(world: &World, delivery: &Delivery) -> bool {
 /// When everything has healed and come to its end: nothing is lost, and nothing is dead without a reason.
 pub(crate) fn after_healing(world: &World) {
     let mut books = world.books();
-    let seen: std::collections::BTreeSet<_> = all(world).iter().map(|delivery| delivery.id).collect();
+    let seen: BTreeSet<_> = all(world).iter().map(|delivery| delivery.id).collect();
     let events: Vec<_> = books.events.iter().map(|(sequence, event)| (*sequence, event.clone())).collect();
     for (sequence, event) in events {
         if !event.fanned_out {
@@ -302,7 +357,7 @@ pub(crate) fn after_the_end(world: &World) {
 fn rates_hold(books: &mut Books) {
     let plan = Arc::clone(&books.plan);
     let lives = books.lives.len() as f64;
-    let mut endpoints = std::collections::BTreeMap::new();
+    let mut endpoints = BTreeMap::new();
     for attempt in &books.attempts {
         endpoints.insert(attempt.endpoint, attempt.webhook);
     }
