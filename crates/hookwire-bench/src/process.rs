@@ -81,6 +81,11 @@ impl Process {
         Ok(())
     }
 
+    /// Where a server listens.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Its memory in bytes: now, and at most so far.
     pub(crate) fn resident(&self) -> anyhow::Result<(u64, u64)> {
         measure::resident(self.child.id())

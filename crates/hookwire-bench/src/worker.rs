@@ -31,28 +31,39 @@ pub(crate) async fn open(settings: &Settings) -> anyhow::Result<Store> {
     open_store(settings, Duration::from_secs(5)).await.map_err(failed)
 }
 
-/// Publishes, in batches.
-pub(crate) async fn publish_all(store: &Store, events: &[Event]) -> anyhow::Result<()> {
-    for batch in events.chunks(BATCH) {
+/// Publishes, so many in one call.
+pub(crate) async fn publish_all(store: &Store, events: &[Event], batch: usize) -> anyhow::Result<()> {
+    for batch in events.chunks(batch) {
         publish(store, batch).await?;
     }
     Ok(())
 }
 
-/// Runs the worker until nothing is due: lease, match, render, sign, send, record, settle.
+/// Runs the worker until nothing is due: lease, match, render, sign, send, record, settle. Nothing may be left.
 pub(crate) fn drain(
     runtime: &Runtime,
     settings: &Settings,
     definitions: Definitions,
     store: Store,
 ) -> anyhow::Result<Took> {
+    let (took, waits_for_later) = run_until_idle(runtime, settings, definitions, store)?;
+    ensure!(!waits_for_later, "some deliveries failed");
+    Ok(took)
+}
+
+/// The same, where something may be left for later; tells whether it is.
+pub(crate) fn run_until_idle(
+    runtime: &Runtime,
+    settings: &Settings,
+    definitions: Definitions,
+    store: Store,
+) -> anyhow::Result<(Took, bool)> {
     let in_force = in_force(definitions).map_err(failed)?;
     let watch = Watch::start();
     let run = run_worker(settings, in_force, store, Metrics::default(), true, CancellationToken::new());
     let summary = runtime.block_on(run)?;
     let took = watch.stop();
-    ensure!(!summary.waits_for_later, "some deliveries failed");
-    Ok(took)
+    Ok((took, summary.waits_for_later))
 }
 
 /// A failure of a program, as an error.

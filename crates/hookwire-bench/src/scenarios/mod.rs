@@ -1,8 +1,13 @@
 //! The scenarios, each measured in turn with its baselines.
 
 mod crash;
+mod dispatch;
+mod latency;
+mod memory;
 mod noisy;
+mod publish;
 mod recovery;
+mod scale;
 mod throughput;
 
 use std::fmt;
@@ -98,6 +103,73 @@ pub(crate) const ALL: &[Scenario] = &[
             let case = throughput::Case { bare: Some(0.35), ..throughput::Case::redis(Flavour::Handlebars) };
             throughput::run(bench, report, &case)
         },
+    },
+    Scenario {
+        name: "dispatch",
+        what: "requests by the worker's own pool, and nothing else",
+        by_default: false,
+        run: dispatch::run,
+    },
+    Scenario {
+        name: "publish-redis",
+        what: "publishing to Redis, a hundred events at a time",
+        by_default: false,
+        run: |bench, report| publish::run(bench, report, publish::Way::Library(StoreKind::Redis), 0.5),
+    },
+    Scenario {
+        name: "publish-embedded",
+        what: "publishing to the embedded store, a hundred events at a time",
+        by_default: false,
+        run: |bench, report| publish::run(bench, report, publish::Way::Library(StoreKind::Embedded), 0.6),
+    },
+    Scenario {
+        name: "publish-http",
+        what: "publishing as lines of JSON over HTTP, a hundred events at a time; the embedded store",
+        by_default: false,
+        run: |bench, report| publish::run(bench, report, publish::Way::Http, 0.5),
+    },
+    Scenario {
+        name: "latency-redis",
+        what: "from publishing to arrival at 200 events a second; Redis",
+        by_default: false,
+        run: |bench, report| latency::run(bench, report, StoreKind::Redis),
+    },
+    Scenario {
+        name: "latency-embedded",
+        what: "from publishing to arrival at 200 events a second; the embedded store",
+        by_default: false,
+        run: |bench, report| latency::run(bench, report, StoreKind::Embedded),
+    },
+    Scenario {
+        name: "rules",
+        what: "100,000 rules, of which one matches",
+        by_default: false,
+        run: scale::rules,
+    },
+    Scenario {
+        name: "endpoints",
+        what: "10,000 endpoints, each of its own webhook",
+        by_default: false,
+        run: scale::endpoints,
+    },
+    Scenario { name: "fanout", what: "one event to 100 webhooks", by_default: false, run: scale::fanout },
+    Scenario {
+        name: "backlog-redis",
+        what: "1,000,000 deliveries that wait for others; Redis",
+        by_default: false,
+        run: |bench, report| scale::backlog(bench, report, StoreKind::Redis),
+    },
+    Scenario {
+        name: "backlog-embedded",
+        what: "1,000,000 deliveries that wait for others; the embedded store",
+        by_default: false,
+        run: |bench, report| scale::backlog(bench, report, StoreKind::Embedded),
+    },
+    Scenario {
+        name: "memory",
+        what: "what a worker takes with 1,000,000 waiting, and after many deliveries",
+        by_default: false,
+        run: memory::run,
     },
     Scenario {
         name: "noisy-silent-embedded",

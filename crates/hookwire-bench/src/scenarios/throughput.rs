@@ -54,7 +54,7 @@ pub(crate) fn run(bench: Bench, report: &mut Report, case: &Case) -> anyhow::Res
         let config = load()?;
         let store = runtime.block_on(async {
             let store = worker::open(&config.settings).await?;
-            worker::publish_all(&store, &events).await?;
+            worker::publish_all(&store, &events, worker::BATCH).await?;
             anyhow::Ok(store)
         })?;
         let by_bare = client::bare(&runtime, port, &config.definitions, &events[0], count)?;
