@@ -18,6 +18,7 @@ use hookwire_model::{
 };
 use hookwire_policy::{Attempted, Decision, Due, Verdict};
 use hookwire_queue::Fate;
+use tokio::time::Instant;
 
 use crate::endpoints::{Entrance, Room};
 use crate::{Clock, Metrics, Shared, Snapshot};
@@ -25,6 +26,10 @@ use crate::{Clock, Metrics, Shared, Snapshot};
 /// How soon a delivery is looked at again whose webhook is disabled or gone: it costs a lease and a settle each time,
 /// and a definition that comes back should not be kept waiting for long.
 const UNAVAILABLE_RECHECK: Duration = Duration::from_secs(30);
+
+/// How long a delivery waits for one of the worker's places: an event with more deliveries than there are places is
+/// done by turns in less, and to store what finds none and lease it again costs more than the wait.
+const PLACE_WAIT_MAX: Duration = Duration::from_millis(250);
 
 /// What is known of a delivery before its attempt.
 #[derive(Debug, Clone)]
@@ -116,7 +121,14 @@ async fn deliver<D: Dispatch, C: Clock>(
         Err(finished) => return finished,
     };
     let endpoint = snapshot.endpoint(&webhook.webhook().name, &request.authority);
-    let entrance = shared.endpoints.enter(endpoint, webhook.webhook(), &request.authority, started_at);
+    let until = Instant::now() + PLACE_WAIT_MAX;
+    let entrance = loop {
+        let entrance = shared.endpoints.enter(endpoint, webhook.webhook(), &request.authority, started_at);
+        if !matches!(entrance, Entrance::Full) || !shared.endpoints.place(until).await {
+            break entrance;
+        }
+        started_at = shared.clock.now();
+    };
     let room = match entrance {
         Entrance::Room(room) => room,
         Entrance::Probe(room) if shared.claim(endpoint).await => {
@@ -131,6 +143,7 @@ async fn deliver<D: Dispatch, C: Clock>(
         Entrance::Probe(_) => {
             return Finished::waits(Some(endpoint), Duration::ZERO, WaitingReason::Unhealthy);
         }
+        Entrance::Full => return Finished::waits(Some(endpoint), Duration::ZERO, WaitingReason::Room),
         Entrance::Refused(reason) => return Finished::waits(Some(endpoint), Duration::ZERO, reason),
     };
     let in_flight = InFlight::new(&shared.metrics);

@@ -47,6 +47,9 @@ pub(crate) struct Endpoints {
     concurrency: usize,
     /// Those of them that are free.
     free: AtomicUsize,
+    /// How many wait for one, and what wakes the first of them.
+    waiting: AtomicUsize,
+    came_free: Notify,
     /// A short section, never held across an await.
     book: Mutex<Book>,
     /// Something was learnt that other workers should know at once.
@@ -114,6 +117,8 @@ pub(crate) enum Entrance {
     Room(Room),
     /// It may, as the one that finds out whether the endpoint lives, if no other worker makes it.
     Probe(Room),
+    /// The worker has no place.
+    Full,
     /// Not now.
     Refused(WaitingReason),
 }
@@ -138,11 +143,21 @@ impl Endpoints {
         Arc::new(Endpoints {
             concurrency,
             free: AtomicUsize::new(concurrency),
+            waiting: AtomicUsize::new(0),
+            came_free: Notify::new(),
             book: Mutex::default(),
             news: Notify::new(),
             stirred: Notify::new(),
             opened: watch::Sender::new(()),
         })
+    }
+
+    fn give_back(&self) {
+        // In one order with those who begin to wait: either they see the place, or they are seen.
+        self.free.fetch_add(1, Ordering::SeqCst);
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            self.came_free.notify_one();
+        }
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
@@ -152,7 +167,20 @@ impl Endpoints {
 
     /// How many attempts more the worker may have in flight.
     pub(crate) fn free(&self) -> usize {
-        self.free.load(Ordering::Relaxed)
+        self.free.load(Ordering::SeqCst)
+    }
+
+    /// Waits until the worker has a free place, for others to take as well, or for it to be `until`; `false` then.
+    ///
+    /// Cancel safety: whoever comes next is woken in its place.
+    pub(crate) async fn place(&self, until: Instant) -> bool {
+        let _waiting = Waiting::new(&self.waiting);
+        while self.free() == 0 {
+            if tokio::time::timeout_at(until, self.came_free.notified()).await.is_err() {
+                return false;
+            }
+        }
+        true
     }
 
     /// There is more work than places, for a moment at least.
@@ -179,7 +207,7 @@ impl Endpoints {
     ) -> Entrance {
         let taken = self.free.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |free| free.checked_sub(1));
         if taken.is_err() {
-            return Entrance::Refused(WaitingReason::Room);
+            return Entrance::Full;
         }
         let mut book = self.book();
         let had_unwritten = !book.unwritten.is_empty();
@@ -196,7 +224,7 @@ impl Endpoints {
                 if probe { Entrance::Probe(room) } else { Entrance::Room(room) }
             }
             Err(reason) => {
-                self.free.fetch_add(1, Ordering::Relaxed);
+                self.give_back();
                 Entrance::Refused(reason)
             }
         }
@@ -619,6 +647,22 @@ impl Entry {
     }
 }
 
+/// One that waits for a place, counted as long as this lives.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Waiting(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 impl Room {
     /// Gives the place back with what the attempt said about the endpoint.
     pub(crate) fn leave(mut self, effect: EndpointEffect, now: Timestamp) {
@@ -630,7 +674,7 @@ impl Drop for Room {
     fn drop(&mut self) {
         let took = self.begun_at.elapsed();
         let news = self.endpoints.book().leave(self.endpoint, took, self.said);
-        self.endpoints.free.fetch_add(1, Ordering::Relaxed);
+        self.endpoints.give_back();
         if news {
             self.endpoints.news.notify_one();
             self.endpoints.opened.send_replace(());
@@ -671,12 +715,14 @@ mod tests {
         match entrance {
             Entrance::Room(room) | Entrance::Probe(room) => room,
             Entrance::Refused(reason) => panic!("refused: {reason:?}"),
+            Entrance::Full => panic!("the worker is full"),
         }
     }
 
     fn refused(entrance: Entrance) -> WaitingReason {
         match entrance {
             Entrance::Refused(reason) => reason,
+            Entrance::Full => panic!("the worker is full"),
             Entrance::Room(_) | Entrance::Probe(_) => panic!("let in"),
         }
     }
@@ -697,7 +743,7 @@ mod tests {
         let second = room(enter(&endpoints, 1, &two, 0));
         assert_eq!(refused(enter(&endpoints, 1, &two, 0)), WaitingReason::Room, "the endpoint is full");
         let third = room(enter(&endpoints, 2, &two, 0));
-        assert_eq!(refused(enter(&endpoints, 2, &two, 0)), WaitingReason::Room, "the worker is full");
+        assert!(matches!(enter(&endpoints, 2, &two, 0), Entrance::Full), "the worker is full");
         assert_eq!(endpoints.left(at(0)), [(id(1), 0), (id(2), 1)]);
         drop((first, second, third));
         assert_eq!((endpoints.free(), endpoints.left(at(0))), (3, vec![]));

@@ -32,13 +32,13 @@ fn standing(deliveries: &[Delivery]) -> Vec<(DeliveryState, Option<DeadReason>)>
     deliveries.iter().map(|delivery| (delivery.state, delivery.dead_reason)).collect()
 }
 
-/// How many dead letters the metrics count for this reason.
-fn counted(metrics: &Metrics, reason: DeadReason) -> String {
+/// What the metrics tell under this name and reason.
+fn counted(metrics: &Metrics, name: &str, reason: &str) -> String {
     let mut registry = Registry::default();
     metrics.register(&mut registry);
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-    let begin = format!("dead_letters_total{{reason=\"{reason}\"}} ");
+    let begin = format!("{name}_total{{reason=\"{reason}\"}} ");
     text.lines().find_map(|line| line.strip_prefix(&begin)).unwrap().to_owned()
 }
 
@@ -55,7 +55,7 @@ async fn what_has_waited_for_too_long_is_a_dead_letter() {
     let running = world.start_counting(world.queue.clone(), shutdown.clone(), metrics.clone());
     tokio::time::sleep(Duration::from_secs(3 * 3600)).await;
     world.publish(1).await;
-    assert_eq!(counted(&metrics, DeadReason::BacklogLimit), "0");
+    assert_eq!(counted(&metrics, "dead_letters", "backlog_limit"), "0");
     tokio::time::sleep(Duration::from_secs(180)).await;
     let deliveries = world.deliveries().await;
     assert_eq!(
@@ -64,7 +64,7 @@ async fn what_has_waited_for_too_long_is_a_dead_letter() {
         "{deliveries:?}"
     );
     assert_eq!(deliveries[0].attempts, 4, "at once, and at each hour");
-    assert_eq!(counted(&metrics, DeadReason::BacklogLimit), "1");
+    assert_eq!(counted(&metrics, "dead_letters", "backlog_limit"), "1");
     shutdown.cancel();
     running.await.unwrap().unwrap();
 }
@@ -100,7 +100,7 @@ async fn a_full_backlog_takes_nothing_new_and_other_endpoints_do_not_notice() {
     stood.sort_by_key(|(state, _)| *state == DeliveryState::Dead);
     assert_eq!(stood, [waiting, waiting, dead, dead, dead]);
     assert!(to_b.iter().all(|delivery| delivery.state == DeliveryState::Delivered), "{to_b:?}");
-    assert_eq!(counted(&metrics, DeadReason::BacklogLimit), "3");
+    assert_eq!(counted(&metrics, "dead_letters", "backlog_limit"), "3");
 }
 
 #[tokio::test(start_paused = true)]
@@ -222,4 +222,18 @@ async fn endpoints_that_take_the_same_time_are_left_alone() {
     world.publish(2000).await;
     run_for(&world, Duration::from_secs(2)).await;
     assert_eq!((world.script.count("/slow"), world.script.count("/fast")), (2000, 2000));
+}
+
+/// An event with more deliveries than the worker has places: they go by turns, and none goes by way of a backlog.
+#[tokio::test(start_paused = true)]
+async fn an_event_with_many_deliveries_takes_turns_for_the_worker_s_places() {
+    let mut world = World::new();
+    world.webhooks = (0..100).map(|number| webhook(&format!("w{number}"), "/a")).collect();
+    world.script.always("/a", Act::AnswerAfter(Duration::from_millis(5), 200));
+    world.publish(5).await;
+    let metrics = Metrics::default();
+    let ended = world.start_counting(world.queue.clone(), CancellationToken::new(), metrics.clone());
+    ended.await.unwrap().unwrap();
+    assert_eq!((world.script.count("/a"), world.script.most_in_flight()), (500, world.settings.concurrency));
+    assert_eq!(counted(&metrics, "waits", "room"), "0");
 }
