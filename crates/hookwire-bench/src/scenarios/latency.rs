@@ -95,7 +95,7 @@ pub(crate) fn run(bench: Bench, report: &mut Report, kind: StoreKind) -> anyhow:
     Ok(())
 }
 
-/// What publishing one event and leasing it take together, in microseconds, the median of some.
+/// What publishing one event, being told of it and leasing it take together, in microseconds, the median of some.
 async fn store_trips(store: &Store) -> anyhow::Result<u64> {
     let mut trips = Vec::with_capacity(PER_SECOND);
     for number in 0..PER_SECOND {
@@ -107,7 +107,10 @@ async fn store_trips(store: &Store) -> anyhow::Result<u64> {
             suspects_max: 1,
         };
         let began = Instant::now();
-        publish(store, &[event]).await?;
+        // As a worker learns of it: by a call that waits.
+        let told = store.wait(Shard(0), Duration::from_secs(1));
+        let event = [event];
+        tokio::try_join!(told, async { publish(store, &event).await.map(drop) })?;
         let leased = store.lease_events(Shard(0), request).await?;
         trips.push(began.elapsed().as_micros() as u64);
         ensure!(leased.len() == 1, "an event was published, and {} were leased", leased.len());
