@@ -190,18 +190,18 @@ impl RedisQueue {
         clock: Option<StoreClock>,
     ) -> Result<Self, QueueError> {
         let link = Link::new(url)?;
-        let begin = Instant::now();
-        let facts = loop {
-            match ServerFacts::ask(&link).await {
-                Ok(facts) => break facts,
-                Err(error) if error.is_transient() && begin.elapsed() < options.wait => {
-                    tokio::time::sleep(OPEN_AGAIN).await;
-                }
-                Err(error) => return Err(error),
+        let until = Instant::now() + options.wait;
+        let asked = options.shards.max(1);
+        let (facts, found) = loop {
+            let look = async {
+                let facts = ServerFacts::ask(&link).await?;
+                Ok((facts, shards_of(&link, &options.prefix, asked).await?))
+            };
+            match look.await {
+                Err(error) if may_pass(&error, until) => tokio::time::sleep(OPEN_AGAIN).await,
+                looked => break looked?,
             }
         };
-        let asked = options.shards.max(1);
-        let found = shards_of(&link, &options.prefix, asked).await?;
         if found != asked {
             return Err(QueueError::OtherShards { found, asked });
         }
@@ -252,7 +252,14 @@ impl RedisQueue {
         let queue = RedisQueue { inner: Arc::new(inner) };
         // Refuses what a newer version wrote before anything else is asked of it.
         for number in 0..queue.shards() {
-            queue.run(Way::Shared, "stats", &scripts::STATS, Shard(number), |_| {}).await?;
+            while let Err(error) =
+                queue.run(Way::Shared, "stats", &scripts::STATS, Shard(number), |_| {}).await
+            {
+                if !may_pass(&error, until) {
+                    return Err(error);
+                }
+                tokio::time::sleep(OPEN_AGAIN).await;
+            }
         }
         Ok(queue)
     }
@@ -360,6 +367,11 @@ impl RedisQueue {
         note(&mut seen);
         Ok(())
     }
+}
+
+/// Whether a refusal, such as that of a server that loads its data, may be over by then.
+fn may_pass(error: &QueueError, until: Instant) -> bool {
+    error.is_transient() && Instant::now() < until
 }
 
 /// How many shards a store has. One that does not tell yet has as many as are asked for, and tells so from now on.

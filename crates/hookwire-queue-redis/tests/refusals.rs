@@ -1,6 +1,9 @@
 //! Servers that refuse: each is told by name, as something that may be over after a while; nothing is half taken; and
 //! the same handle goes on when it is over.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use hookwire_model::{EventId, Shard};
 use hookwire_queue::{Inspect as _, NewEvent, Published, Queue as _, QueueError};
 use hookwire_queue_redis::{RedisOptions, RedisQueue, RedisUrl};
@@ -94,6 +97,29 @@ async fn scripts_that_were_forgotten_are_sent_again() {
         assert!(!publish(&queue, id).await.unwrap().duplicate);
     }
     assert_eq!(queue.stats(SHARD).await.unwrap().events_queued, 3);
+}
+
+/// A server that starts answers so until it has read its data; this one reads them once more, and takes its time.
+#[tokio::test]
+async fn a_server_that_loads_its_data() {
+    let server = Arc::new(RedisServer::start_with(&["--enable-debug-command", "yes"]));
+    let queue = open(&server.url()).await;
+    publish(&queue, "before").await.unwrap();
+    server.command(&["DEBUG", "POPULATE", "2000", "ballast", "1000"]);
+    server.command(&["CONFIG", "SET", "key-load-delay", "1000"]);
+    server.command(&["CONFIG", "SET", "loading-process-events-interval-bytes", "1024"]);
+    let reloading = tokio::task::spawn_blocking({
+        let server = Arc::clone(&server);
+        move || server.command(&["DEBUG", "RELOAD"])
+    });
+    eventually("a server that loads", async || queue.ready(SHARD).await.is_err().then_some(())).await;
+    assert_refused(&queue, "is loading its data").await;
+    // Whoever opens the store meanwhile waits for it.
+    let options = RedisOptions { wait: Duration::from_secs(60), ..RedisOptions::default() };
+    let opened = RedisQueue::open(&RedisUrl::parse(&server.url()).unwrap(), options).await.unwrap();
+    assert_eq!(opened.stats(SHARD).await.unwrap().events_queued, 1);
+    assert_eq!(reloading.await.unwrap().trim(), "OK");
+    assert_healed(&queue).await;
 }
 
 #[tokio::test]
