@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use hookwire_engine::shard_of;
 use hookwire_model::{Event, EventDefaults, EventId, Shard, Timestamp};
 use hookwire_queue::{Inspect as _, Queue as _, Stats, StoreLimits};
 use hookwire_queue_redis::{RedisOptions, RedisQueue, RedisUrl};
@@ -95,7 +94,7 @@ pub(crate) fn event(number: u64) -> String {
 pub(crate) fn shard(number: u64, shards: u16) -> Shard {
     let mut new_id = || EventId::new("unused").unwrap();
     let mut defaults = EventDefaults { now: Timestamp::UNIX_EPOCH, new_id: &mut new_id };
-    shard_of(&Event::parse(&event(number), &mut defaults).unwrap(), shards)
+    Event::parse(&event(number), &mut defaults).unwrap().shard(shards)
 }
 
 /// Events that are published over HTTP, batch after batch, until it is stopped. What is refused is sent again.

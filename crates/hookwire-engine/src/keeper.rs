@@ -96,7 +96,7 @@ impl<Q: Queue + Inspect, C: Clock> Keeper<Q, C> {
     /// [`QueueError`] if they cannot be read; what was read of them is known then, and no pause of a webhook has ended.
     pub(crate) async fn look(&mut self) -> Result<(), QueueError> {
         let mut paused_webhooks = BTreeSet::new();
-        for shard in 0..self.queue.shards() {
+        for shard in 0..self.queue.state_shards() {
             for EndpointRecord { id, version, state } in self.queue.endpoints(Shard(shard)).await? {
                 let known = self.endpoints.version(id).max(self.seen.get(&id).copied().unwrap_or(0));
                 // A record that stands for a webhook is read each time: few have one.
@@ -163,7 +163,7 @@ impl<Q: Queue + Inspect, C: Clock> Keeper<Q, C> {
     /// Whether this worker makes the probe. Whoever wrote in between may be making it, or may have written something
     /// else; then it is tried once more.
     async fn claim_probe(&self, endpoint: EndpointId) -> bool {
-        let home = home_shard(endpoint, self.queue.shards());
+        let home = home_shard(endpoint, self.queue.state_shards());
         for _ in 0..CONFLICTS_MAX {
             let Some(unwritten) = self.endpoints.unwritten_of(endpoint) else { return true };
             let record = unwritten.state.to_record();
@@ -192,7 +192,7 @@ impl<Q: Queue + Inspect, C: Clock> Keeper<Q, C> {
     /// Writes one record, joining what others wrote.
     async fn write(&self, mut unwritten: Unwritten) {
         let endpoint = unwritten.endpoint;
-        let home = home_shard(endpoint, self.queue.shards());
+        let home = home_shard(endpoint, self.queue.state_shards());
         for _ in 0..CONFLICTS_MAX {
             let record = unwritten.state.to_record();
             match self.queue.put_endpoint(home, endpoint, unwritten.version, record).await {

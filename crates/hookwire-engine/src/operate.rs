@@ -185,7 +185,7 @@ async fn read_states<Q: Queue + Inspect>(
     states: &mut BTreeMap<EndpointId, EndpointState>,
 ) -> Result<BTreeMap<WebhookName, Timestamp>, QueueError> {
     let mut paused_webhooks = BTreeMap::new();
-    for shard in 0..queue.shards() {
+    for shard in 0..queue.state_shards() {
         for EndpointRecord { id, state, .. } in queue.endpoints(Shard(shard)).await? {
             let Some(state) = EndpointState::read(&state) else { continue };
             if state.authority.is_some() {
@@ -212,7 +212,7 @@ pub async fn act_on_endpoint<Q: Queue + Inspect>(
     act: EndpointAct,
     now: Timestamp,
 ) -> Result<(), OperateError> {
-    let home = home_shard(id, queue.shards());
+    let home = home_shard(id, queue.state_shards());
     for _ in 0..CONFLICTS_MAX {
         let record = queue.endpoint(home, id).await?;
         let version = record.as_ref().map_or(0, |record| record.version);
@@ -249,7 +249,7 @@ pub async fn pause_webhook<Q: Queue + Inspect>(
     now: Timestamp,
 ) -> Result<(), OperateError> {
     let id = EndpointId::of_webhook(webhook);
-    let home = home_shard(id, queue.shards());
+    let home = home_shard(id, queue.state_shards());
     let mut written = false;
     for _ in 0..CONFLICTS_MAX {
         let record = queue.endpoint(home, id).await?;
@@ -277,7 +277,7 @@ pub async fn pause_webhook<Q: Queue + Inspect>(
         .filter(|(_, state)| state.webhook == *webhook)
         .map(|(id, _)| id)
         .collect();
-    for shard in 0..queue.shards() {
+    for shard in 0..queue.state_shards() {
         for EndpointRecord { id, state, .. } in queue.endpoints(Shard(shard)).await? {
             let state = EndpointState::read(&state)
                 .filter(|state| state.webhook == *webhook && state.authority.is_some());

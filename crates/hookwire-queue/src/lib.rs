@@ -112,11 +112,12 @@ mod memory;
 mod settle;
 
 use std::future::Future;
+use std::ops::Range;
 use std::time::Duration;
 
 #[cfg(doc)]
 use hookwire_model::DeadReason;
-use hookwire_model::{EndpointId, Sequence, Shard};
+use hookwire_model::{EndpointId, Event, Sequence, Shard};
 
 pub use error::QueueError;
 pub use inspect::{
@@ -163,6 +164,11 @@ impl Default for StoreLimits {
     }
 }
 
+/// The shard among the open ones that a new event belongs to.
+pub fn open_shard(event: &Event, open: &Range<u16>) -> Shard {
+    Shard(open.start + event.shard(open.end - open.start).0)
+}
+
 /// The working side of a store: what producers and workers need. See the [contract](crate).
 ///
 /// Cancel safety: a call whose future is dropped may or may not have taken effect, as a whole; a lease whose reply was
@@ -170,6 +176,17 @@ impl Default for StoreLimits {
 pub trait Queue: Send + Sync + 'static {
     /// How many shards there are, at least 1.
     fn shards(&self) -> u16;
+
+    /// The shards that take new events, at least one: all of them, except where a store's number of shards was changed
+    /// while older ones still had work. Events of one object go to one of these ([`open_shard`]).
+    fn open_shards(&self) -> Range<u16> {
+        0..self.shards()
+    }
+
+    /// How many shards, from the first on, keep the states of endpoints. It never changes.
+    fn state_shards(&self) -> u16 {
+        self.shards()
+    }
 
     /// Takes events (P1 to P5). The reply has one entry per event, in order.
     fn publish(

@@ -49,12 +49,14 @@ pub(crate) async fn metrics<Q: Queue + Inspect, C: Clock>(
     let mut all = Vec::new();
     let mut ready = true;
     for shard in 0..app.api.queue.shards() {
-        // A store that takes nothing may still be looked into.
-        ready &= app.api.queue.ready(Shard(shard)).await.is_ok();
         match app.api.queue.stats(Shard(shard)).await {
             Ok(stats) => all.push(stats),
             Err(error) => tracing::debug!(error = &error as &dyn std::error::Error, "no counts of the store"),
         }
+    }
+    // A store that takes nothing may still be looked into.
+    for shard in app.api.queue.open_shards() {
+        ready &= app.api.queue.ready(Shard(shard)).await.is_ok();
     }
     up.set(i64::from(ready));
     if all.len() == usize::from(app.api.queue.shards()) {

@@ -85,7 +85,7 @@ pub(crate) async fn healthz() -> &'static str {
 )]
 pub(crate) async fn readyz<Q: Queue + Inspect, C: Clock>(State(app): State<Arc<App<Q, C>>>) -> Response {
     let queue = &app.api.queue;
-    for shard in 0..queue.shards() {
+    for shard in queue.open_shards() {
         if let Err(error) = queue.ready(Shard(shard)).await {
             return (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response();
         }

@@ -2,6 +2,7 @@
 //!
 //! [`Store`] is one type for all backends, so that everything above is written once. It only passes calls on.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -108,6 +109,14 @@ macro_rules! pass_on {
 impl Queue for Store {
     fn shards(&self) -> u16 {
         pass_on!(self, store => store.shards())
+    }
+
+    fn open_shards(&self) -> Range<u16> {
+        pass_on!(self, store => store.open_shards())
+    }
+
+    fn state_shards(&self) -> u16 {
+        pass_on!(self, store => store.state_shards())
     }
 
     async fn publish(&self, shard: Shard, events: Vec<NewEvent>) -> Result<Vec<Published>, QueueError> {
