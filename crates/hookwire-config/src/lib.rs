@@ -40,7 +40,7 @@ pub use report::{DiagnosticView, Diagnostics, LoadError, Style};
 pub use schema::schema;
 pub use settings::{
     EgressMode, EgressSettings, HistorySettings, Overrides, SETTINGS, ServerSettings, SettingInfo,
-    SettingKind, Settings, StoreSettings, StoreUrl, WorkerSettings,
+    SettingKind, Settings, StoreSettings, StoreTls, StoreUrl, WorkerSettings,
 };
 pub use show::{Origin, Shown, ShownDefinition, ShownValue, show};
 

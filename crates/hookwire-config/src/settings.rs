@@ -179,6 +179,29 @@ pub const SETTINGS: &[SettingInfo] = &[
          its `maxmemory`, 2 GiB if it has none.",
     ),
     row(
+        "store.ca_file",
+        SettingKind::File,
+        "",
+        None,
+        "The certificates (PEM) of the authorities that a `rediss:` server is checked against, in place of the usual \
+         ones.",
+    ),
+    row(
+        "store.client_cert",
+        SettingKind::File,
+        "",
+        None,
+        "The certificate (PEM) that hookwire shows to a `rediss:` server. A server asks for one unless it has \
+         `tls-auth-clients no`.",
+    ),
+    row(
+        "store.client_key",
+        SettingKind::File,
+        "",
+        None,
+        "The key (PEM) that belongs to `store.client_cert`, where that file does not hold it too.",
+    ),
+    row(
         "store.max_backlog_bytes",
         SettingKind::Size,
         "",
@@ -337,6 +360,7 @@ impl Settings {
             dedup_window,
             dedup_max_ids,
             max_pending_bytes,
+            tls,
             max_backlog_bytes,
             max_backlog_age,
         } = store;
@@ -351,6 +375,9 @@ impl Settings {
             ("store.dedup_window", *dedup_window == other.store.dedup_window),
             ("store.dedup_max_ids", *dedup_max_ids == other.store.dedup_max_ids),
             ("store.max_pending_bytes", *max_pending_bytes == other.store.max_pending_bytes),
+            ("store.ca_file", tls.ca_file == other.store.tls.ca_file),
+            ("store.client_cert", tls.client_cert == other.store.tls.client_cert),
+            ("store.client_key", tls.client_key == other.store.tls.client_key),
             ("store.max_backlog_bytes", *max_backlog_bytes == other.store.max_backlog_bytes),
             ("store.max_backlog_age", *max_backlog_age == other.store.max_backlog_age),
             ("server.listen", *listen == other.server.listen),
@@ -387,10 +414,23 @@ pub struct StoreSettings {
     pub wait_replicas: u32,
     /// How much may be waiting, in bytes; `None`: what suits the memory of the Redis server.
     pub max_pending_bytes: Option<u64>,
+    /// Files for TLS to a Redis server.
+    pub tls: StoreTls,
     /// How much may be waiting for one endpoint, in bytes; `None`: half of what may be waiting in all.
     pub max_backlog_bytes: Option<u64>,
     /// How long a delivery may wait.
     pub max_backlog_age: Duration,
+}
+
+/// Files for TLS to a Redis server, each PEM.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StoreTls {
+    /// Authorities in place of the usual ones.
+    pub ca_file: Option<PathBuf>,
+    /// What hookwire shows.
+    pub client_cert: Option<PathBuf>,
+    /// The key that belongs to it; `None`: it stands in the same file.
+    pub client_key: Option<PathBuf>,
 }
 
 /// Which store.
@@ -603,6 +643,11 @@ pub(crate) fn read(
             dedup_window: reader.duration("store.dedup_window"),
             dedup_max_ids: reader.count("store.dedup_max_ids"),
             max_pending_bytes: reader.own_size("store.max_pending_bytes"),
+            tls: StoreTls {
+                ca_file: reader.file("store.ca_file"),
+                client_cert: reader.file("store.client_cert"),
+                client_key: reader.file("store.client_key"),
+            },
             max_backlog_bytes: reader
                 .given("store.max_backlog_bytes")
                 .is_some()
@@ -953,6 +998,16 @@ impl<'t> Reader<'_, '_, 't> {
     }
 
     /// A token out of the environment or a file; the two exclude each other.
+    /// A file that is read later.
+    fn file(&mut self, path: &'static str) -> Option<PathBuf> {
+        let given = self.given(path)?;
+        let file = self.text(&given, "a file")?;
+        Some(match given.value {
+            Raw::Node(node) => self.loading.resolve(node.span, &file),
+            Raw::Text(_) => file.into(),
+        })
+    }
+
     fn token(&mut self, env_path: &'static str, file_path: &'static str) -> Option<Secret> {
         let (env, file) = (self.given(env_path), self.given(file_path));
         match (env, file) {
@@ -1005,6 +1060,21 @@ impl<'t> Reader<'_, '_, 't> {
             let message =
                 format!("{} shards, and the store {} has one", settings.store.shards, settings.store.url);
             self.at_odds("store.shards", message, "leave `store.shards` out");
+        }
+        let StoreTls { ca_file, client_cert, client_key } = &settings.store.tls;
+        let uses_tls =
+            matches!(&settings.store.url, StoreUrl::Redis(url) if url.expose().starts_with("rediss:"));
+        for (path, file) in
+            [("store.ca_file", ca_file), ("store.client_cert", client_cert), ("store.client_key", client_key)]
+        {
+            if file.is_some() && !uses_tls {
+                let message = format!("the store {} does not use TLS", settings.store.url);
+                self.at_odds(path, message, "name a server by `rediss://`, or leave it out");
+            }
+        }
+        if client_key.is_some() && client_cert.is_none() {
+            let message = "a key without its certificate";
+            self.at_odds("store.client_key", message.into(), "set `store.client_cert`, too");
         }
         if settings.worker.lease < Duration::from_secs(1) {
             let message = "a lease under a second would run out while work is in flight";

@@ -276,12 +276,15 @@ fn without_files_the_defaults_hold() {
 #[test]
 fn every_setting_can_be_set_in_the_file_and_in_the_environment() {
     let values = [
-        ("store.url", "\"redis://u:p@localhost/1\"", "redis://u:p@localhost/1"),
+        ("store.url", "\"rediss://u:p@localhost/1\"", "rediss://u:p@localhost/1"),
         ("store.shards", "3", "3"),
         ("store.wait_replicas", "2", "2"),
         ("store.dedup_window", "\"2h\"", "2h"),
         ("store.dedup_max_ids", "5", "5"),
         ("store.max_pending_bytes", "\"2GiB\"", "2GiB"),
+        ("store.ca_file", "\"/etc/ca.pem\"", "/etc/ca.pem"),
+        ("store.client_cert", "\"/etc/cert.pem\"", "/etc/cert.pem"),
+        ("store.client_key", "\"/etc/key.pem\"", "/etc/key.pem"),
         ("store.max_backlog_bytes", "\"1GiB\"", "1GiB"),
         ("store.max_backlog_age", "\"5d\"", "5d"),
         ("server.listen", "\"[::1]:9999\"", "[::1]:9999"),
@@ -661,6 +664,8 @@ fn err_contradictions() {
         shards = 4
         max_pending_bytes = "1KiB"
         max_backlog_bytes = "2KiB"
+        ca_file = "ca.pem"
+        client_key = "key.pem"
         [server]
         listen = "0.0.0.0:8080"
         [worker]

@@ -25,4 +25,4 @@ mod url;
 
 pub use queue::{RedisOptions, RedisQueue};
 pub use server::{Advice, ServerFacts};
-pub use url::{RedisUrl, RedisUrlError};
+pub use url::{RedisTls, RedisUrl, RedisUrlError};

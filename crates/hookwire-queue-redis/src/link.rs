@@ -12,14 +12,12 @@ use hookwire_queue::QueueError;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
-use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, RedisError, ServerErrorKind, Value,
-};
+use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
 use tokio::sync::Mutex;
 
 use crate::error::{from_redis, unavailable};
 use crate::scripts::Script;
-use crate::url::{RedisUrl, Target};
+use crate::url::{RedisTls, RedisUrl, Target};
 
 /// How long making a connection may take.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
@@ -81,17 +79,17 @@ pub(crate) enum Way {
 
 impl Link {
     /// Connects to nothing yet.
-    pub(crate) fn new(url: &RedisUrl) -> Result<Self, QueueError> {
+    pub(crate) fn new(url: &RedisUrl, tls: &RedisTls) -> Result<Self, QueueError> {
         // The first who asks for TLS decides which implementation all use; if there is one already, that is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let name = url.to_string();
         let wrong = |error: RedisError| from_redis(error, &name);
         let target = match url.target() {
             Target::Single(info) => {
-                let client = Client::open(ConnectionInfo::clone(info)).map_err(wrong)?;
+                let info = tls.on(info).map_err(wrong)?;
+                let client = Client::open(info.clone()).map_err(wrong)?;
                 let config = config(Some(ANSWER_MAX));
-                let manager = deadpool_redis::Manager::new_with_config(ConnectionInfo::clone(info), config)
-                    .map_err(wrong)?;
+                let manager = deadpool_redis::Manager::new_with_config(info, config).map_err(wrong)?;
                 let timeouts = deadpool_redis::Timeouts {
                     wait: Some(ANSWER_MAX),
                     create: Some(CONNECT_MAX),

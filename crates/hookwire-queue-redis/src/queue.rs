@@ -22,7 +22,7 @@ use crate::link::{Around, Link, Waiter, Way};
 use crate::pack::{self, DeadEvent, FannedOut, Item, micros};
 use crate::reply::Reply;
 use crate::scripts::{self, Script};
-use crate::{RedisUrl, ServerFacts, keys};
+use crate::{RedisTls, RedisUrl, ServerFacts, keys};
 
 /// How long publishing waits for replicas, where it waits for them.
 const REPLICAS_MAX: Duration = Duration::from_secs(2);
@@ -64,6 +64,8 @@ pub struct RedisOptions {
     /// The largest event that plain commands may put in, in bytes; a larger one becomes a dead letter. What
     /// [`publish`](Queue::publish) is given was looked at by whoever calls it.
     pub event_bytes_max: usize,
+    /// What TLS to the server needs.
+    pub tls: RedisTls,
     /// How many replicas must have an event before publishing returns. 0: none.
     pub wait_replicas: u32,
     /// How long opening waits for a server that cannot be reached, or is loading.
@@ -80,6 +82,7 @@ impl Default for RedisOptions {
             shards: 1,
             prefix: "hw".to_owned(),
             event_bytes_max: 1 << 20,
+            tls: RedisTls::default(),
             wait_replicas: 0,
             wait: Duration::ZERO,
         }
@@ -189,7 +192,7 @@ impl RedisQueue {
         options: RedisOptions,
         clock: Option<StoreClock>,
     ) -> Result<Self, QueueError> {
-        let link = Link::new(url)?;
+        let link = Link::new(url, &options.tls)?;
         let until = Instant::now() + options.wait;
         let asked = options.shards.max(1);
         let (facts, found) = loop {

@@ -19,6 +19,40 @@ pub(crate) enum Target {
     Cluster(Vec<ConnectionInfo>),
 }
 
+/// What TLS to a server needs besides the usual authorities, each PEM.
+#[derive(Clone, Default)]
+pub struct RedisTls {
+    /// The authorities that the server is checked against, in place of the usual ones.
+    pub authorities: Option<Vec<u8>>,
+    /// The certificate that the server is shown, and its key.
+    pub client: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl fmt::Debug for RedisTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisTls")
+            .field("authorities", &self.authorities.is_some())
+            .field("client", &self.client.is_some())
+            .finish()
+    }
+}
+
+impl RedisTls {
+    /// The same server, reached with these; nothing changes where it does not speak TLS.
+    pub(crate) fn on(&self, info: &ConnectionInfo) -> Result<ConnectionInfo, redis::RedisError> {
+        let is_tls = matches!(info.addr(), redis::ConnectionAddr::TcpTls { .. });
+        if !is_tls || (self.authorities.is_none() && self.client.is_none()) {
+            return Ok(info.clone());
+        }
+        let client_tls = self
+            .client
+            .clone()
+            .map(|(client_cert, client_key)| redis::ClientTlsConfig { client_cert, client_key });
+        let certificates = redis::TlsCertificates { client_tls, root_cert: self.authorities.clone() };
+        Ok(redis::Client::build_with_tls(info.clone(), certificates)?.get_connection_info().clone())
+    }
+}
+
 /// A text that is no URL of a Redis server.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]

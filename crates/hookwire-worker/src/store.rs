@@ -3,10 +3,11 @@
 //! [`Store`] is one type for all backends, so that everything above is written once. It only passes calls on.
 
 use std::ops::Range;
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hookwire_config::{Settings, StoreUrl};
+use hookwire_config::{Settings, StoreTls, StoreUrl};
 use hookwire_model::{Delivery, DeliveryId, EndpointId, EventId, Sequence, Shard};
 use hookwire_queue::{
     Backlog, Change, Changed, DeliveryFilter, DeliveryPage, EndpointRecord, Expired, Inspect, Lease,
@@ -15,7 +16,7 @@ use hookwire_queue::{
     StoredEvent, Subject,
 };
 use hookwire_queue_embedded::EmbeddedQueue;
-use hookwire_queue_redis::{RedisOptions, RedisQueue, RedisUrl};
+use hookwire_queue_redis::{RedisOptions, RedisQueue, RedisTls, RedisUrl};
 
 use crate::exit::{Exit, Failure};
 
@@ -67,6 +68,7 @@ impl Store {
                     history_by_memory: history.max_bytes.is_none(),
                     shards: store.shards,
                     event_bytes_max: usize::try_from(settings.server.max_event_bytes).unwrap_or(usize::MAX),
+                    tls: read_tls(&store.tls)?,
                     wait_replicas: store.wait_replicas,
                     wait,
                     ..RedisOptions::default()
@@ -93,6 +95,32 @@ impl Store {
             Store::Embedded(store) => store.close().await,
         }
     }
+}
+
+/// Reads the files for TLS to a Redis server, and looks whether they hold what they should.
+fn read_tls(files: &StoreTls) -> Result<RedisTls, Failure> {
+    let read = |setting: &str, file: &Path, wanted: &str| {
+        let refused = |problem: String| {
+            let message = format!("store.{setting}: {} {problem}", file.display());
+            Failure::message(Exit::Config, message)
+        };
+        let text = std::fs::read(file).map_err(|error| refused(format!("cannot be read: {error}")))?;
+        let holds = String::from_utf8_lossy(&text)
+            .lines()
+            .any(|line| line.starts_with("-----BEGIN ") && line.trim_end_matches('-').ends_with(wanted));
+        if holds { Ok(text) } else { Err(refused(format!("holds no {} in PEM", wanted.to_lowercase()))) }
+    };
+    let StoreTls { ca_file, client_cert, client_key } = files;
+    let authorities = ca_file.as_ref().map(|file| read("ca_file", file, "CERTIFICATE")).transpose()?;
+    let client = client_cert.as_ref().map(|file| {
+        let certificate = read("client_cert", file, "CERTIFICATE")?;
+        let key = match client_key {
+            Some(file) => read("client_key", file, "PRIVATE KEY")?,
+            None => read("client_cert", file, "PRIVATE KEY")?,
+        };
+        Ok::<_, Failure>((certificate, key))
+    });
+    Ok(RedisTls { authorities, client: client.transpose()? })
 }
 
 /// Passes a call on to whichever store it is.
@@ -242,5 +270,37 @@ impl Inspect for Store {
 
     async fn restore(&self, shard: Shard, items: Vec<PendingItem>) -> Result<u64, QueueError> {
         pass_on!(self, store => store.restore(shard, items).await)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_for_tls_that_cannot_be_used_is_told_with_its_setting() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let (certificate, key) = ("-----BEGIN CERTIFICATE-----\n", "-----BEGIN EC PRIVATE KEY-----\n");
+        std::fs::write(path("both"), format!("{certificate}{key}")).unwrap();
+        std::fs::write(path("certificate"), certificate).unwrap();
+        let files = |ca: Option<&str>, cert: Option<&str>, key: Option<&str>| StoreTls {
+            ca_file: ca.map(path),
+            client_cert: cert.map(path),
+            client_key: key.map(path),
+        };
+        let read = read_tls(&files(Some("certificate"), Some("both"), None)).unwrap();
+        let (shown, its_key) = read.client.unwrap();
+        assert_eq!((read.authorities.unwrap(), shown), (certificate.into(), its_key));
+        assert!(read_tls(&files(None, Some("certificate"), Some("both"))).is_ok());
+        assert!(read_tls(&StoreTls::default()).unwrap().client.is_none());
+        for (wrong, told) in [
+            (files(Some("nowhere"), None, None), "store.ca_file: "),
+            (files(None, Some("certificate"), None), "certificate holds no private key in PEM"),
+            (files(None, Some("certificate"), Some("certificate")), "store.client_key: "),
+        ] {
+            let failure = read_tls(&wrong).unwrap_err().to_string();
+            assert!(failure.contains(told), "{failure}");
+        }
     }
 }
