@@ -169,16 +169,63 @@ async fn a_worker_with_nothing_to_do_costs_next_to_nothing_and_sees_what_comes_a
     assert_eq!(worker.terminate().await.code(), 0);
 }
 
+/// So many changes of so many objects, with their numbers, beginning with one.
+fn changes(objects: usize, numbers: std::ops::Range<usize>) -> String {
+    let all = numbers.flat_map(|number| (0..objects).map(move |object| (number, object)));
+    let events = all.map(|(number, object)| {
+        let id = format!("{object}-{number}");
+        json!({"event": "updated", "object_type": "dcim.site", "id": id, "data": {"id": object, "number": number}})
+    });
+    events.map(|event| event.to_string()).collect::<Vec<_>>().join("\n")
+}
+
 #[tokio::test]
-async fn a_store_with_another_number_of_shards_is_refused_and_says_so() {
+async fn the_number_of_shards_changes_while_workers_run() {
+    const OBJECTS: usize = 10;
     let redis = RedisServer::start();
     let endpoint = ScriptedEndpoint::start([]).await;
-    let [two, three] =
-        ["shards = 2", "shards = 3"].map(|shards| folder(&redis.url(), shards, &definitions(&endpoint)));
-    two.write("events.ndjson", &events(0..10));
-    assert_eq!(two.hookwire(&["publish", "events.ndjson"]).await.code(), 0);
-    let wrong = three.hookwire(&["stats"]).await;
-    let told = "cannot be used\n  because: the store has 2 shards, and `store.shards` is 3: set it to 2";
-    assert!(wrong.stderr.contains(told), "{}", wrong.stderr);
-    assert_eq!(wrong.code(), 78, "what is set is wrong");
+    let ordered = definitions(&endpoint).replace("[[event_rules]]", "ordering = \"object\"\n[[event_rules]]");
+    let folders =
+        ["shards = 1", "shards = 3", "shards = 2"].map(|shards| folder(&redis.url(), shards, &ordered));
+    let start =
+        |folder: &Folder| Program::start("hookwire-worker", folder.path(), &["--config", "hookwire.toml"]);
+    let mut workers = Vec::new();
+    for (round, folder) in folders.iter().enumerate() {
+        // Published under the old number, so that there is work when the new one comes; the workers before live on.
+        let publisher = &folders[round.saturating_sub(1)];
+        publisher.write("events.ndjson", &changes(OBJECTS, 2 * round * 20..(2 * round + 1) * 20));
+        assert_eq!(publisher.hookwire(&["publish", "events.ndjson"]).await.code(), 0);
+        workers.push(start(folder));
+        if round == 1 {
+            workers.remove(0).kill().await;
+        }
+        // And under the new one, by a program that is told yet another.
+        folders[0].write("more.ndjson", &changes(OBJECTS, (2 * round + 1) * 20..(2 * round + 2) * 20));
+        assert_eq!(folders[0].hookwire(&["publish", "more.ndjson"]).await.code(), 0);
+    }
+    let stats = async || folders[0].hookwire_json(&["stats", "--format", "json"]).await;
+    let over = eventually("the end of all work", async || {
+        let stats = stats().await;
+        let shards = stats["shards"].as_array().unwrap();
+        let count = |name: &str| shards.iter().map(|shard| shard[name].as_u64().unwrap()).sum::<u64>();
+        let open = ["events_queued", "events_leased", "waiting", "running"].map(count);
+        (open == [0; 4]).then(|| (shards.len(), count("delivered")))
+    });
+    assert_eq!(over.await, (1 + 3 + 2, (OBJECTS * 120) as u64), "nothing is lost");
+    assert_eq!(redis.command(&["GET", "{hw:shards}"]).trim(), "1 3 2");
+    let mut last = BTreeMap::<u64, (u64, u64)>::new();
+    for request in endpoint.received() {
+        let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
+        let (object, number) =
+            (body["data"]["id"].as_u64().unwrap(), body["data"]["number"].as_u64().unwrap());
+        let sequence = request.header("webhook-sequence").unwrap().parse().unwrap();
+        if let Some(before) = last.insert(object, (number, sequence)) {
+            // What a killed worker had under way comes again.
+            assert!(before.0 <= number && before.1 <= sequence, "object {object}: {number} after {before:?}");
+        }
+    }
+    assert_eq!(last.len(), OBJECTS);
+    for worker in workers {
+        assert_eq!(worker.terminate().await.code(), 0);
+    }
 }

@@ -145,7 +145,7 @@ pub const SETTINGS: &[SettingInfo] = &[
         "1",
         None,
         "How many independent parts the store has. Embedded and memory stores have one; those of a Redis Cluster \
-         spread over its nodes. All programs on one store need the same number.",
+         spread over its nodes. Workers and servers give a store that has another number new ones.",
     ),
     row(
         "store.wait_replicas",

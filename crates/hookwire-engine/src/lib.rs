@@ -54,6 +54,8 @@ use keeper::{Claim, Keeper};
 use lane::Lane;
 use outage::Outage;
 
+/// How often to look whether a store has more shards than it had: each has a loop of its own.
+const SHARDS_LOOK: Duration = Duration::from_secs(2);
 /// How long a store that failed is left alone before it is asked once more what waits.
 const STATS_PAUSE: Duration = Duration::from_secs(1);
 
@@ -202,11 +204,20 @@ where
         claims,
     });
     let mut lanes = JoinSet::new();
-    for shard in 0..queue.shards() {
-        lanes.spawn(Lane::new(Arc::clone(&shared), Arc::clone(&queue), Shard(shard), shutdown.clone()).run());
-    }
+    let mut begun = 0;
     let mut summary = Summary::default();
-    while let Some(ended) = lanes.join_next().await {
+    loop {
+        // There are more when the number of shards was changed.
+        for shard in begun..queue.shards() {
+            let (shared, queue) = (Arc::clone(&shared), Arc::clone(&queue));
+            lanes.spawn(Lane::new(shared, queue, Shard(shard), shutdown.clone()).run());
+        }
+        begun = queue.shards();
+        let ended = tokio::select! {
+            ended = lanes.join_next() => ended,
+            () = tokio::time::sleep(SHARDS_LOOK) => continue,
+        };
+        let Some(ended) = ended else { break };
         let lane =
             ended.map_err(|error| EngineError::Panicked(deliver::panic_message(&*error.into_panic())))??;
         summary.waits_for_later |= lane.waits_for_later;
@@ -218,7 +229,7 @@ where
         for shard in 0..queue.shards() {
             let waiting = loop {
                 match queue.stats(Shard(shard)).await {
-                    Ok(stats) => break stats.waiting > 0,
+                    Ok(stats) => break stats.waiting + stats.events_queued > 0,
                     Err(error) if error.is_transient() && !shutdown.is_cancelled() => {
                         tokio::time::sleep(STATS_PAUSE).await;
                     }

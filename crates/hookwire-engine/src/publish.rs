@@ -27,17 +27,30 @@ pub struct Receipt {
 ///
 /// Cancel safety: events whose call was under way may or may not be published.
 pub async fn publish<Q: Queue>(queue: &Q, events: &[Event]) -> Result<Vec<Receipt>, QueueError> {
-    let mut by_shard: BTreeMap<Shard, (Vec<usize>, Vec<NewEvent>)> = BTreeMap::new();
-    for (place, event) in events.iter().enumerate() {
-        let (places, batch) = by_shard.entry(open_shard(event, &queue.open_shards())).or_default();
-        places.push(place);
-        batch.push(NewEvent { id: event.id.clone(), payload: Bytes::from(event.to_payload()) });
-    }
     let mut duplicates = vec![false; events.len()];
-    for (shard, (places, batch)) in by_shard {
-        let published = queue.publish(shard, batch).await?;
-        for (place, Published { duplicate, .. }) in places.into_iter().zip(published) {
-            duplicates[place] = duplicate;
+    let mut left: Vec<usize> = (0..events.len()).collect();
+    while !left.is_empty() {
+        let open = queue.open_shards();
+        let mut by_shard: BTreeMap<Shard, (Vec<usize>, Vec<NewEvent>)> = BTreeMap::new();
+        for place in std::mem::take(&mut left) {
+            let event = &events[place];
+            let (places, batch) = by_shard.entry(open_shard(event, &open)).or_default();
+            places.push(place);
+            batch.push(NewEvent { id: event.id.clone(), payload: Bytes::from(event.to_payload()) });
+        }
+        for (shard, (places, batch)) in by_shard {
+            match queue.publish(shard, batch).await {
+                Ok(published) => {
+                    for (place, Published { duplicate, .. }) in places.into_iter().zip(published) {
+                        duplicates[place] = duplicate;
+                    }
+                }
+                // Others took the place of this shard meanwhile.
+                Err(error) if error.is_transient() && !queue.open_shards().contains(&shard.0) => {
+                    left.extend(places);
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
     let receipts = events.iter().zip(duplicates);

@@ -5,7 +5,7 @@
 use std::time::SystemTime;
 
 use hookwire_model::{Event, EventDefaults, EventId, Timestamp};
-use hookwire_queue::{NewEvent, Queue as _};
+use hookwire_queue::{NewEvent, Queue as _, open_shard};
 use hookwire_queue_redis::{RedisOptions, RedisQueue, RedisUrl};
 
 #[tokio::main(flavor = "current_thread")]
@@ -16,9 +16,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 /// Publishes one event.
 pub(crate) async fn publish(url: &str) -> Result<(), Box<dyn std::error::Error>> {
-    // As many shards as `store.shards` says.
-    let options = RedisOptions { shards: 1, ..RedisOptions::default() };
-    let queue = RedisQueue::open(&RedisUrl::parse(url)?, options).await?;
+    // A store that is there already has as many shards as `store.shards` of its workers says.
+    let queue = RedisQueue::open(&RedisUrl::parse(url)?, RedisOptions::default()).await?;
 
     let text = r#"{"event": "created", "object_type": "dcim.site", "id": "order-8f3a", "data": {"id": 7}}"#;
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
@@ -27,7 +26,7 @@ pub(crate) async fn publish(url: &str) -> Result<(), Box<dyn std::error::Error>>
     let mut new_id = || EventId::from_content(text.as_bytes());
     let event = Event::parse(text, &mut EventDefaults { now, new_id: &mut new_id })?;
     let new = NewEvent { id: event.id.clone(), payload: event.to_payload().into() };
-    let published = queue.publish(event.shard(queue.shards()), vec![new]).await?;
+    let published = queue.publish(open_shard(&event, &queue.open_shards()), vec![new]).await?;
     println!("{}{}", event.id, if published[0].duplicate { ", which was published before" } else { "" });
     Ok(())
 }

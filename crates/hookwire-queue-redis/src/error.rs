@@ -41,6 +41,13 @@ pub(crate) fn is_out_of_memory(error: &QueueError) -> bool {
     matches!(code, Some("OOM" | "EXECABORT"))
 }
 
+/// Whether a shard takes no new events any more, or has no stream for them.
+pub(crate) fn is_closed(error: &QueueError) -> bool {
+    let QueueError::Unavailable { source: Some(source), .. } = error else { return false };
+    let code = source.downcast_ref::<RedisError>().and_then(RedisError::code);
+    matches!(code, Some("HWCLOSED" | "WRONGTYPE"))
+}
+
 /// What an error of Redis means for the queue. `server` names the server, without its password.
 pub(crate) fn from_redis(error: RedisError, server: &str) -> QueueError {
     let code = error.code().unwrap_or_default().to_owned();
@@ -49,6 +56,9 @@ pub(crate) fn from_redis(error: RedisError, server: &str) -> QueueError {
     match code.as_str() {
         "HWVERSION" => {
             QueueError::UnknownVersion { found: detail.trim().parse().unwrap_or(0), known: LAYOUT_VERSION }
+        }
+        "HWCLOSED" => {
+            unavailable("the number of shards was changed; publish again".to_owned(), None, Some(error))
         }
         "OOM" => unavailable(
             says("is out of memory: raise its `maxmemory`, or wait until deliveries have made room"),

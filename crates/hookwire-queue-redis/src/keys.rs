@@ -30,8 +30,8 @@
 //! | `news_events`, `news_deliveries` | streams of one entry | tell those who wait that there may be something to lease |
 //! | `probe` | - | never there: writing nothing to it tells whether the server takes writes |
 //!
-//! Beside the shards there is `{hw:shards}`, a string: how many there are. Whoever opens the store with another number is
-//! refused, since what waits in a shard that nobody looks at would stay there.
+//! Beside the shards there is `{hw:shards}`, a string: how many there are, or how many were made at each change of the
+//! number, with blanks between. The last ones take new events. In those before, `meta` has `closed`, and `in` is a string.
 //!
 //! Invariant: an event is in the stream `events` or in `kept`, never in both; it goes when nothing is left to do for it
 //! and the history has no room for it.

@@ -15,6 +15,7 @@ mod age;
 mod error;
 mod inspect;
 pub mod keys;
+mod layout;
 mod link;
 mod pack;
 mod queue;

@@ -234,6 +234,12 @@ pub(crate) struct Packed {
 }
 
 impl Packed {
+    /// The order that it keeps to: nothing for one that failed and lets others pass.
+    pub(crate) fn order(&self) -> Option<&str> {
+        let is_passed = self.fl == Some(true) && self.of.as_deref() == Some("skip");
+        self.ok.as_deref().filter(|_| !is_passed)
+    }
+
     /// Of a delivery that another store gave. Its due time is how long that is from now.
     fn restored(pending: &PendingDelivery) -> Self {
         let record = Record::restored(Shard(0), Sequence(0), pending, Timestamp::UNIX_EPOCH);

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use hookwire_model::{EndpointId, RuleName, Sequence, Shard, Timestamp, WebhookName};
@@ -17,7 +18,8 @@ use redis::{Cmd, Value};
 use tokio::time::Instant;
 
 use crate::age::Age;
-use crate::error::{damaged, is_out_of_memory, odd_answer, unavailable};
+use crate::error::{damaged, is_closed, is_out_of_memory, odd_answer, unavailable};
+use crate::layout::{self, Layout};
 use crate::link::{Around, Link, Waiter, Way};
 use crate::pack::{self, DeadEvent, FannedOut, Item, micros};
 use crate::reply::Reply;
@@ -41,6 +43,11 @@ const APART_MIN: usize = 4096;
 const CUT_SOON: Duration = Duration::from_secs(1);
 /// So many records of endpoints, of some hundred bytes each, hold nobody up.
 const ENDPOINTS_FEW: usize = 500;
+/// How long leasing waits in a shard whose events wait for those of older ones, and how often it looks meanwhile.
+const GATE_WAIT: Duration = Duration::from_secs(1);
+const GATE_LOOK: Duration = Duration::from_millis(50);
+/// How long somebody waits at a time in such a shard.
+const GATED_WAIT: Duration = Duration::from_millis(250);
 /// How long opening waits before it tries again.
 const OPEN_AGAIN: Duration = Duration::from_millis(100);
 
@@ -57,8 +64,11 @@ pub struct RedisOptions {
     /// Puts in place of `limits.history_bytes_max` 5 % of the server's `maxmemory`, 128 MiB if it has none, shared
     /// among the shards.
     pub history_by_memory: bool,
-    /// How many shards there are, at least 1: the same for all who open the store.
+    /// How many shards take new events, at least 1. A store that has another number keeps it, unless
+    /// `changes_shards`.
     pub shards: u16,
+    /// Gives a store with another number of shards new ones, as many as asked for. Its old ones take no more events.
+    pub changes_shards: bool,
     /// What the names of all keys begin with: `{<prefix>:<shard>}:`. Two stores on one server need two prefixes.
     pub prefix: String,
     /// The largest event that plain commands may put in, in bytes; a larger one becomes a dead letter. What
@@ -80,6 +90,7 @@ impl Default for RedisOptions {
             backlog_by_half: false,
             history_by_memory: false,
             shards: 1,
+            changes_shards: false,
             prefix: "hw".to_owned(),
             event_bytes_max: 1 << 20,
             tls: RedisTls::default(),
@@ -96,8 +107,11 @@ pub struct RedisQueue {
 }
 
 pub(crate) struct Inner {
-    link: Link,
-    shards: Vec<ShardState>,
+    pub(crate) link: Link,
+    pub(crate) layout: RwLock<Arc<Layout>>,
+    /// Held while the layout is read anew.
+    pub(crate) learning: tokio::sync::Mutex<()>,
+    pub(crate) prefix: String,
     event_bytes_max: usize,
     wait_replicas: u32,
     clock: Option<StoreClock>,
@@ -108,9 +122,9 @@ pub(crate) struct Inner {
 }
 
 /// What this process knows of a shard.
-struct ShardState {
+pub(crate) struct ShardState {
     /// The name of its key `meta`.
-    meta: String,
+    pub(crate) meta: String,
     tag: String,
     // Held only to look or note, never across an `.await`.
     seen: Mutex<Seen>,
@@ -119,6 +133,35 @@ struct ShardState {
     waiter: Mutex<Option<Waiter>>,
     /// How many records of endpoints there were at the last look.
     endpoints: AtomicUsize,
+    /// Its events wait for those of older shards.
+    is_gated: AtomicBool,
+    /// It takes no new events, and recognises none of its ids any more.
+    pub(crate) ids_over: AtomicBool,
+    /// Until when nothing need be asked about its orders: it had no unfinished work.
+    pub(crate) quiet_until: Mutex<Option<Instant>>,
+}
+
+impl ShardState {
+    pub(crate) fn new(prefix: &str, number: u16) -> Self {
+        let tag = keys::tag(prefix, Shard(number));
+        let seen = Seen {
+            events: NewsId::default(),
+            deliveries: NewsId::default(),
+            next_end: None,
+            age: Age::default(),
+            tend_at: Instant::now() + TEND_EVERY,
+        };
+        ShardState {
+            meta: format!("{tag}meta"),
+            tag,
+            seen: Mutex::new(seen),
+            waiter: Mutex::new(None),
+            endpoints: AtomicUsize::new(0),
+            is_gated: AtomicBool::new(false),
+            ids_over: AtomicBool::new(false),
+            quiet_until: Mutex::new(None),
+        }
+    }
 }
 
 /// What was seen of a shard by looking for something to lease.
@@ -151,7 +194,7 @@ impl fmt::Display for NewsId {
 
 impl Inner {
     /// What every script wants to know first.
-    fn common(&self, command: &mut Cmd) {
+    pub(crate) fn common(&self, command: &mut Cmd) {
         match &self.clock {
             Some(clock) => command.arg(clock.now().as_micros()),
             None => command.arg(""),
@@ -174,8 +217,7 @@ impl RedisQueue {
     ///
     /// # Errors
     /// [`QueueError::Unavailable`] if the server cannot be reached or does not let us in, even after the time that the
-    /// options allow; [`QueueError::UnknownVersion`] if a newer hookwire wrote what it holds;
-    /// [`QueueError::OtherShards`] if it has another number of shards.
+    /// options allow; [`QueueError::UnknownVersion`] if a newer hookwire wrote what it holds.
     ///
     /// Cancel safety: dropping it leaves nothing behind.
     pub async fn open(url: &RedisUrl, options: RedisOptions) -> Result<Self, QueueError> {
@@ -194,46 +236,26 @@ impl RedisQueue {
     ) -> Result<Self, QueueError> {
         let link = Link::new(url, &options.tls)?;
         let until = Instant::now() + options.wait;
-        let asked = options.shards.max(1);
-        let (facts, found) = loop {
+        let (facts, counts) = loop {
             let look = async {
                 let facts = ServerFacts::ask(&link).await?;
-                Ok((facts, shards_of(&link, &options.prefix, asked).await?))
+                Ok((facts, layout::settle(&link, &options).await?))
             };
             match look.await {
                 Err(error) if may_pass(&error, until) => tokio::time::sleep(OPEN_AGAIN).await,
                 looked => break looked?,
             }
         };
-        if found != asked {
-            return Err(QueueError::OtherShards { found, asked });
-        }
-        let shard = |number| {
-            let tag = keys::tag(&options.prefix, Shard(number));
-            let seen = Seen {
-                events: NewsId::default(),
-                deliveries: NewsId::default(),
-                next_end: None,
-                age: Age::default(),
-                tend_at: Instant::now() + TEND_EVERY,
-            };
-            ShardState {
-                meta: format!("{tag}meta"),
-                tag,
-                seen: Mutex::new(seen),
-                waiter: Mutex::new(None),
-                endpoints: AtomicUsize::new(0),
-            }
-        };
+        let open = counts.last().copied().unwrap_or(1);
         let mut limits = options.limits;
         if options.pending_by_memory {
-            limits.pending_bytes_max = facts.share(60, 2 << 30, options.shards);
+            limits.pending_bytes_max = facts.share(60, 2 << 30, open);
         }
         if options.backlog_by_half {
             limits.backlog_bytes_max = limits.pending_bytes_max / 2;
         }
         if options.history_by_memory {
-            limits.history_bytes_max = facts.share(5, 128 << 20, options.shards);
+            limits.history_bytes_max = facts.share(5, 128 << 20, open);
         }
         let limit_arguments = [
             micros(limits.dedup_window),
@@ -244,7 +266,9 @@ impl RedisQueue {
         ];
         let inner = Inner {
             link,
-            shards: (0..asked).map(shard).collect(),
+            layout: RwLock::new(Arc::new(Layout::new(&options.prefix, counts, &[])?)),
+            learning: tokio::sync::Mutex::default(),
+            prefix: options.prefix,
             event_bytes_max: options.event_bytes_max,
             wait_replicas: options.wait_replicas,
             clock,
@@ -263,6 +287,12 @@ impl RedisQueue {
                 }
                 tokio::time::sleep(OPEN_AGAIN).await;
             }
+        }
+        while let Err(error) = queue.complete().await {
+            if !may_pass(&error, until) {
+                return Err(error);
+            }
+            tokio::time::sleep(OPEN_AGAIN).await;
         }
         Ok(queue)
     }
@@ -290,9 +320,15 @@ impl RedisQueue {
         Ok(answer.await? == Value::Int(1))
     }
 
-    fn shard(&self, shard: Shard) -> Result<&ShardState, QueueError> {
-        let found = self.inner.shards.get(usize::from(shard.0));
-        found.ok_or_else(|| damaged(format!("there is no shard {shard}; store.shards is {}", self.shards())))
+    /// The shards as they are known now.
+    pub(crate) fn layout(&self) -> Arc<Layout> {
+        Arc::clone(&self.inner.layout.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn shard(&self, shard: Shard) -> Result<Arc<ShardState>, QueueError> {
+        let layout = self.layout();
+        let found = layout.shards.get(usize::from(shard.0)).map(Arc::clone);
+        found.ok_or_else(|| damaged(format!("there is no shard {shard}; the store has {}", self.shards())))
     }
 
     /// The name of a key of a shard.
@@ -308,7 +344,8 @@ impl RedisQueue {
     /// Sends a command whose answer has as many parts as there are records of endpoints. Workers ask for them all the
     /// time, so a few come on the shared connection: the pool sends two commands more for each that it passes on.
     pub(crate) async fn call_for_endpoints(&self, shard: Shard, command: &Cmd) -> Result<Value, QueueError> {
-        let known = &self.shard(shard)?.endpoints;
+        let state = self.shard(shard)?;
+        let known = &state.endpoints;
         let is_short = known.load(Ordering::Relaxed) <= ENDPOINTS_FEW;
         let way = if is_short { Way::Shared } else { Way::Pooled };
         let answer = self.inner.link.call(way, command).await?;
@@ -327,7 +364,8 @@ impl RedisQueue {
         shard: Shard,
         arguments: impl Fn(&mut Cmd),
     ) -> Result<Value, QueueError> {
-        let meta = &self.shard(shard)?.meta;
+        let state = self.shard(shard)?;
+        let meta = &state.meta;
         let inner = &self.inner;
         let all = |command: &mut Cmd| {
             inner.common(command);
@@ -348,7 +386,8 @@ impl RedisQueue {
         shard: Shard,
         arguments: impl Fn(&mut Cmd),
     ) -> Result<(Value, Value), QueueError> {
-        let meta = &self.shard(shard)?.meta;
+        let state = self.shard(shard)?;
+        let meta = &state.meta;
         let all = |command: &mut Cmd| {
             self.inner.common(command);
             arguments(command);
@@ -364,7 +403,8 @@ impl RedisQueue {
         next_end: i64,
         note: impl FnOnce(&mut Seen),
     ) -> Result<(), QueueError> {
-        let mut seen = self.shard(shard)?.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.shard(shard)?;
+        let mut seen = state.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let left = u64::try_from(next_end.saturating_sub(now)).unwrap_or(0);
         seen.next_end = (next_end >= 0).then(|| Instant::now() + Duration::from_micros(left));
         note(&mut seen);
@@ -375,31 +415,6 @@ impl RedisQueue {
 /// Whether a refusal, such as that of a server that loads its data, may be over by then.
 fn may_pass(error: &QueueError, until: Instant) -> bool {
     error.is_transient() && Instant::now() < until
-}
-
-/// How many shards a store has. One that does not tell yet has as many as are asked for, and tells so from now on.
-async fn shards_of(link: &Link, prefix: &str, asked: u16) -> Result<u16, QueueError> {
-    let key = keys::shards(prefix);
-    let (mut get, mut set) = (redis::cmd("GET"), redis::cmd("SET"));
-    get.arg(&key);
-    set.arg(&key).arg(asked).arg("NX");
-    for is_last in [false, true] {
-        match link.call(Way::Shared, &get).await? {
-            Value::BulkString(digits) => {
-                let found = std::str::from_utf8(&digits).ok().and_then(|digits| digits.parse().ok());
-                return found.ok_or_else(|| damaged(format!("{key} is not a number of shards")));
-            }
-            Value::Nil if is_last => break,
-            Value::Nil => {}
-            _ => return Err(odd_answer("GET")),
-        }
-        // A server that takes no writes at the moment is no reason not to look at what it holds: the next one who opens
-        // the store writes it.
-        if link.call(Way::Shared, &set).await.is_err() {
-            break;
-        }
-    }
-    Ok(asked)
 }
 
 /// An event that has lost no lease, as its stream has it. One that came by plain commands is looked at only now.
@@ -435,12 +450,8 @@ fn subject(shard: Shard, member: &str) -> Option<Subject> {
     }
 }
 
-impl Queue for RedisQueue {
-    fn shards(&self) -> u16 {
-        u16::try_from(self.inner.shards.len()).expect("there are as many as a u16 asked for")
-    }
-
-    async fn publish(&self, shard: Shard, events: Vec<NewEvent>) -> Result<Vec<Published>, QueueError> {
+impl RedisQueue {
+    async fn publish_new(&self, shard: Shard, events: Vec<NewEvent>) -> Result<Vec<Published>, QueueError> {
         if events.is_empty() {
             return Ok(Vec::new());
         }
@@ -461,7 +472,12 @@ impl Queue for RedisQueue {
             }
             command.arg(sizes);
         });
-        let parts = match answer.await? {
+        let answer = answer.await;
+        if answer.as_ref().is_err_and(is_closed) {
+            // Whoever publishes goes by the new shards from now on.
+            self.learn().await?;
+        }
+        let parts = match answer? {
             // All are new.
             Value::Int(first) => {
                 self.wait_for_replicas().await?;
@@ -491,7 +507,12 @@ impl Queue for RedisQueue {
         Ok(published)
     }
 
-    async fn lease_events(&self, shard: Shard, request: LeaseEvents) -> Result<Vec<LeasedEvent>, QueueError> {
+    /// Leases events; and tells whether the shard waits for older ones (1, or 2 if it has events).
+    async fn lease_some_events(
+        &self,
+        shard: Shard,
+        request: &LeaseEvents,
+    ) -> Result<(Vec<LeasedEvent>, u64), QueueError> {
         let stream = self.key(shard, "events")?;
         let mut read_on = redis::cmd("XREADGROUP");
         read_on.arg("GROUP").arg("lease").arg("all").arg("COUNT").arg(request.max.max(1));
@@ -558,6 +579,7 @@ impl Queue for RedisQueue {
             leased.sort_by_key(|event| event.sequence);
         }
         let (born, last) = (reply.count()?, reply.count()?);
+        let (gate, closed) = (reply.count()?, reply.count()?);
         let all = leased.len() < request.max;
         let mut loss = None;
         self.note(shard, now, next_end, |seen| {
@@ -568,8 +590,60 @@ impl Queue for RedisQueue {
         })?;
         if let Some(loss) = loss {
             loss.tell(self.inner.link.name(), shard);
+            self.tell_shards().await;
         }
-        Ok(leased)
+        if closed > 0 && self.layout().open().contains(&shard.0) {
+            self.learn().await?;
+        }
+        Ok((leased, gate))
+    }
+}
+
+impl Queue for RedisQueue {
+    fn shards(&self) -> u16 {
+        self.layout().count()
+    }
+
+    fn open_shards(&self) -> Range<u16> {
+        self.layout().open()
+    }
+
+    fn state_shards(&self) -> u16 {
+        self.layout().counts[0]
+    }
+
+    async fn publish(&self, shard: Shard, events: Vec<NewEvent>) -> Result<Vec<Published>, QueueError> {
+        let known = self.known_in_older(shard, &events).await?;
+        if known.is_empty() {
+            return self.publish_new(shard, events).await;
+        }
+        let is_new = |event: &NewEvent| !known.contains_key(&event.id);
+        let fresh: Vec<NewEvent> = events.iter().filter(|event| is_new(event)).cloned().collect();
+        let mut published = self.publish_new(shard, fresh).await?.into_iter();
+        let one = |event: &NewEvent| match known.get(&event.id) {
+            Some(sequence) => Ok(Published { sequence: *sequence, duplicate: true }),
+            None => published.next().ok_or_else(|| odd_answer("publish")),
+        };
+        events.iter().map(one).collect()
+    }
+
+    async fn lease_events(&self, shard: Shard, request: LeaseEvents) -> Result<Vec<LeasedEvent>, QueueError> {
+        let begin = Instant::now();
+        loop {
+            let (leased, gate) = self.lease_some_events(shard, &request).await?;
+            self.shard(shard)?.is_gated.store(gate > 0, Ordering::Relaxed);
+            if gate == 0 {
+                return Ok(leased);
+            }
+            if self.open_gate(shard).await? {
+                continue;
+            }
+            // Not for long: whoever leases may want to stop.
+            if gate == 1 || begin.elapsed() >= GATE_WAIT {
+                return Ok(leased);
+            }
+            tokio::time::sleep(GATE_LOOK).await;
+        }
     }
 
     async fn lease_deliveries(
@@ -597,9 +671,11 @@ impl Queue for RedisQueue {
             events.insert(event.sequence, event);
         }
         let mut deliveries = Vec::with_capacity(records.len() / 2);
+        let mut orders = Vec::with_capacity(records.len() / 2);
         while !records.is_empty() {
             let id = keys::delivery_id(shard, &records.text()?).ok_or_else(|| records.odd())?;
             let record = pack::unpack(&records.bytes()?)?;
+            orders.push(record.order().map(str::to_owned));
             let event = events.get(&id.sequence()).ok_or_else(|| records.odd())?;
             let (rule, webhook) = (record.r.unwrap_or_default(), record.w.unwrap_or_default());
             deliveries.push(LeasedDelivery {
@@ -626,6 +702,7 @@ impl Queue for RedisQueue {
                 seen.deliveries = seen.deliveries.max(news);
             }
         })?;
+        let deliveries = self.not_behind_older(shard, deliveries, orders).await?;
         Ok(LeasedDeliveries { deliveries, next_due })
     }
 
@@ -762,7 +839,8 @@ impl Queue for RedisQueue {
         }
         // A lease that runs out makes something available, and nobody else would tell.
         let timeout = next_end.map_or(timeout, |end| end.saturating_duration_since(now).min(timeout));
-        let timeout = timeout.min(BLOCK_MAX);
+        let is_gated = state.is_gated.load(Ordering::Relaxed);
+        let timeout = timeout.min(if is_gated { GATED_WAIT } else { BLOCK_MAX });
         if timeout.is_zero() {
             return Ok(());
         }
@@ -776,12 +854,23 @@ impl Queue for RedisQueue {
         // In whole milliseconds, of which 0 would mean for ever.
         let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1);
         command.arg("COUNT").arg(1).arg("BLOCK").arg(millis).arg("STREAMS");
-        for name in ["news_events", "news_deliveries", "in"] {
+        // A shard that takes nothing new has no stream for plain publishing.
+        let is_open = self.open_shards().contains(&shard.0);
+        for name in ["news_events", "news_deliveries", "in"].iter().take(if is_open { 3 } else { 2 }) {
             command.arg(format!("{}{name}", state.tag));
         }
-        // Whatever is in the stream of plain publishing was not taken in yet.
-        command.arg(events.to_string()).arg(deliveries.to_string()).arg("0-0");
+        command.arg(events.to_string()).arg(deliveries.to_string());
+        if is_open {
+            // Whatever is in the stream of plain publishing was not taken in yet.
+            command.arg("0-0");
+        }
         let answer = self.inner.link.wait(&mut waiter, &command, timeout).await;
+        if is_open && answer.as_ref().is_err_and(is_closed) {
+            self.learn().await?;
+            if !self.open_shards().contains(&shard.0) {
+                return Ok(());
+            }
+        }
         if answer.is_err() && (is_used || now.elapsed() > CUT_SOON) {
             // The connection may have been cut while nobody looked at it, or by something in between that takes it for
             // idle. Whoever waits looks for something to lease now, and finds out whether there is more to it.

@@ -48,6 +48,12 @@ scripts! {
     STATS: "base", "record", "history", "stats";
     PUT_ENDPOINT: "base", "record", "put_endpoint";
     RESTORE: "base", "record", "history", "restore";
+    CLOSE: "base", "record", "history", "close";
+    BEGIN: "base", "record", "begin";
+    OPEN: "base", "record", "open";
+    KNOWN: "base", "record", "history", "known";
+    OLDER: "base", "record", "older";
+    LAYOUT: "layout";
 }
 
 #[cfg(test)]

@@ -51,17 +51,6 @@ pub enum QueueError {
         /// The newest that is known here.
         known: u64,
     },
-    /// The store is divided into another number of shards than it was opened with.
-    #[error(
-        "the store has {found} shards, and `store.shards` is {asked}: set it to {found}; the chapter Shards of \
-         docs/queue.md tells how to change the number"
-    )]
-    OtherShards {
-        /// How many the store has.
-        found: u16,
-        /// How many were asked for.
-        asked: u16,
-    },
     /// The store holds something that it should not: a fault of the store, or of hookwire.
     #[error("the store is damaged: {0}")]
     Damaged(String),
@@ -72,10 +61,7 @@ impl QueueError {
     pub fn is_transient(&self) -> bool {
         match self {
             QueueError::Full { .. } | QueueError::Unavailable { .. } | QueueError::NotWritable { .. } => true,
-            QueueError::InUse { .. }
-            | QueueError::UnknownVersion { .. }
-            | QueueError::OtherShards { .. }
-            | QueueError::Damaged(_) => false,
+            QueueError::InUse { .. } | QueueError::UnknownVersion { .. } | QueueError::Damaged(_) => false,
         }
     }
 }

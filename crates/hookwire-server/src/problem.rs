@@ -106,10 +106,7 @@ impl From<QueueError> for Problem {
                 Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the store takes nothing now", detail)
                     .retry_after(retry_after)
             }
-            QueueError::InUse { .. }
-            | QueueError::UnknownVersion { .. }
-            | QueueError::OtherShards { .. }
-            | QueueError::Damaged(_) => {
+            QueueError::InUse { .. } | QueueError::UnknownVersion { .. } | QueueError::Damaged(_) => {
                 Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the store failed", detail)
             }
         };

@@ -54,22 +54,25 @@ pub fn in_force(definitions: Definitions) -> Result<Arc<InForce>, Failure> {
 /// # Errors
 /// The exit code says why it cannot be opened.
 pub async fn open_store(settings: &Settings, wait: Duration) -> Result<Store, Failure> {
+    open_as(settings, wait, false).await
+}
+
+async fn open_as(settings: &Settings, wait: Duration, owns: bool) -> Result<Store, Failure> {
     let url = &settings.store.url;
     // Which store it is matters where it is another than was meant.
-    Store::open(settings, wait).await.map_err(|failure| match failure.downcast_ref() {
-        Some(QueueError::UnknownVersion { .. } | QueueError::OtherShards { .. }) => {
-            failure.context(format!("{url} cannot be used"))
-        }
+    Store::open(settings, wait, owns).await.map_err(|failure| match failure.downcast_ref() {
+        Some(QueueError::UnknownVersion { .. }) => failure.context(format!("{url} cannot be used")),
         _ => failure,
     })
 }
 
-/// The same for a program that is to own the store for as long as it runs.
+/// The same for a program that is to own the store for as long as it runs. One with another number of shards than the settings say
+/// is given as many new ones.
 ///
 /// # Errors
 /// The exit code says why it cannot be opened.
 pub async fn own_store(settings: &Settings, wait: Duration) -> Result<Store, Failure> {
-    open_store(settings, wait).await.map_err(|failure| match failure.downcast_ref() {
+    open_as(settings, wait, true).await.map_err(|failure| match failure.downcast_ref() {
         Some(QueueError::InUse { holder }) => Failure::message(
             failure.exit(),
             format!(

@@ -99,7 +99,7 @@ impl From<QueueError> for Failure {
                 Exit::Unavailable
             }
             QueueError::NotWritable { .. } | QueueError::Damaged(_) => Exit::Io,
-            QueueError::UnknownVersion { .. } | QueueError::OtherShards { .. } => Exit::Config,
+            QueueError::UnknownVersion { .. } => Exit::Config,
         };
         Failure::new(exit, error)
     }

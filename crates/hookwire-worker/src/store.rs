@@ -33,11 +33,11 @@ pub enum Store {
 
 impl Store {
     /// Opens the store of the settings, waiting up to `wait` for one that another process holds, or for a server that
-    /// cannot be reached.
+    /// cannot be reached. `owns`: a store with another number of shards is given as many new ones.
     ///
     /// # Errors
     /// The exit code says why it cannot be opened.
-    pub async fn open(settings: &Settings, wait: Duration) -> Result<Store, Failure> {
+    pub async fn open(settings: &Settings, wait: Duration, owns: bool) -> Result<Store, Failure> {
         let Settings { store, history, .. } = settings;
         let default = StoreLimits::default();
         let pending_bytes_max = store.max_pending_bytes.unwrap_or(default.pending_bytes_max);
@@ -67,6 +67,7 @@ impl Store {
                     backlog_by_half: store.max_backlog_bytes.is_none(),
                     history_by_memory: history.max_bytes.is_none(),
                     shards: store.shards,
+                    changes_shards: owns,
                     event_bytes_max: usize::try_from(settings.server.max_event_bytes).unwrap_or(usize::MAX),
                     tls: read_tls(&store.tls)?,
                     wait_replicas: store.wait_replicas,

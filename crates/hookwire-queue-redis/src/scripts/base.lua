@@ -51,7 +51,7 @@ end
 local NUMBERS = {
   'v', 'seq', 'leased_to', 'history_from', 'forgotten_to', 'token', 'pending_bytes', 'history_bytes', 'waiting',
   'running', 'dead', 'delivered', 'cancelled', 'superseded', 'quiet_from', 'run_events', 'remembered', 'oldest_id_at',
-  'time', 'ahead', 'born'
+  'time', 'ahead', 'born', 'closed', 'gate', 'floor'
 }
 local M, before = {}, {}
 do

@@ -4,7 +4,8 @@
 -- ARGV[8], ARGV[9]  how many at most, and how many suspects among them
 -- Reply: the time, the last news, when the next lease of anybody runs out, then singly leased events
 -- as {number, token, lost leases, entry, digests on record}, then runs as {first number, token, how many}, then when
--- the store began (0: it is empty), and the last number given. What the events of runs say comes with the command
+-- the store began (0: it is empty), the last number given, 1 if older shards come first (2: and something
+-- waits for that), and since when the shard takes nothing new (0: it does). What the events of runs say comes with the command
 -- after this script, in the same transaction: it reads on in the stream `events` by the group `lease`, which stands
 -- where the runs begin.
 local LEASE, MAX, SUSPECTS_MAX = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
@@ -17,7 +18,13 @@ local RUN_QUEUE, REMEMBERED_MAX = P .. 'run_queue', 16384
 
 makes_room()
 catch_up()
-take_in(TAKEN_IN_MAX, TAKEN_IN_BYTES_MAX)
+if M.closed == 0 then
+  take_in(TAKEN_IN_MAX, TAKEN_IN_BYTES_MAX)
+end
+-- What came before the number of shards changed goes first.
+if M.gate == 1 then
+  MAX = 0
+end
 
 local singles, runs_out = {}, {}
 local ends = now + LEASE
@@ -122,5 +129,6 @@ while M.remembered > REMEMBERED_MAX do
 end
 
 local next_at = next_end()
+local gate = M.gate == 1 and (M.seq > M.leased_to and 2 or 1) or 0
 done()
-return {text(now), M.news_events, text(next_at), singles, runs_out, text(before.born), text(M.seq)}
+return {text(now), M.news_events, text(next_at), singles, runs_out, text(before.born), text(M.seq), text(gate), text(M.closed)}

@@ -4,6 +4,9 @@
 -- ARGV[8..]  their ids; then for each the id, a blank, and the payload; then seven digits of each payload's size
 -- Reply: the number of the first, if all are new; else a number for each event, negative for a duplicate; or, beyond the
 -- limit, {'full', pending bytes}.
+if M.closed > 0 then
+  return redis.error_reply('HWCLOSED the shard takes no new events')
+end
 local COUNT = tonumber(ARGV[7])
 local VALUES, SIZES = 7 + COUNT, ARGV[8 + 2 * COUNT]
 local names = {}

@@ -3,6 +3,9 @@
 -- ARGV[7..]  id, payload, when it was accepted, 1 if it is to be fanned out, MessagePack {deliveries}, and so on. A
 --   delivery is a record with k = digest, u = in how many microseconds it is due, and l = {{n = number, j = attempt}}.
 -- Reply: how many events were new.
+if M.closed > 0 then
+  return redis.error_reply('HWCLOSED the shard takes no new events')
+end
 makes_room()
 catch_up()
 local new = 0
