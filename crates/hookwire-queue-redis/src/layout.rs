@@ -257,13 +257,16 @@ impl RedisQueue {
         orders: Vec<Option<String>>,
     ) -> Result<Vec<LeasedDelivery>, QueueError> {
         let layout = self.layout();
+        if layout.older(shard).is_empty() || orders.iter().all(Option::is_none) {
+            return Ok(deliveries);
+        }
         let mut waits: Vec<i64> = vec![-1; deliveries.len()];
         let asked: Vec<(usize, &String)> =
             orders.iter().enumerate().filter_map(|(place, order)| Some((place, order.as_ref()?))).collect();
         for older in layout.older(shard) {
             let state = &layout.shards[usize::from(older)];
             let quiet_until = *state.quiet_until.lock().unwrap_or_else(PoisonError::into_inner);
-            if asked.is_empty() || quiet_until.is_some_and(|until| Instant::now() < until) {
+            if quiet_until.is_some_and(|until| Instant::now() < until) {
                 continue;
             }
             let names = |command: &mut redis::Cmd| {

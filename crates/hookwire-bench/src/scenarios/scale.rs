@@ -4,7 +4,6 @@
 use std::time::Instant;
 
 use anyhow::ensure;
-use hookwire_definitions::Definitions;
 use hookwire_model::{Event, Shard};
 use hookwire_queue::Inspect as _;
 use hookwire_worker::Store;
@@ -32,13 +31,7 @@ struct Side {
 }
 
 /// Publishes the events of a side into a store of its own, and drains it.
-fn drain(
-    runtime: &Runtime,
-    sink: &mut Sink,
-    side: &Side,
-    definitions: Option<Definitions>,
-    faults: &mut Faults,
-) -> anyhow::Result<Took> {
+fn drain(runtime: &Runtime, sink: &mut Sink, side: &Side, faults: &mut Faults) -> anyhow::Result<Took> {
     let place = Place::new(StoreKind::Embedded)?;
     let config = side.setup.load(place.folder(), &place.url())?;
     let store = runtime.block_on(async {
@@ -46,8 +39,7 @@ fn drain(
         worker::publish_all(&store, &side.events, worker::BATCH).await?;
         anyhow::Ok(store)
     })?;
-    let definitions = definitions.unwrap_or(config.definitions);
-    let took = worker::drain(runtime, &config.settings, definitions, store.clone())?;
+    let took = worker::drain(runtime, &config.settings, config.definitions, store.clone())?;
     runtime.block_on(store.close());
     let seen = sink.take()?;
     faults.count(side.deliveries, seen.requests, seen.distinct);
@@ -66,7 +58,7 @@ fn in_turn(
     let mut took = [Vec::new(), Vec::new()];
     for round in 0..=bench.rounds() {
         for (took, side) in took.iter_mut().zip([few, many]) {
-            let one = drain(&runtime, sink, side, None, &mut faults)?;
+            let one = drain(&runtime, sink, side, &mut faults)?;
             if round > 0 {
                 took.push(one);
             }
@@ -218,7 +210,7 @@ pub(crate) fn backlog(bench: Bench, report: &mut Report, kind: StoreKind) -> any
     let (mut took, mut opened) = ([Vec::new(), Vec::new()], Vec::new());
     for round in 0..=bench.rounds() {
         let empty = Place::new(kind)?;
-        for (took, place) in took.iter_mut().zip([&empty, &full]) {
+        for (took, (place, is_full)) in took.iter_mut().zip([(&empty, false), (&full, true)]) {
             let config = setup.load(place.folder(), &place.url())?;
             let events = (0..count).map(|number| load::event(round * count + number, OBJECT_TYPE, 0));
             let events = events.collect::<anyhow::Result<Vec<_>>>()?;
@@ -233,9 +225,7 @@ pub(crate) fn backlog(bench: Bench, report: &mut Report, kind: StoreKind) -> any
             faults.count(count, seen.requests, seen.distinct);
             if round > 0 {
                 took.push(one);
-                if std::ptr::eq(place, &raw const full) {
-                    opened.push(opening);
-                }
+                opened.extend(is_full.then_some(opening));
             }
         }
     }
