@@ -115,7 +115,7 @@ pub(crate) fn prepare(
 pub(crate) fn request(prepared: &PreparedRequest) -> anyhow::Result<Request<Full<Bytes>>> {
     let mut builder = Request::post(&prepared.target).header("host", "127.0.0.1");
     for (name, value) in &prepared.headers {
-        builder = builder.header(name, value.as_ref());
+        builder = builder.header(&**name, value.as_ref());
     }
     Ok(builder.body(Full::new(prepared.body.clone()))?)
 }

@@ -177,7 +177,7 @@ impl PreviewRequest {
             // Values are Latin-1, where each byte is the character of that number.
             let value =
                 if masked { MASK.to_owned() } else { value.iter().copied().map(char::from).collect() };
-            (wire_name(name), value)
+            (wire_name(name).into_owned(), value)
         });
         PreviewRequest {
             method: request.method.as_str(),

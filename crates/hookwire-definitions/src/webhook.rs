@@ -7,8 +7,8 @@
 
 use bytes::Bytes;
 use hookwire_model::{
-    AttemptError, Authority, DeliveryId, ErrorKind, Ordering, PreparedRequest, Secret, TemplateContext,
-    Timestamp, Webhook,
+    AttemptError, Authority, DeliveryId, ErrorKind, HeaderText, Ordering, PreparedRequest, Secret,
+    TemplateContext, Timestamp, Webhook,
 };
 use hookwire_policy::Signer;
 use hookwire_template::{Field, Limits, Rendered, TemplateError, TemplateErrorKind, WebhookTemplates};
@@ -121,48 +121,57 @@ impl CompiledWebhook {
         let rendered = templates.render(context)?;
         let Rendered { authority, literal_host, target, authorization, headers: additional, body } = rendered;
         let id = delivery.to_string();
-        let mut signature = Vec::new();
+        let mut signature = Vec::with_capacity(2);
         self.signer.sign(&id, now, &body, &mut signature);
-        let mut headers: Vec<(String, Bytes)> = Vec::with_capacity(additional.len() + 8);
+        let mut headers: Vec<(HeaderText, Bytes)> = Vec::with_capacity(additional.len() + 8);
         headers.push(("Content-Type".into(), self.content_type.clone()));
         headers.push(("User-Agent".into(), Bytes::from_static(USER_AGENT.as_bytes())));
         headers.push(("webhook-id".into(), Bytes::from(id)));
-        headers.push(("webhook-attempt".into(), Bytes::from(attempt.to_string())));
+        headers.push(("webhook-attempt".into(), number(u64::from(attempt))));
         if self.webhook.ordering == Ordering::Object {
-            headers.push(("webhook-sequence".into(), Bytes::from(delivery.sequence().0.to_string())));
+            headers.push(("webhook-sequence".into(), number(delivery.sequence().0)));
         }
+        let own = headers.len();
         for (name, value) in additional {
             // Only the content type may be there already: the others are refused when a template is compiled
             // or rendered.
-            set(&mut headers, name, value);
+            set(&mut headers, name.into(), value);
         }
         if let Some(authorization) = authorization {
             set(&mut headers, "Authorization".into(), Bytes::from(authorization));
         }
+        // What is made here holds no secret, unless a definition's content type does.
+        let masked = headers[..1].iter().chain(&headers[own..]).filter(|header| self.masks(header));
+        let masked_headers = masked.map(|(name, _)| name.to_ascii_lowercase()).collect();
         for (name, value) in signature {
             set(&mut headers, name, value);
         }
-        let masked_headers = self.masked(&headers);
         let method = self.webhook.method;
         Ok(PreparedRequest { method, authority, literal_host, target, headers, masked_headers, body })
     }
 
-    /// Headers that hold credentials, or one of the webhook's own secrets.
-    fn masked(&self, headers: &[(String, Bytes)]) -> Vec<String> {
-        let holds_secret = |value: &[u8]| {
-            let secrets = self.webhook.secrets.iter().map(Secret::expose);
-            let mut searched = secrets.filter(|secret| secret.len() >= SEARCHED_SECRET_BYTES_MIN);
-            searched.any(|secret| memchr::memmem::find(value, secret.as_bytes()).is_some())
-        };
-        let masked = headers.iter().filter(|(name, value)| {
-            CREDENTIALS.iter().any(|credential| name.eq_ignore_ascii_case(credential)) || holds_secret(value)
+    /// Whether a header holds credentials, or one of the webhook's own secrets.
+    fn masks(&self, (name, value): &(HeaderText, Bytes)) -> bool {
+        let secrets = self.webhook.secrets.iter().map(Secret::expose);
+        let mut searched = secrets.filter(|secret| {
+            // A value that is shorter cannot hold it.
+            (SEARCHED_SECRET_BYTES_MIN..=value.len()).contains(&secret.len())
         });
-        masked.map(|(name, _)| name.to_ascii_lowercase()).collect()
+        CREDENTIALS.iter().any(|credential| name.eq_ignore_ascii_case(credential))
+            || searched.any(|secret| memchr::memmem::find(value, secret.as_bytes()).is_some())
+    }
+}
+
+/// A number as the value of a header. Most are first attempts.
+fn number(value: u64) -> Bytes {
+    match value {
+        1 => Bytes::from_static(b"1"),
+        value => Bytes::from(value.to_string()),
     }
 }
 
 /// Sets a header; one of that name keeps its place.
-fn set(headers: &mut Vec<(String, Bytes)>, name: String, value: Bytes) {
+fn set(headers: &mut Vec<(HeaderText, Bytes)>, name: HeaderText, value: Bytes) {
     match headers.iter_mut().find(|(have, _)| have.eq_ignore_ascii_case(&name)) {
         Some(header) => *header = (name, value),
         None => headers.push((name, value)),

@@ -102,7 +102,7 @@ mod tests {
 
     fn request(method: Method) -> PreparedRequest {
         let header =
-            |name: &str, value: &'static str| (name.to_owned(), Bytes::from_static(value.as_bytes()));
+            |name: &'static str, value: &'static str| (name.into(), Bytes::from_static(value.as_bytes()));
         PreparedRequest {
             method,
             authority: Authority { https: false, host: "a.example".into(), port: 80 },

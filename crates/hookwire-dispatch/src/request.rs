@@ -6,8 +6,9 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
 use hookwire_model::{AttemptError, ErrorKind, Method, PreparedRequest, RequestRecord, wire_name};
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 use http_body_util::Full;
@@ -28,13 +29,14 @@ pub(crate) fn build(request: &PreparedRequest) -> Result<Request<Full<Bytes>>, A
     // Room for Host and Content-Length too.
     let mut headers = HeaderMap::with_capacity(request.headers.len() + 2);
     if request.header("host").is_none() {
-        let host = HeaderValue::from_maybe_shared(Bytes::from(host_value(request)))
+        let mut host = String::with_capacity(request.authority.host.len() + 8);
+        request.authority.push_host(&mut host);
+        let host = HeaderValue::from_maybe_shared(Bytes::from(host))
             .map_err(|error| url_error(&request.authority.host, error))?;
         headers.insert(HOST, host);
     }
     for (name, value) in &request.headers {
-        let parsed = HeaderName::from_bytes(name.as_bytes())
-            .map_err(|_| headers_error(name, "is no name of a header"))?;
+        let parsed = header_name(name).ok_or_else(|| headers_error(name, "is no name of a header"))?;
         if parsed == TRANSFER_ENCODING {
             return Err(headers_error(name, "belongs to the connection; leave it out"));
         }
@@ -82,7 +84,7 @@ pub fn record(request: &PreparedRequest, keep_body: bool) -> RequestRecord {
         url: request.url(),
         headers,
         body_bytes: request.body.len() as u64,
-        body_sha256: hex(&Sha256::digest(&request.body)),
+        body_sha256: HEXLOWER.encode(&Sha256::digest(&request.body)),
         body_base64: keep_body.then(|| request.body.clone()),
     }
 }
@@ -95,12 +97,18 @@ pub(crate) fn latin1(bytes: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// Value of `Host`: the port only where it is not the scheme's.
-fn host_value(request: &PreparedRequest) -> String {
-    let authority = &request.authority;
-    match (authority.https, authority.port) {
-        (true, 443) | (false, 80) => authority.host.clone(),
-        (_, port) => format!("{}:{port}", authority.host),
+/// A header's name. Those of every request, as hookwire spells them, are known already.
+fn header_name(name: &str) -> Option<HeaderName> {
+    const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
+    const WEBHOOK_ATTEMPT: HeaderName = HeaderName::from_static("webhook-attempt");
+    const X_HOOK_SIGNATURE: HeaderName = HeaderName::from_static("x-hook-signature");
+    match name {
+        "Content-Type" => Some(CONTENT_TYPE),
+        "User-Agent" => Some(USER_AGENT),
+        "webhook-id" => Some(WEBHOOK_ID),
+        "webhook-attempt" => Some(WEBHOOK_ATTEMPT),
+        "X-Hook-Signature" => Some(X_HOOK_SIGNATURE),
+        other => HeaderName::from_bytes(other.as_bytes()).ok(),
     }
 }
 
@@ -112,13 +120,6 @@ fn method(method: Method) -> http::Method {
         Method::Patch => http::Method::PATCH,
         Method::Delete => http::Method::DELETE,
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digits =
-        bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
-    digits.map(char::from).collect()
 }
 
 fn url_error(url: &str, cause: impl std::fmt::Display) -> AttemptError {
@@ -143,7 +144,7 @@ mod tests {
             target: "/a?b=%20".into(),
             headers: headers
                 .iter()
-                .map(|(name, value)| ((*name).to_owned(), Bytes::copy_from_slice(value)))
+                .map(|(name, value)| ((*name).to_owned().into(), Bytes::copy_from_slice(value)))
                 .collect(),
             masked_headers: vec!["authorization".into()],
             body: Bytes::copy_from_slice(body.as_bytes()),
@@ -221,7 +222,7 @@ mod tests {
                 method: "POST".into(),
                 url: "http://localhost:9000/a?b=%20".into(),
                 headers: [("Webhook-Id", "dlv_1"), ("Authorization", "***"), ("X-Name", "Zürich")]
-                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                    .map(|(name, value)| (name.into(), value.to_owned()))
                     .to_vec(),
                 body_bytes: 3,
                 // FIPS 180-2, appendix B.1.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{DeliveryId, EndpointId, EventId, RuleName, Timestamp, ValueError, WebhookName};
+use crate::{DeliveryId, EndpointId, EventId, HeaderText, RuleName, Timestamp, ValueError, WebhookName};
 
 /// A closed set of words, as they stand in JSON.
 macro_rules! words {
@@ -307,7 +307,7 @@ pub struct RequestRecord {
     /// The URL, user and password left out.
     pub url: String,
     /// Header names and values in the order they went out, secrets masked.
-    pub headers: Vec<(String, String)>,
+    pub headers: Vec<(HeaderText, String)>,
     /// Size of the body in bytes.
     pub body_bytes: u64,
     /// SHA-256 of the body, in hex.

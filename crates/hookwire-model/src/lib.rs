@@ -34,7 +34,7 @@ pub use delivery::{
 };
 pub use event::{Event, EventDefaults, EventError, Problem, short_event_name};
 pub use id::{DeliveryId, EndpointId, EventId, IdError, RuleName, Sequence, Shard, WebhookName};
-pub use request::{Authority, PreparedRequest, wire_name};
+pub use request::{Authority, HeaderText, PreparedRequest, wire_name};
 pub use rule::{EventPattern, EventRule, ObjectPattern, ObjectType, PatternError};
 pub use time::{EventTime, TimeError, Timestamp};
 pub use webhook::{

@@ -3,6 +3,7 @@
 //! Invariant: a [`PreparedRequest`] is complete. Whoever sends it adds only what belongs to the connection: `Host`,
 //! `Content-Length` and `Connection`.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
@@ -20,11 +21,25 @@ pub struct Authority {
     pub port: u16,
 }
 
+impl Authority {
+    /// Writes host and port, the port only where it is not the scheme's: the value of `Host` (RFC 9110 section 7.2).
+    pub fn push_host(&self, out: &mut String) {
+        out.push_str(&self.host);
+        if self.port != if self.https { 443 } else { 80 } {
+            out.push(':');
+            out.push_str(itoa::Buffer::new().format(self.port));
+        }
+    }
+}
+
 impl fmt::Display for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://{}:{}", if self.https { "https" } else { "http" }, self.host, self.port)
     }
 }
+
+/// The name of a header. Those that every request carries are not copied for each.
+pub type HeaderText = Cow<'static, str>;
 
 /// A request, rendered, checked and signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +54,7 @@ pub struct PreparedRequest {
     /// Path and query as sent in the request line; begins with `/`.
     pub target: String,
     /// Header names and values in the order they go out; values are bytes because HTTP's are (NetBox sends Latin-1).
-    pub headers: Vec<(String, Bytes)>,
+    pub headers: Vec<(HeaderText, Bytes)>,
     /// Names, in lower case, of headers whose values the record shows masked.
     pub masked_headers: Vec<String>,
     /// The body; may be empty.
@@ -49,13 +64,11 @@ pub struct PreparedRequest {
 impl PreparedRequest {
     /// The URL as people read it: the default port left out.
     pub fn url(&self) -> String {
-        let Authority { https, host, port } = &self.authority;
-        match (https, port) {
-            (true, 443) => format!("https://{host}{}", self.target),
-            (false, 80) => format!("http://{host}{}", self.target),
-            (true, _) => format!("https://{host}:{port}{}", self.target),
-            (false, _) => format!("http://{host}:{port}{}", self.target),
-        }
+        let mut url = String::with_capacity(self.authority.host.len() + self.target.len() + 16);
+        url.push_str(if self.authority.https { "https://" } else { "http://" });
+        self.authority.push_host(&mut url);
+        url.push_str(&self.target);
+        url
     }
 
     /// The first value of a header; the name in any case.
@@ -66,19 +79,47 @@ impl PreparedRequest {
 
 /// A header's name as it goes out: `webhook-id` as `Webhook-Id`. Names mean the same in any case; the spelling of a
 /// definition does not survive HTTP libraries, and this one at least is what receivers are used to.
-pub fn wire_name(name: &str) -> String {
+pub fn wire_name(name: &str) -> HeaderText {
+    if let Some(usual) = USUAL_NAMES.iter().find(|usual| usual.eq_ignore_ascii_case(name)) {
+        return Cow::Borrowed(usual);
+    }
     let mut previous = b'-';
     let spelled = name.bytes().map(|byte| {
         let byte = if previous == b'-' { byte.to_ascii_uppercase() } else { byte.to_ascii_lowercase() };
         previous = byte;
         char::from(byte)
     });
-    spelled.collect()
+    Cow::Owned(spelled.collect())
 }
+
+/// What most requests carry, as it goes out.
+const USUAL_NAMES: [&str; 9] = [
+    "Content-Type",
+    "User-Agent",
+    "Webhook-Id",
+    "Webhook-Attempt",
+    "Webhook-Timestamp",
+    "Webhook-Signature",
+    "Webhook-Sequence",
+    "X-Hook-Signature",
+    "Authorization",
+];
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_go_out_with_each_part_capitalised() {
+        for (name, wire) in [("x-CUSTOM-name", "X-Custom-Name"), ("a", "A"), ("", ""), ("-x", "-X")] {
+            assert_eq!(wire_name(name), wire);
+        }
+        for usual in USUAL_NAMES {
+            assert_eq!(wire_name(&usual.to_lowercase()), usual);
+            // The long way comes to the same.
+            assert_eq!(wire_name(&format!("{usual}-")), format!("{usual}-"));
+        }
+    }
 
     #[test]
     fn the_default_port_is_not_shown() {

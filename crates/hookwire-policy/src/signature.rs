@@ -14,8 +14,9 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use hookwire_model::{Secret, SignatureScheme, Timestamp};
+use hookwire_model::{HeaderText, Secret, SignatureScheme, Timestamp};
 use sha2::{Sha256, Sha512};
 
 /// How far a signature's timestamp may be from the receiver's clock, either way. Standard Webhooks leaves it
@@ -79,10 +80,10 @@ impl Signer {
     /// Adds the signature headers of a request with this `webhook-id`, made at `now`, over this body.
     ///
     /// `webhook-id` itself is not added: every request carries it, signed or not.
-    pub fn sign(&self, id: &str, now: Timestamp, body: &[u8], headers: &mut Vec<(String, Bytes)>) {
+    pub fn sign(&self, id: &str, now: Timestamp, body: &[u8], headers: &mut Vec<(HeaderText, Bytes)>) {
         if let Some(key) = &self.netbox {
             let digest = key.clone().chain_update(body).finalize().into_bytes();
-            headers.push((NETBOX_HEADER.into(), Bytes::from(hex(&digest))));
+            headers.push((NETBOX_HEADER.into(), Bytes::from(HEXLOWER.encode(&digest))));
         }
         if !self.standard.is_empty() {
             let seconds = now.as_secs().to_string();
@@ -348,11 +349,6 @@ fn seconds(text: &[u8]) -> Option<i64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
-fn hex(bytes: &[u8]) -> Vec<u8> {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]).collect()
-}
-
 fn unhex(text: &[u8]) -> Option<Vec<u8>> {
     let digit = |byte: u8| char::from(byte).to_digit(16);
     let pairs = text.chunks_exact(2).map(|pair| Some((digit(pair[0])? << 4 | digit(pair[1])?) as u8));
@@ -379,7 +375,7 @@ mod tests {
         texts.iter().map(|text| Secret::new(*text)).collect()
     }
 
-    fn sign(schemes: &[SignatureScheme], texts: &[&str], at: i64, body: &[u8]) -> Vec<(String, Bytes)> {
+    fn sign(schemes: &[SignatureScheme], texts: &[&str], at: i64, body: &[u8]) -> Vec<(HeaderText, Bytes)> {
         let mut headers = Vec::new();
         let signer = Signer::new(schemes, &secrets(texts)).unwrap();
         signer.sign(ID, Timestamp::from_secs(at), body, &mut headers);
@@ -387,11 +383,11 @@ mod tests {
         headers
     }
 
-    fn value<'a>(headers: &'a [(String, Bytes)], name: &str) -> Option<&'a [u8]> {
+    fn value<'a>(headers: &'a [(HeaderText, Bytes)], name: &str) -> Option<&'a [u8]> {
         headers.iter().find(|(have, _)| have == name).map(|(_, value)| &value[..])
     }
 
-    fn standard<'a>(headers: &'a [(String, Bytes)]) -> StandardHeaders<'a> {
+    fn standard<'a>(headers: &'a [(HeaderText, Bytes)]) -> StandardHeaders<'a> {
         StandardHeaders {
             id: Some(ID.as_bytes()),
             timestamp: value(headers, "webhook-timestamp"),

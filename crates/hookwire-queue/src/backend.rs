@@ -9,7 +9,7 @@ mod leases;
 mod record;
 mod wake;
 
-pub use attempt::{pack_attempt, unpack_attempts};
+pub use attempt::{pack_attempt, unpack_attempts, write_attempt};
 pub use clock::{ManualClock, StoreClock, system_clock};
 pub use leases::{Held, Leases};
 pub use record::{Acted, EventHead, Record};

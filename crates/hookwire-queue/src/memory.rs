@@ -1088,15 +1088,13 @@ fn history_bytes(stored: &Stored) -> u64 {
 }
 
 fn attempt_bytes(attempt: &Attempt) -> u64 {
-    let headers = |headers: &[(String, String)]| {
-        headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
-    };
     let request = attempt.request.as_ref().map_or(0, |request| {
-        request.url.len() + headers(&request.headers) + request.body_base64.as_ref().map_or(0, Bytes::len)
+        let headers = request.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        request.url.len() + headers + request.body_base64.as_ref().map_or(0, Bytes::len)
     });
-    let response = attempt
-        .response
-        .as_ref()
-        .map_or(0, |response| headers(&response.headers) + response.body_base64.len());
+    let response = attempt.response.as_ref().map_or(0, |response| {
+        let headers = response.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        headers + response.body_base64.len()
+    });
     RECORD_BYTES + (request + response) as u64
 }

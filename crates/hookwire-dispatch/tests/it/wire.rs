@@ -16,7 +16,7 @@ async fn the_request_as_the_server_gets_it() {
     let mut request = post("http://127.0.0.1:9000/hook");
     request.target = "/hook?name=a%20b".into();
     request.headers.extend([
-        ("webhook-id".to_owned(), Bytes::from_static(b"dlv_1")),
+        ("webhook-id".into(), Bytes::from_static(b"dlv_1")),
         ("X-Object".to_owned(), Bytes::from_static(b"Z\xfcrich")),
         ("x-object".to_owned(), Bytes::from_static(b"second")),
     ]);
