@@ -241,7 +241,7 @@ async fn send_waiting(queue: &RedisQueue, events: usize, batch: usize) -> Result
 }
 
 fn attempt() -> Attempt {
-    let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let header = |name: &'static str, value: &str| (name.into(), value.to_owned());
     Attempt {
         number: 1,
         started_at: Timestamp::from_secs(1_800_000_000),
@@ -268,7 +268,7 @@ fn attempt() -> Attempt {
         }),
         response: Some(hookwire_model::ResponseRecord {
             status: 200,
-            headers: vec![header("content-length", "0")],
+            headers: vec![("content-length".to_owned(), "0".to_owned())],
             body_base64: Bytes::new(),
             truncated: false,
         }),

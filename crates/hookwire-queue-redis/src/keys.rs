@@ -38,8 +38,9 @@
 
 use hookwire_model::{DeliveryId, EndpointId, Sequence, Shard};
 
-/// The version of the layout; the scripts refuse a newer one.
-pub(crate) const LAYOUT_VERSION: u64 = 1;
+/// The version of the layout; the scripts refuse a newer one, and turn an older one into it with their next write.
+/// Version 1 kept attempts as JSON, which is still read.
+pub(crate) const LAYOUT_VERSION: u64 = 2;
 
 /// The beginning of all keys of a shard.
 pub(crate) fn tag(prefix: &str, shard: Shard) -> String {

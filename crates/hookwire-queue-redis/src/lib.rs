@@ -22,6 +22,7 @@ mod queue;
 mod reply;
 mod scripts;
 mod server;
+mod settlement;
 mod url;
 
 pub use queue::{RedisOptions, RedisQueue};

@@ -1,8 +1,10 @@
-//! What goes into Redis and comes out again: MessagePack that the scripts read and write, too.
+//! What comes out of Redis again: MessagePack that the scripts read and write, too.
 //!
-//! Invariant: what the scripts need to know is a member; what they only pass on (attempts, errors) is JSON in a string.
+//! Invariant: what the scripts need to know is a member; what they only pass on is a string: an error its JSON, an attempt
+//! as all stores keep it.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -11,10 +13,11 @@ use hookwire_model::{
     Attempt, AttemptError, Delivery, DeliveryId, DeliveryState, Event, EventDefaults, EventId, RuleName,
     Sequence, Shard, Timestamp, WebhookName,
 };
-use hookwire_queue::backend::{EventHead, Record};
-use hookwire_queue::{Fate, NewDelivery, Order, PendingDelivery, QueueError, SettledDelivery};
+use hookwire_queue::backend::{EventHead, Record, unpack_attempts};
+use hookwire_queue::{Fate, Order, PendingDelivery, QueueError};
 use redis::Value;
-use serde::{Deserialize, Serialize};
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::damaged;
 use crate::keys;
@@ -27,156 +30,80 @@ pub(crate) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX).min(MICROS_MAX)
 }
 
-/// An attempt on its way.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct AttemptItem<'a> {
-    n: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    st: Option<u16>,
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    er: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    j: Cow<'a, str>,
-}
-
-impl From<&Attempt> for AttemptItem<'_> {
-    fn from(attempt: &Attempt) -> Self {
-        AttemptItem {
-            n: attempt.number,
-            st: attempt.status,
-            er: attempt.error.as_ref().map(|error| json(error).into()),
-            j: json(attempt).into(),
-        }
-    }
-}
-
 fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("attempts and errors hold nothing that JSON cannot say")
 }
 
-/// A delivery in a settlement: one that fan-out made, or one that was stored before.
-#[derive(Serialize, Deserialize, Default)]
-pub(crate) struct Item<'a> {
-    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
-    k: Option<Cow<'a, str>>,
-    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
-    r: Option<Cow<'a, str>>,
-    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
-    w: Option<Cow<'a, str>>,
-    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
-    p: Option<Cow<'a, str>>,
-    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
-    ok: Option<Cow<'a, str>>,
-    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
-    of: Option<Cow<'a, str>>,
-    #[serde(default, borrow)]
-    t: Cow<'a, str>,
-    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
-    dr: Option<Cow<'a, str>>,
-    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
-    le: Option<Cow<'a, str>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    u: Option<u64>,
-    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
-    wr: Option<Cow<'a, str>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    l: Option<u64>,
-    #[serde(default, borrow, skip_serializing_if = "Vec::is_empty")]
-    a: Vec<AttemptItem<'a>>,
+/// An error as it is kept.
+pub(crate) fn error_json(error: &AttemptError) -> String {
+    json(error)
 }
 
-impl<'a> Item<'a> {
-    /// Of a delivery that fan-out made.
-    pub(crate) fn fanned_out(new: &'a NewDelivery) -> Self {
-        let mut item = Item {
-            k: Some(format!("{:016x}", new.id.digest()).into()),
-            r: Some(new.rule.as_str().into()),
-            w: Some(new.webhook.as_str().into()),
-            p: new.endpoint.map(|id| keys::endpoint(id).into()),
-            ok: new.order.as_ref().map(|order| (&*order.key).into()),
-            of: new.order.as_ref().map(|order| order.on_failure.as_str().into()),
-            a: new.attempts.iter().map(AttemptItem::from).collect(),
-            ..Item::default()
-        };
-        item.set_fate(&new.fate);
-        item
-    }
+/// What was said of an attempt.
+#[derive(Deserialize)]
+struct AttemptItem<'a> {
+    #[serde(borrow, deserialize_with = "octets")]
+    j: Cow<'a, [u8]>,
+}
 
-    /// Of a delivery that was stored before.
-    pub(crate) fn settled(settled: &SettledDelivery) -> Self {
-        let mut item = Item {
-            p: settled.endpoint.map(|id| keys::endpoint(id).into()),
-            a: settled.attempts.iter().map(AttemptItem::from).collect(),
-            ..Item::default()
-        };
-        item.set_fate(&settled.fate);
-        item
-    }
+/// A string, whatever its bytes.
+fn octets<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Cow<'a, [u8]>, D::Error> {
+    struct Octets;
 
-    fn set_fate(&mut self, fate: &Fate) {
-        match fate {
-            Fate::Delivered => self.t = "d".into(),
-            Fate::Dead { reason, error } => {
-                self.t = "x".into();
-                self.dr = Some(reason.as_str().into());
-                self.le = error.as_ref().map(|error| json(error).into());
-            }
-            Fate::Waiting { due_in, reason } => {
-                self.t = "w".into();
-                self.u = Some(micros(*due_in));
-                self.wr = Some(reason.as_str().into());
-            }
-            Fate::Running { lease } => {
-                self.t = "r".into();
-                self.l = Some(micros(*lease));
-            }
+    impl<'de> Visitor<'de> for Octets {
+        type Value = Cow<'de, [u8]>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a string")
+        }
+
+        fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+            Ok(Cow::Borrowed(text.as_bytes()))
+        }
+
+        fn visit_borrowed_bytes<E>(self, bytes: &'de [u8]) -> Result<Self::Value, E> {
+            Ok(Cow::Borrowed(bytes))
         }
     }
 
-    pub(crate) fn pack(&self) -> Vec<u8> {
-        pack(self)
-    }
+    deserializer.deserialize_bytes(Octets)
 }
 
-/// What became of an event that was fanned out.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct FannedOut<'a> {
+/// What was said of a delivery that was delivered when its event was settled.
+#[derive(Deserialize)]
+struct Item<'a> {
     #[serde(borrow)]
-    pub(crate) e: Cow<'a, str>,
+    k: Cow<'a, str>,
     #[serde(borrow)]
-    pub(crate) o: Cow<'a, str>,
+    r: Cow<'a, str>,
     #[serde(borrow)]
-    pub(crate) d: Vec<Item<'a>>,
+    w: Cow<'a, str>,
+    #[serde(default, borrow)]
+    p: Option<Cow<'a, str>>,
+    #[serde(default, borrow)]
+    ok: Option<Cow<'a, str>>,
+    #[serde(default, borrow)]
+    of: Option<Cow<'a, str>>,
+    #[serde(default, borrow)]
+    a: Vec<AttemptItem<'a>>,
 }
 
-impl FannedOut<'_> {
-    pub(crate) fn pack(&self) -> Vec<u8> {
-        pack(self)
-    }
-
-    /// Writes it behind what is there already.
-    pub(crate) fn write(&self, bytes: &mut Vec<u8>) {
-        rmp_serde::encode::write_named(bytes, self).expect(NO_FAILURE);
-    }
+/// What was said of an event that was fanned out.
+#[derive(Deserialize)]
+struct FannedOut<'a> {
+    #[serde(borrow)]
+    e: Cow<'a, str>,
+    #[serde(borrow)]
+    o: Cow<'a, str>,
+    #[serde(borrow)]
+    d: Vec<Item<'a>>,
 }
 
-/// A dead letter that stands for an event.
+/// An attempt on its way from another store.
 #[derive(Serialize)]
-pub(crate) struct DeadEvent<'a> {
-    pub(crate) k: String,
-    pub(crate) dr: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) le: Option<String>,
-}
-
-impl<'a> DeadEvent<'a> {
-    pub(crate) fn new(id: DeliveryId, reason: &'a str, error: Option<&AttemptError>) -> Self {
-        DeadEvent { k: format!("{:016x}", id.digest()), dr: reason, le: error.map(json) }
-    }
-
-    pub(crate) fn pack(&self) -> Vec<u8> {
-        pack(self)
-    }
+struct RestoredAttempt {
+    n: u32,
+    j: String,
 }
 
 pub(crate) const NO_FAILURE: &str = "texts and numbers can always be written to memory";
@@ -230,7 +157,13 @@ pub(crate) struct Packed {
     ab: u64,
     /// Of a delivery on its way from another store: its attempts.
     #[serde(default, skip_deserializing)]
-    l: Vec<AttemptItem<'static>>,
+    l: Vec<RestoredAttempt>,
+}
+
+impl From<&Attempt> for RestoredAttempt {
+    fn from(attempt: &Attempt) -> Self {
+        RestoredAttempt { n: attempt.number, j: json(attempt) }
+    }
 }
 
 impl Packed {
@@ -267,7 +200,7 @@ impl Packed {
             fl: record.failed.then_some(true),
             a: record.numbers.into_iter().collect(),
             ab: 0,
-            l: pending.attempts.iter().map(AttemptItem::from).collect(),
+            l: pending.attempts.iter().map(RestoredAttempt::from).collect(),
         }
     }
 
@@ -325,9 +258,17 @@ pub(crate) fn unpack(bytes: &[u8]) -> Result<Packed, QueueError> {
     rmp_serde::from_slice(bytes).map_err(damaged)
 }
 
-/// Reads an attempt.
-pub(crate) fn attempt(json: &[u8]) -> Result<Attempt, QueueError> {
-    serde_json::from_slice(json).map_err(damaged)
+/// Reads an attempt. What layout version 1 wrote, and what came from another store, is JSON, and begins as no packed
+/// attempt does.
+pub(crate) fn attempt(packed: &[u8]) -> Result<Attempt, QueueError> {
+    if packed.first() == Some(&b'{') {
+        return serde_json::from_slice(packed).map_err(damaged);
+    }
+    let mut attempts = unpack_attempts(packed)?;
+    match (attempts.pop(), attempts.is_empty()) {
+        (Some(attempt), true) => Ok(attempt),
+        _ => Err(damaged("an attempt is not one")),
+    }
 }
 
 /// The deliveries of an event that was finished at its first settlement, with their attempts; `value` is what `evt` has.
@@ -347,21 +288,19 @@ pub(crate) fn first_settlement(
         object_type: Some(o.into_owned()),
     };
     let read = |item: Item<'_>| {
-        let digest = item.k.as_deref().and_then(|digest| u64::from_str_radix(digest, 16).ok());
-        let digest = digest.ok_or_else(|| damaged("a delivery has no digest"))?;
+        let digest = u64::from_str_radix(&item.k, 16).map_err(damaged)?;
         let id = DeliveryId::from_parts(shard, published.sequence, digest);
-        let (rule, webhook) = (item.r.as_deref().unwrap_or_default(), item.w.as_deref().unwrap_or_default());
         let order = match (item.ok, item.of) {
             (Some(key), Some(on_failure)) => Some(Order { key: key.into(), on_failure: word(&on_failure)? }),
             _ => None,
         };
         let endpoint = item.p.as_deref().and_then(keys::endpoint_id);
-        let rule = RuleName::new(rule).map_err(damaged)?;
-        let webhook = WebhookName::new(webhook).map_err(damaged)?;
+        let rule = RuleName::new(&item.r).map_err(damaged)?;
+        let webhook = WebhookName::new(&item.w).map_err(damaged)?;
         let mut record = Record::fanned_out(id, &head, rule, webhook, endpoint, order);
         let mut log = Vec::new();
         for item in &item.a {
-            let attempt = attempt(item.j.as_bytes())?;
+            let attempt = attempt(&item.j)?;
             if record.attempted(attempt.number, attempt.status, attempt.error.as_ref()) {
                 log.push(attempt);
             }
@@ -460,7 +399,7 @@ fn complete(payload: Bytes, id: &EventId, accepted_at: Timestamp) -> Bytes {
     }
 }
 
-fn word<T: FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, QueueError> {
+fn word<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, QueueError> {
     text.parse().map_err(damaged)
 }
 

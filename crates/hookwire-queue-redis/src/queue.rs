@@ -1,8 +1,7 @@
 //! The handle: the working side of the contract.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -11,8 +10,8 @@ use std::time::Duration;
 use hookwire_model::{EndpointId, RuleName, Sequence, Shard, Timestamp, WebhookName};
 use hookwire_queue::backend::StoreClock;
 use hookwire_queue::{
-    EventFate, Expired, Fate, Lease, LeaseDeliveries, LeaseEvents, LeasedDeliveries, LeasedDelivery,
-    LeasedEvent, NewEvent, Published, Queue, QueueError, Settled, Settlement, StoreLimits, Subject,
+    Expired, Lease, LeaseDeliveries, LeaseEvents, LeasedDeliveries, LeasedDelivery, LeasedEvent, NewEvent,
+    Published, Queue, QueueError, Settled, Settlement, StoreLimits, Subject,
 };
 use redis::{Cmd, Value};
 use tokio::time::Instant;
@@ -21,9 +20,10 @@ use crate::age::Age;
 use crate::error::{damaged, is_closed, is_out_of_memory, odd_answer, unavailable};
 use crate::layout::{self, Layout};
 use crate::link::{Around, Link, Waiter, Way};
-use crate::pack::{self, DeadEvent, FannedOut, Item, micros};
+use crate::pack::{self, micros};
 use crate::reply::Reply;
 use crate::scripts::{self, Script};
+use crate::settlement::{ToSettle, in_order, to_settle};
 use crate::{RedisTls, RedisUrl, ServerFacts, keys};
 
 /// How long publishing waits for replicas, where it waits for them.
@@ -880,109 +880,6 @@ impl Queue for RedisQueue {
         *state.waiter.lock().unwrap_or_else(PoisonError::into_inner) = Some(waiter);
         Ok(())
     }
-}
-
-/// Something to settle, as the script takes it.
-struct SettleItem {
-    kind: &'static str,
-    subject: String,
-    token: u64,
-    body: Vec<u8>,
-}
-
-/// Events of a run, all of whose deliveries were delivered.
-struct Block {
-    token: u64,
-    name: String,
-    /// What is said of each, one after the other.
-    content: Vec<u8>,
-    /// Which they are, and where in the content they begin.
-    spec: String,
-}
-
-#[derive(Default)]
-struct ToSettle {
-    blocks: Vec<Block>,
-    items: Vec<SettleItem>,
-}
-
-fn to_settle(settlement: &Settlement, settled: &mut Settled) -> ToSettle {
-    let mut all = ToSettle::default();
-    // Blocks are settled first, so what follows another settlement of the same event in this one stays out of them.
-    let mut apart = BTreeSet::new();
-    for event in &settlement.events {
-        let Lease { subject: Subject::Event(sequence), token } = event.lease else {
-            settled.lost.push(event.lease.subject);
-            continue;
-        };
-        let (kind, body) = match &event.fate {
-            EventFate::FannedOut { event, object_type, deliveries } => {
-                let said = FannedOut {
-                    e: (&**event).into(),
-                    o: (&**object_type).into(),
-                    d: deliveries.iter().map(Item::fanned_out).collect(),
-                };
-                let is_done = deliveries.iter().all(|new| new.fate == Fate::Delivered);
-                if is_done && !apart.contains(&sequence) {
-                    add_to_block(&mut all.blocks, token, sequence, &said);
-                    continue;
-                }
-                (if is_done { "F" } else { "E" }, said.pack())
-            }
-            EventFate::Dead { id, reason, error } => {
-                ("X", DeadEvent::new(*id, reason.as_str(), error.as_ref()).pack())
-            }
-            EventFate::Released => ("R", Vec::new()),
-        };
-        apart.insert(sequence);
-        all.items.push(SettleItem { kind, subject: sequence.to_string(), token, body });
-    }
-    for block in &mut all.blocks {
-        // A settlement that is repeated names its blocks as before; another one names them otherwise.
-        let mut hash = DefaultHasher::new();
-        block.spec.hash(&mut hash);
-        block.name = format!("{:x}.{:08x}", block.token, hash.finish() >> 32);
-    }
-    for delivery in &settlement.deliveries {
-        let Lease { subject: Subject::Delivery(id), token } = delivery.lease else {
-            settled.lost.push(delivery.lease.subject);
-            continue;
-        };
-        let body = Item::settled(delivery).pack();
-        all.items.push(SettleItem { kind: "D", subject: keys::delivery(id), token, body });
-    }
-    all
-}
-
-/// What was lost, in the order of the settlement: the script looks at blocks before everything else.
-fn in_order(settlement: &Settlement, lost: &[Subject]) -> Vec<Subject> {
-    let mut left = BTreeMap::<Subject, usize>::new();
-    for subject in lost {
-        *left.entry(*subject).or_default() += 1;
-    }
-    let events = settlement.events.iter().map(|event| event.lease.subject);
-    let subjects = events.chain(settlement.deliveries.iter().map(|delivery| delivery.lease.subject));
-    let mut is_left = |subject: &Subject| match left.get_mut(subject) {
-        Some(count) if *count > 0 => {
-            *count -= 1;
-            true
-        }
-        _ => false,
-    };
-    subjects.filter(|subject| is_left(subject)).collect()
-}
-
-fn add_to_block(blocks: &mut Vec<Block>, token: u64, sequence: Sequence, said: &FannedOut<'_>) {
-    let place = blocks.iter().rposition(|block| block.token == token).unwrap_or_else(|| {
-        let (name, content, spec) = (String::new(), Vec::new(), String::new());
-        blocks.push(Block { token, name, content, spec });
-        blocks.len() - 1
-    });
-    let block = &mut blocks[place];
-    let begin = block.content.len();
-    said.write(&mut block.content);
-    let length = block.content.len() - begin;
-    write!(block.spec, "{sequence}:{:06}{begin:08}{length:07} ", said.d.len()).expect(pack::NO_FAILURE);
 }
 
 impl RedisQueue {

@@ -14,7 +14,7 @@
 --
 -- Redis' Lua hashes every byte of every string that comes into being, more than a microsecond for a kilobyte. So
 -- payloads and records do not pass through here on the path of every event, or once at most.
-local VERSION = 1
+local VERSION = 2
 local call = redis.call
 local P = string.sub(KEYS[1], 1, -5)
 local META, EVENTS, EVT, REC, HELD = KEYS[1], P .. 'events', P .. 'evt', P .. 'rec', P .. 'held'
@@ -105,9 +105,11 @@ local function write_meta()
   local idle = (M.time ~= before.time and 2 or 0) + (M.ahead ~= before.ahead and 2 or 0)
     + (before.history_from == 0 and 2 or 0)
   if #changed > idle then
-    if M.v == 0 then
+    if M.v < VERSION then
       changed[#changed + 1] = 'v'
       changed[#changed + 1] = VERSION
+    end
+    if M.v == 0 then
       -- By this a worker sees that the store is another one than it was.
       changed[#changed + 1] = 'born'
       changed[#changed + 1] = text(now)

@@ -1,0 +1,277 @@
+//! A settlement, as the script takes it: MessagePack that is written member by member, because every event is settled.
+//!
+//! Invariants:
+//! - What is written here, [`pack`](crate::pack) reads, and the scripts do (`scripts/record.lua` tells the members).
+//! - Nothing in between: what a settlement says goes straight into the bytes that are sent.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use hookwire_model::{Attempt, AttemptError, EndpointId, Sequence};
+use hookwire_queue::backend::write_attempt;
+use hookwire_queue::{EventFate, Fate, Lease, NewDelivery, Settled, SettledDelivery, Settlement, Subject};
+use rmp::encode;
+
+use crate::keys;
+use crate::pack::{NO_FAILURE, error_json, micros};
+
+/// Something to settle, as the script takes it.
+pub(crate) struct SettleItem {
+    pub(crate) kind: &'static str,
+    pub(crate) subject: String,
+    pub(crate) token: u64,
+    pub(crate) body: Vec<u8>,
+}
+
+/// Events of a run, all of whose deliveries were delivered.
+pub(crate) struct Block {
+    pub(crate) token: u64,
+    pub(crate) name: String,
+    /// What is said of each, one after the other.
+    pub(crate) content: Vec<u8>,
+    /// Which they are, and where in the content they begin.
+    pub(crate) spec: String,
+}
+
+#[derive(Default)]
+pub(crate) struct ToSettle {
+    pub(crate) blocks: Vec<Block>,
+    pub(crate) items: Vec<SettleItem>,
+}
+
+/// Says a settlement. What can only be lost is noted in `settled`.
+pub(crate) fn to_settle(settlement: &Settlement, settled: &mut Settled) -> ToSettle {
+    let mut all = ToSettle::default();
+    // Blocks are settled first, so what follows another settlement of the same event in this one stays out of them.
+    let mut apart = BTreeSet::new();
+    for event in &settlement.events {
+        let Lease { subject: Subject::Event(sequence), token } = event.lease else {
+            settled.lost.push(event.lease.subject);
+            continue;
+        };
+        let mut body = Vec::new();
+        let kind = match &event.fate {
+            EventFate::FannedOut { event, object_type, deliveries } => {
+                let is_done = deliveries.iter().all(|new| new.fate == Fate::Delivered);
+                if is_done && !apart.contains(&sequence) {
+                    all.block(token, settlement.events.len()).add(sequence, deliveries.len(), |content| {
+                        write_fanned_out(content, event, object_type, deliveries);
+                    });
+                    continue;
+                }
+                write_fanned_out(&mut body, event, object_type, deliveries);
+                if is_done { "F" } else { "E" }
+            }
+            EventFate::Dead { id, reason, error } => {
+                let mut map = Map::begin(&mut body);
+                map.hex("k", id.digest());
+                map.text("dr", reason.as_str());
+                map.error("le", error.as_ref());
+                map.end();
+                "X"
+            }
+            EventFate::Released => "R",
+        };
+        apart.insert(sequence);
+        all.items.push(SettleItem { kind, subject: sequence.to_string(), token, body });
+    }
+    for block in &mut all.blocks {
+        // A settlement that is repeated names its blocks as before; another one names them otherwise.
+        let mut hash = DefaultHasher::new();
+        block.spec.hash(&mut hash);
+        block.name = format!("{:x}.{:08x}", block.token, hash.finish() >> 32);
+    }
+    for delivery in &settlement.deliveries {
+        let Lease { subject: Subject::Delivery(id), token } = delivery.lease else {
+            settled.lost.push(delivery.lease.subject);
+            continue;
+        };
+        let mut body = Vec::new();
+        write_settled(&mut body, delivery);
+        all.items.push(SettleItem { kind: "D", subject: keys::delivery(id), token, body });
+    }
+    all
+}
+
+/// What was lost, in the order of the settlement: the script looks at blocks before everything else.
+pub(crate) fn in_order(settlement: &Settlement, lost: &[Subject]) -> Vec<Subject> {
+    let mut left = BTreeMap::<Subject, usize>::new();
+    for subject in lost {
+        *left.entry(*subject).or_default() += 1;
+    }
+    let events = settlement.events.iter().map(|event| event.lease.subject);
+    let subjects = events.chain(settlement.deliveries.iter().map(|delivery| delivery.lease.subject));
+    let mut is_left = |subject: &Subject| match left.get_mut(subject) {
+        Some(count) if *count > 0 => {
+            *count -= 1;
+            true
+        }
+        _ => false,
+    };
+    subjects.filter(|subject| is_left(subject)).collect()
+}
+
+/// What is said of an event with one delivery takes about so much.
+const USUAL_BYTES: usize = 900;
+
+impl ToSettle {
+    /// The block of a run, of which there may be so many events.
+    fn block(&mut self, token: u64, events: usize) -> &mut Block {
+        let place = self.blocks.iter().rposition(|block| block.token == token).unwrap_or_else(|| {
+            let content = Vec::with_capacity(events * USUAL_BYTES);
+            self.blocks.push(Block { token, name: String::new(), content, spec: String::new() });
+            self.blocks.len() - 1
+        });
+        &mut self.blocks[place]
+    }
+}
+
+impl Block {
+    /// Adds an event with so many deliveries, of which `say` writes what there is to say.
+    fn add(&mut self, sequence: Sequence, deliveries: usize, say: impl FnOnce(&mut Vec<u8>)) {
+        let begin = self.content.len();
+        say(&mut self.content);
+        let length = self.content.len() - begin;
+        write!(self.spec, "{sequence}:{deliveries:06}{begin:08}{length:07} ").expect(NO_FAILURE);
+    }
+}
+
+/// What became of an event that was fanned out.
+fn write_fanned_out(out: &mut Vec<u8>, event: &str, object_type: &str, deliveries: &[NewDelivery]) {
+    let mut map = Map::begin(out);
+    map.text("e", event);
+    map.text("o", object_type);
+    map.list("d", deliveries, write_new);
+    map.end();
+}
+
+/// A delivery that fan-out made.
+fn write_new(out: &mut Vec<u8>, new: &NewDelivery) {
+    let mut map = Map::begin(out);
+    map.hex("k", new.id.digest());
+    map.text("r", new.rule.as_str());
+    map.text("w", new.webhook.as_str());
+    if let Some(order) = &new.order {
+        map.text("ok", &order.key);
+        map.text("of", order.on_failure.as_str());
+    }
+    map.fate(new.endpoint, &new.fate, &new.attempts);
+    map.end();
+}
+
+/// A delivery that was stored before.
+fn write_settled(out: &mut Vec<u8>, settled: &SettledDelivery) {
+    let mut map = Map::begin(out);
+    map.fate(settled.endpoint, &settled.fate, &settled.attempts);
+    map.end();
+}
+
+/// An attempt: what the scripts need to know of it, and the attempt itself, which they only pass on. That is a string to
+/// them, whatever its bytes: their MessagePack knows no other kind.
+fn write_attempt_item(out: &mut Vec<u8>, attempt: &Attempt) {
+    let mut map = Map::begin(out);
+    map.uint("n", u64::from(attempt.number));
+    if let Some(status) = attempt.status {
+        map.uint("st", u64::from(status));
+    }
+    map.error("er", attempt.error.as_ref());
+    map.octets("j", |out| write_attempt(out, attempt));
+    map.end();
+}
+
+/// A map of at most 15 members that is written member by member.
+struct Map<'a> {
+    out: &'a mut Vec<u8>,
+    /// Where its marker stands, which tells how many members there are.
+    begin: usize,
+    len: u8,
+}
+
+impl<'a> Map<'a> {
+    fn begin(out: &'a mut Vec<u8>) -> Self {
+        let begin = out.len();
+        out.push(0);
+        Map { out, begin, len: 0 }
+    }
+
+    fn end(self) {
+        self.out[self.begin] = rmp::Marker::FixMap(self.len).to_u8();
+    }
+
+    fn name(&mut self, name: &str) -> &mut Vec<u8> {
+        self.len += 1;
+        encode::write_str(self.out, name).expect(NO_FAILURE);
+        self.out
+    }
+
+    fn text(&mut self, name: &str, text: &str) {
+        encode::write_str(self.name(name), text).expect(NO_FAILURE);
+    }
+
+    fn uint(&mut self, name: &str, value: u64) {
+        encode::write_uint(self.name(name), value).expect(NO_FAILURE);
+    }
+
+    /// Sixteen digits.
+    fn hex(&mut self, name: &str, value: u64) {
+        let mut digits = [0; 16];
+        for (place, digit) in digits.iter_mut().enumerate() {
+            *digit = b"0123456789abcdef"[(value >> (60 - 4 * place)) as usize & 15];
+        }
+        let out = self.name(name);
+        encode::write_str_len(out, 16).expect(NO_FAILURE);
+        out.extend_from_slice(&digits);
+    }
+
+    fn error(&mut self, name: &str, error: Option<&AttemptError>) {
+        if let Some(error) = error {
+            self.text(name, &error_json(error));
+        }
+    }
+
+    fn list<T>(&mut self, name: &str, items: &[T], write: impl Fn(&mut Vec<u8>, &T)) {
+        let out = self.name(name);
+        encode::write_array_len(out, items.len() as u32).expect(NO_FAILURE);
+        for item in items {
+            write(out, item);
+        }
+    }
+
+    /// What `write` writes, as a string of up to 4 GiB.
+    fn octets(&mut self, name: &str, write: impl FnOnce(&mut Vec<u8>)) {
+        let out = self.name(name);
+        out.push(rmp::Marker::Str32.to_u8());
+        let begin = out.len() + 4;
+        out.extend_from_slice(&[0; 4]);
+        write(out);
+        let len = (out.len() - begin) as u32;
+        out[begin - 4..begin].copy_from_slice(&len.to_be_bytes());
+    }
+
+    fn fate(&mut self, endpoint: Option<EndpointId>, fate: &Fate, attempts: &[Attempt]) {
+        if let Some(endpoint) = endpoint {
+            self.hex("p", endpoint.as_u64());
+        }
+        match fate {
+            Fate::Delivered => self.text("t", "d"),
+            Fate::Dead { reason, error } => {
+                self.text("t", "x");
+                self.text("dr", reason.as_str());
+                self.error("le", error.as_ref());
+            }
+            Fate::Waiting { due_in, reason } => {
+                self.text("t", "w");
+                self.uint("u", micros(*due_in));
+                self.text("wr", reason.as_str());
+            }
+            Fate::Running { lease } => {
+                self.text("t", "r");
+                self.uint("l", micros(*lease));
+            }
+        }
+        if !attempts.is_empty() {
+            self.list("a", attempts, write_attempt_item);
+        }
+    }
+}
