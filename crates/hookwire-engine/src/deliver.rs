@@ -121,10 +121,14 @@ async fn deliver<D: Dispatch, C: Clock>(
         Err(finished) => return finished,
     };
     let endpoint = snapshot.endpoint(&webhook.webhook().name, &request.authority);
-    let until = Instant::now() + PLACE_WAIT_MAX;
+    let mut until = None;
     let entrance = loop {
         let entrance = shared.endpoints.enter(endpoint, webhook.webhook(), &request.authority, started_at);
-        if !matches!(entrance, Entrance::Full) || !shared.endpoints.place(until).await {
+        if !matches!(entrance, Entrance::Full) {
+            break entrance;
+        }
+        let until = *until.get_or_insert_with(|| Instant::now() + PLACE_WAIT_MAX);
+        if !shared.endpoints.place(until).await {
             break entrance;
         }
         started_at = shared.clock.now();

@@ -148,11 +148,11 @@ struct Planned {
 ///
 /// Cancel safety: what has no result in `progress` yet is cut off.
 pub(crate) async fn handle_event<D: Dispatch, C: Clock>(
-    shared: Arc<Shared<D, C>>,
+    shared: &Arc<Shared<D, C>>,
     shard: Shard,
-    work: Work,
-    progress: Arc<Progress>,
-    late: mpsc::Sender<Late>,
+    work: &Work,
+    progress: &Arc<Progress>,
+    late: &mpsc::Sender<Late>,
 ) {
     if work.losses >= LOSSES_MAX {
         let message = format!(
@@ -167,7 +167,7 @@ pub(crate) async fn handle_event<D: Dispatch, C: Clock>(
     }
     let snapshot = shared.in_force.snapshot();
     let planned = catch_unwind(AssertUnwindSafe(|| {
-        plan(&shared.metrics, snapshot.definitions(), shard, &work, &progress)
+        plan(&shared.metrics, snapshot.definitions(), shard, work, progress)
     }));
     let mut planned = match planned {
         Ok(Ok(planned)) => planned,
@@ -197,15 +197,15 @@ pub(crate) async fn handle_event<D: Dispatch, C: Clock>(
         |id| Past { id, endpoint: None, attempts: 0, interrupted: 0, forgiven: 0, since: work.accepted_at };
     if planned.len() == 1 {
         let Planned { place, id, route } = planned.remove(0);
-        let finished = deliver_guarded(&shared, &snapshot, &route, past(id)).await;
-        return report(&progress, &late, place, id, finished).await;
+        let finished = deliver_guarded(shared, &snapshot, &route, past(id)).await;
+        return report(progress, late, place, id, finished).await;
     }
     // The deliveries of one event run side by side: a slow one must not hold up its sisters.
     let mut tasks = JoinSet::new();
     for Planned { place, id, route } in planned {
-        let (shared, snapshot) = (Arc::clone(&shared), Arc::clone(&snapshot));
-        let (progress, late, past) = (Arc::clone(&progress), late.clone(), past(id));
-        // Boxed, as the lane does it with whole events.
+        let (shared, snapshot) = (Arc::clone(shared), Arc::clone(&snapshot));
+        let (progress, late, past) = (Arc::clone(progress), late.clone(), past(id));
+        // Boxed, because spawning moves what it is given about ten times, and this has kilobytes.
         tasks.spawn(Box::pin(async move {
             let finished = deliver_guarded(&shared, &snapshot, &route, past).await;
             report(&progress, &late, place, id, finished).await;

@@ -10,23 +10,27 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::FutureExt as _;
 use hookwire_dispatch::Dispatch;
-use hookwire_model::{DeliveryId, Event, EventId, Sequence, Shard, WaitingReason};
+use hookwire_model::{DeliveryId, Event, EventId, RuleName, Sequence, Shard, WaitingReason, WebhookName};
 use hookwire_queue::{
     EventFate, Fate, Lease, LeaseDeliveries, LeaseEvents, LeasedDeliveries, LeasedDelivery, LeasedEvent,
     Queue, QueueError, Rooms as RoomsLeft, Settled, SettledDelivery, SettledEvent, Settlement, Subject,
 };
 use tokio::sync::{mpsc, watch};
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::task::JoinError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::deliver::{Finished, Past, deliver_guarded, panic_message, unavailable};
 use crate::fan_out::{Late, Progress, Work, handle_event};
+use crate::hands::{Hands, Seat};
 use crate::metrics::BatchCall;
 use crate::{Clock, EngineError, Shared, Summary};
 
@@ -58,7 +62,7 @@ enum Happening {
     Settled(Settlement, Result<Settled, QueueError>),
     Renewed(Result<Vec<Subject>, QueueError>),
     Woken(Result<(), QueueError>),
-    Done(Result<(Id, Done), JoinError>),
+    Done(Result<Vec<Done>, JoinError>),
     Late(Late),
     /// An endpoint may have room that had none.
     Opened,
@@ -67,18 +71,29 @@ enum Happening {
     Shutdown,
 }
 
-/// What a task came to.
+/// A piece of work for a hand.
+enum Job {
+    Event { turn: u64, work: Work, progress: Arc<Progress> },
+    Delivery { past: Past, payload: Bytes, rule: RuleName, webhook: WebhookName },
+}
+
+/// What came of one.
 enum Done {
-    Event(Sequence),
+    /// An event was handled, or it made its hand panic, and with what.
+    Event {
+        sequence: Sequence,
+        turn: u64,
+        handled: Result<(), String>,
+    },
     Delivery(DeliveryId, Finished),
 }
 
-/// An event that a task works on.
+/// An event that a hand works on.
 struct Open {
     id: EventId,
-    /// Which task: an earlier one may still make attempts of the same event, whose lease was lost and which this worker
+    /// Which turn: an earlier one may still make attempts of the same event, whose lease was lost and which this worker
     /// got again.
-    task: Id,
+    turn: u64,
     lease: Lease,
     suspect: bool,
     progress: Arc<Progress>,
@@ -93,7 +108,7 @@ struct Ready {
     until: Instant,
 }
 
-/// A stored delivery that a task works on.
+/// A stored delivery that a hand works on.
 struct Running {
     /// `None` while the settlement that stores it is on its way.
     lease: Option<Lease>,
@@ -107,9 +122,9 @@ pub(crate) struct Lane<Q, D, C> {
     shard: Shard,
     shutdown: CancellationToken,
 
-    tasks: JoinSet<Done>,
-    /// Which work a task does, for the case that it panics.
-    doing: BTreeMap<Id, Subject>,
+    hands: Hands<Job, Done>,
+    /// How many events were given to them.
+    turns: u64,
     late: (mpsc::Sender<Late>, mpsc::Receiver<Late>),
 
     /// Leased and not started: at most one batch.
@@ -169,8 +184,8 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             queue,
             shard,
             shutdown,
-            tasks: JoinSet::new(),
-            doing: BTreeMap::new(),
+            hands: Hands::new(),
+            turns: 0,
             // A full channel makes tasks wait for the lane, which never waits for a task.
             late: mpsc::channel(1024),
             ready: VecDeque::new(),
@@ -211,6 +226,11 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             }
             self.call_store();
             let happening = self.next().await;
+            if let Happening::Done(_) = happening {
+                // Whoever is woken runs before all others. The lane goes to the end of the line instead, so that it deals
+                // with all that are done by then at once.
+                tokio::task::yield_now().await;
+            }
             self.react(happening)?;
         }
     }
@@ -224,32 +244,26 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             self.ready.pop_front();
             self.events_dry = false;
         }
-        if !self.ready.is_empty() && self.tasks.len() >= self.shared.settings.concurrency {
+        if !self.ready.is_empty() && self.hands.busy() >= self.shared.settings.concurrency {
             self.shared.endpoints.crowded(self.shared.clock.now());
         }
-        while self.stopping.is_none() && self.tasks.len() < self.shared.settings.concurrency {
+        while self.stopping.is_none() && self.hands.busy() < self.shared.settings.concurrency {
             let Some(Ready { leased, .. }) = self.ready.pop_front() else { return };
             let progress = Arc::new(Progress::default());
             let LeasedEvent { lease, id, sequence, payload, losses, .. } = leased;
             let LeasedEvent { accepted_at, recorded, refused, .. } = leased;
             let work = Work { id: id.clone(), sequence, payload, accepted_at, losses, recorded, refused };
-            // Boxed, because spawning moves what it is given about ten times, and this has kilobytes.
-            let handled = Box::pin(handle_event(
-                Arc::clone(&self.shared),
-                self.shard,
-                work,
-                Arc::clone(&progress),
-                self.late.0.clone(),
-            ));
-            let task = self.tasks.spawn(async move {
-                handled.await;
-                Done::Event(sequence)
-            });
-            let task = task.id();
-            self.doing.insert(task, Subject::Event(sequence));
-            self.open.insert(sequence, Open { id, task, lease, suspect: losses > 0, progress });
+            self.turns += 1;
+            let turn = self.turns;
+            self.give(Job::Event { turn, work, progress: Arc::clone(&progress) });
+            self.open.insert(sequence, Open { id, turn, lease, suspect: losses > 0, progress });
             self.cuts.push_back((Instant::now() + CUT_AFTER, sequence));
         }
+    }
+
+    fn give(&mut self, job: Job) {
+        let (shared, shard, late) = (&self.shared, self.shard, &self.late.0);
+        self.hands.give(job, |seat| work(Arc::clone(shared), shard, late.clone(), seat));
     }
 
     /// Starts a delivery from the backlog.
@@ -263,22 +277,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             forgiven: leased.forgiven,
             since: leased.since,
         };
-        let shared = Arc::clone(&self.shared);
-        let delivered = Box::pin(async move {
-            let snapshot = shared.in_force.snapshot();
-            let route = Event::from_payload(&payload).ok();
-            let route =
-                route.and_then(|event| snapshot.definitions().route(&Arc::new(event), &rule, &webhook));
-            Done::Delivery(
-                id,
-                match route {
-                    Some(route) => deliver_guarded(&shared, &snapshot, &route, past).await,
-                    None => unavailable(&shared, endpoint, &webhook, WaitingReason::WebhookRemoved),
-                },
-            )
-        });
-        let task = self.tasks.spawn(delivered);
-        self.doing.insert(task.id(), Subject::Delivery(id));
+        self.give(Job::Delivery { past, payload, rule, webhook });
         self.running.insert(id, Running { lease: Some(lease), finished: None });
     }
 
@@ -358,7 +357,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
 
     /// How many deliveries more could be started now.
     fn places(&self) -> usize {
-        self.shared.endpoints.free().min(self.shared.settings.concurrency.saturating_sub(self.tasks.len()))
+        self.shared.endpoints.free().min(self.shared.settings.concurrency.saturating_sub(self.hands.busy()))
     }
 
     fn holds_suspect(&self) -> bool {
@@ -399,7 +398,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             reply = call(&mut self.leasing_deliveries) => Happening::Deliveries(reply),
             reply = call(&mut self.renewing) => Happening::Renewed(reply),
             Some(late) = self.late.1.recv() => Happening::Late(late),
-            Some(done) = self.tasks.join_next_with_id() => Happening::Done(done),
+            done = self.hands.done() => Happening::Done(done),
             reply = call(&mut self.waiting), if !stopping => Happening::Woken(reply),
             Ok(()) = self.opened.changed(), if !stopping => Happening::Opened,
             () = tokio::time::sleep_until(deadline) => Happening::Tick,
@@ -496,14 +495,21 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
                 self.events_dry = false;
                 self.look_for_deliveries_at = Some(Instant::now());
             }
-            Happening::Done(Ok((task, done))) => {
-                self.doing.remove(&task);
-                match done {
-                    Done::Event(sequence) => self.close(sequence, task),
-                    Done::Delivery(id, finished) => self.finish(id, finished),
+            Happening::Done(done) => {
+                let done =
+                    done.map_err(|error| EngineError::Panicked(panic_message(&*error.into_panic())))?;
+                for done in done {
+                    match done {
+                        Done::Event { sequence, turn, handled } => {
+                            if let (Err(message), Some(open)) = (handled, self.open.get(&sequence)) {
+                                open.progress.panicked(self.shard, (&open.id, sequence), message);
+                            }
+                            self.close(sequence, turn);
+                        }
+                        Done::Delivery(id, finished) => self.finish(id, finished),
+                    }
                 }
             }
-            Happening::Done(Err(error)) => self.task_failed(error),
             Happening::Late(Late { id, finished }) => self.finish(id, finished),
             Happening::Opened => self.look_for_deliveries_at = Some(Instant::now()),
             Happening::Tick => self.tick(),
@@ -691,7 +697,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             }
             Fate::Delivered | Fate::Dead { .. } | Fate::Running { .. } => {}
         }
-        if self.deliveries_lack_room && self.tasks.is_empty() {
+        if self.deliveries_lack_room && self.hands.busy() == 0 {
             // No attempt is in flight whose end could be waited for.
             self.room_came_free();
         }
@@ -721,10 +727,10 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         }
     }
 
-    /// The task of an event has come to its end: everything about it is known, unless it was cut off before.
-    fn close(&mut self, sequence: Sequence, task: Id) {
+    /// An event was handled: everything about it is known, unless it was cut off before.
+    fn close(&mut self, sequence: Sequence, turn: u64) {
         self.room_came_free();
-        if self.open.get(&sequence).is_none_or(|open| open.task != task) {
+        if self.open.get(&sequence).is_none_or(|open| open.turn != turn) {
             return;
         }
         let Some(open) = self.open.remove(&sequence) else { return };
@@ -745,26 +751,6 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
                 running.finished = Some(finished);
                 self.running.insert(id, running);
             }
-        }
-    }
-
-    fn task_failed(&mut self, error: JoinError) {
-        let task = error.id();
-        let subject = self.doing.remove(&task);
-        if error.is_cancelled() {
-            return;
-        }
-        let message = panic_message(&*error.into_panic());
-        tracing::error!(?subject, message, "a task panicked; its work ends as a dead letter");
-        match subject {
-            Some(Subject::Event(sequence)) => {
-                if let Some(open) = self.open.get(&sequence) {
-                    open.progress.panicked(self.shard, (&open.id, sequence), message);
-                }
-                self.close(sequence, task);
-            }
-            Some(Subject::Delivery(id)) => self.finish(id, Finished::panicked(None, message)),
-            None => {}
         }
     }
 
@@ -814,10 +800,10 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
     fn end_grace(&mut self) {
         self.cut_off = true;
         tracing::warn!(
-            in_flight = self.tasks.len(),
+            in_flight = self.hands.busy(),
             "the grace period is over; attempts in flight are cut off"
         );
-        self.tasks.abort_all();
+        self.hands.cut_off();
         for (_, open) in std::mem::take(&mut self.open) {
             let fate = open.progress.cut(None).map_or(EventFate::Released, |(fate, _)| fate);
             self.settlement.events.push(SettledEvent { lease: open.lease, fate });
@@ -833,7 +819,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
     fn finished(&self) -> Option<Summary> {
         let settled = self.settlement.is_empty() && self.settling.is_none();
         let quiet = settled
-            && self.tasks.is_empty()
+            && self.hands.busy() == 0
             && self.late.1.is_empty()
             && self.leasing_events.is_none()
             && self.leasing_deliveries.is_none();
@@ -863,6 +849,59 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             }
         }
     }
+}
+
+/// What a hand does, one piece of work after the other, until it is cut off.
+async fn work<D: Dispatch, C: Clock>(
+    shared: Arc<Shared<D, C>>,
+    shard: Shard,
+    late: mpsc::Sender<Late>,
+    seat: Seat<Job, Done>,
+) {
+    loop {
+        let done = match seat.work().await {
+            Job::Event { turn, work, progress } => {
+                let sequence = work.sequence;
+                let handled = AssertUnwindSafe(handle_event(&shared, shard, &work, &progress, &late));
+                let handled = handled.catch_unwind().await;
+                let handled = handled.map_err(|panic| panicked(Subject::Event(sequence), &*panic));
+                Done::Event { sequence, turn, handled }
+            }
+            Job::Delivery { past, payload, rule, webhook } => {
+                let (id, endpoint) = (past.id, past.endpoint);
+                let finished = AssertUnwindSafe(deliver_stored(&shared, past, &payload, &rule, &webhook));
+                let finished = finished.catch_unwind().await.unwrap_or_else(|panic| {
+                    Finished::panicked(endpoint, panicked(Subject::Delivery(id), &*panic))
+                });
+                Done::Delivery(id, finished)
+            }
+        };
+        seat.put(done);
+    }
+}
+
+/// Attempts a delivery that was stored before, with the definitions in force now.
+async fn deliver_stored<D: Dispatch, C: Clock>(
+    shared: &Arc<Shared<D, C>>,
+    past: Past,
+    payload: &[u8],
+    rule: &RuleName,
+    webhook: &WebhookName,
+) -> Finished {
+    let snapshot = shared.in_force.snapshot();
+    let event = Event::from_payload(payload).ok();
+    let route = event.and_then(|event| snapshot.definitions().route(&Arc::new(event), rule, webhook));
+    match route {
+        Some(route) => deliver_guarded(shared, &snapshot, &route, past).await,
+        None => unavailable(shared, past.endpoint, webhook, WaitingReason::WebhookRemoved),
+    }
+}
+
+/// What is said of work that panicked.
+fn panicked(subject: Subject, panic: &(dyn std::any::Any + Send)) -> String {
+    let message = panic_message(panic);
+    tracing::error!(?subject, message, "a task panicked; its work ends as a dead letter");
+    message
 }
 
 fn settled(lease: Lease, finished: Finished) -> SettledDelivery {

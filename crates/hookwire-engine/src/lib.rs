@@ -18,6 +18,7 @@ mod deliver;
 mod endpoint_state;
 mod endpoints;
 mod fan_out;
+mod hands;
 mod in_force;
 mod keeper;
 mod lane;
