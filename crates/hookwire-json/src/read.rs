@@ -1,14 +1,16 @@
 //! Reads a JSON text into a table of nodes, in one pass.
 //!
-//! The grammar is that of RFC 8259. White space is left out first, if there is any: texts from a store have none.
+//! The grammar is that of RFC 8259. The pass knows no white space: texts from a store have none, and from those that
+//! have some it is taken out first.
 //!
 //! Invariant: what is read is valid to the last byte; a table exists only of a whole, sound document.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 
 use crate::scan::plain_len;
-use crate::tree::{Entry, FEW, Kind, Members, Tree, string};
+use crate::tree::{Entry, FEW, Kind, Members, Tree, says, string};
 
 /// Why a text is not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,194 +24,190 @@ pub(crate) enum Flaw {
     TooLong,
 }
 
+const BLANKS: [u8; 4] = *b" \t\n\r";
+
 /// Reads a document.
 pub(crate) fn tree(text: &str, depth_max: usize) -> Result<Tree, Flaw> {
-    let (mut tree, compact) = read(text, depth_max)?;
-    tree.text = match compact {
-        None => text.into(),
-        Some(compact) => {
-            (tree, _) = read(&compact, depth_max)?;
-            compact.into()
+    let text = text.trim_matches(BLANKS.map(char::from));
+    match read(text, depth_max) {
+        Ok(tree) => Ok(Tree { text: text.into(), ..tree }),
+        Err(Flaw::Syntax) => {
+            let compact = without_blanks(text).ok_or(Flaw::Syntax)?;
+            let tree = read(&compact, depth_max)?;
+            Ok(Tree { text: compact.into(), ..tree })
         }
-    };
-    Ok(tree)
+        Err(flaw) => Err(flaw),
+    }
 }
 
-/// Reads a text into a tree that lacks it yet, and gives it without white space if it has any.
-fn read(text: &str, depth_max: usize) -> Result<(Tree, Option<String>), Flaw> {
+/// A text without the white space outside its strings, or nothing if it is no JSON.
+///
+/// The result is JSON only if the text was: what white space can part and nothing else has to are words, that is
+/// numbers and literals, and two of them never stand next to each other.
+fn without_blanks(text: &str) -> Option<String> {
+    let is_word = |byte: &u8| !b"{}[],:\"".contains(byte);
+    let bytes = text.as_bytes();
+    let mut compact = String::with_capacity(text.len());
+    let (mut run, mut at) = (0, 0);
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'"' => at = string_end(bytes, at + 1)?,
+            byte if BLANKS.contains(byte) => {
+                compact.push_str(&text[run..at]);
+                at += bytes[at..].iter().take_while(|byte| BLANKS.contains(byte)).count();
+                run = at;
+                if compact.as_bytes().last().is_some_and(is_word) && bytes.get(at).is_some_and(is_word) {
+                    return None;
+                }
+            }
+            _ => at += 1,
+        }
+    }
+    compact.push_str(&text[run..]);
+    Some(compact)
+}
+
+/// Where a string ends whose content begins at `at`: behind its closing quote.
+fn string_end(bytes: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        at += plain_len(bytes.get(at..)?);
+        match bytes.get(at)? {
+            b'"' => return Some(at + 1),
+            b'\\' => at += 2,
+            _ => return None,
+        }
+    }
+}
+
+/// Reads a text without white space into a tree that lacks the text yet.
+fn read(text: &str, depth_max: usize) -> Result<Tree, Flaw> {
     if u32::try_from(text.len()).is_err() {
         return Err(Flaw::TooLong);
     }
     let mut reader = Reader {
         text,
-        at: 0,
         depth_left: depth_max,
-        compact: None,
-        run: 0,
         // A member takes some twenty bytes and two entries. Large texts are mostly long strings.
         entries: Vec::with_capacity(text.len().min(1 << 14) / 10 + 1),
         unescaped: String::new(),
         index: Vec::new(),
-        members: Vec::with_capacity(64),
         repeated: None,
     };
-    reader.skip_blanks();
-    reader.value()?;
-    reader.skip_blanks();
-    if reader.at < text.len() {
+    let rest = reader.value(text.as_bytes())?;
+    if !rest.is_empty() {
         return Err(Flaw::Syntax);
     }
-    let Reader { compact, run, entries, unescaped, index, repeated, .. } = reader;
-    let compact = compact.map(|compact| compact + &text[run..]);
-    Ok((Tree { text: Box::default(), entries, unescaped, index, repeated }, compact))
+    let Reader { entries, unescaped, index, repeated, .. } = reader;
+    Ok(Tree { text: Box::default(), entries, unescaped, index, repeated })
 }
 
 struct Reader<'t> {
     text: &'t str,
-    at: usize,
     depth_left: usize,
-    /// The text up to `run` without white space, as soon as there was some.
-    compact: Option<String>,
-    run: usize,
     entries: Vec<Entry>,
     unescaped: String,
     index: Vec<u32>,
-    /// The places of the members of all lists and objects that are open, those of the innermost last.
-    members: Vec<u32>,
     repeated: Option<String>,
 }
 
-impl Reader<'_> {
-    fn peek(&self) -> Option<u8> {
-        self.text.as_bytes().get(self.at).copied()
+/// What reads something takes the text from there to the end, and gives the text behind it.
+type Rest<'t> = Result<&'t [u8], Flaw>;
+
+impl<'t> Reader<'t> {
+    /// Where in the text this rest of it begins. The text is no longer than four bytes can count.
+    fn at(&self, rest: &[u8]) -> u32 {
+        (self.text.len() - rest.len()) as u32
     }
 
-    /// Takes this byte, and white space behind it.
-    fn take(&mut self, byte: u8) -> bool {
-        let is_there = self.peek() == Some(byte);
-        if is_there {
-            self.at += 1;
-            self.skip_blanks();
-        }
-        is_there
-    }
-
-    fn expect(&mut self, byte: u8) -> Result<(), Flaw> {
-        if self.take(byte) { Ok(()) } else { Err(Flaw::Syntax) }
-    }
-
-    fn skip_blanks(&mut self) {
-        if self.peek().is_some_and(|byte| byte <= b' ') {
-            self.leave_out_blanks();
-        }
-    }
-
-    #[cold]
-    fn leave_out_blanks(&mut self) {
-        let start = self.at;
-        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
-            self.at += 1;
-        }
-        if self.at > start {
-            let compact = self.compact.get_or_insert_with(|| String::with_capacity(self.text.len()));
-            compact.push_str(&self.text[self.run..start]);
-            self.run = self.at;
-        }
-    }
-
-    /// Where the next entry will be.
+    /// Where the next entry will be. Each takes at least a byte of the text.
     fn place(&self) -> u32 {
-        // Each entry takes at least a byte of the text.
         self.entries.len() as u32
     }
 
-    fn push(&mut self, kind: Kind, start: usize) {
-        // The text is no longer than four bytes can count.
-        self.entries.push(Entry { kind, start: start as u32, end: self.at as u32, size: 1 });
+    fn push(&mut self, kind: Kind, from: &[u8], rest: &[u8]) {
+        let entry = Entry { kind, start: self.at(from), end: self.at(rest), size: 1 };
+        self.entries.push(entry);
     }
 
-    fn value(&mut self) -> Result<(), Flaw> {
-        match self.peek() {
-            Some(b'"') => self.string(),
-            Some(b'{') => self.nested(Self::object),
-            Some(b'[') => self.nested(Self::list),
-            Some(b'-' | b'0'..=b'9') => self.number(),
-            Some(b't') => self.word("true", Kind::Bool(true)),
-            Some(b'f') => self.word("false", Kind::Bool(false)),
-            Some(b'n') => self.word("null", Kind::Null),
+    #[inline(always)]
+    fn value(&mut self, from: &'t [u8]) -> Rest<'t> {
+        match from {
+            [b'"', ..] => Ok(self.string(from)?.1),
+            [b'{', ..] => self.object(from),
+            [b'[', ..] => self.list(from),
+            [b'-' | b'0'..=b'9', ..] => self.number(from),
+            [b't', b'r', b'u', b'e', rest @ ..] => Ok(self.word(Kind::Bool(true), from, rest)),
+            [b'f', b'a', b'l', b's', b'e', rest @ ..] => Ok(self.word(Kind::Bool(false), from, rest)),
+            [b'n', b'u', b'l', b'l', rest @ ..] => Ok(self.word(Kind::Null, from, rest)),
             _ => Err(Flaw::Syntax),
         }
     }
 
-    fn word(&mut self, word: &str, kind: Kind) -> Result<(), Flaw> {
-        let start = self.at;
-        if !self.text.as_bytes()[start..].starts_with(word.as_bytes()) {
-            return Err(Flaw::Syntax);
-        }
-        self.at += word.len();
-        self.push(kind, start);
-        Ok(())
+    fn word(&mut self, kind: Kind, from: &[u8], rest: &'t [u8]) -> &'t [u8] {
+        self.push(kind, from, rest);
+        rest
     }
 
-    fn number(&mut self) -> Result<(), Flaw> {
-        let start = self.at;
-        self.at += usize::from(self.peek() == Some(b'-'));
-        match self.peek() {
-            Some(b'0') => self.at += 1,
-            _ => self.digits()?,
-        }
-        if self.peek() == Some(b'.') {
-            self.at += 1;
-            self.digits()?;
-        }
-        if let Some(b'e' | b'E') = self.peek() {
-            self.at += 1;
-            self.at += usize::from(matches!(self.peek(), Some(b'+' | b'-')));
-            self.digits()?;
-        }
-        self.push(Kind::Number, start);
-        Ok(())
-    }
-
-    /// At least one digit.
-    fn digits(&mut self) -> Result<(), Flaw> {
-        let start = self.at;
-        while let Some(b'0'..=b'9') = self.peek() {
-            self.at += 1;
-        }
-        if self.at > start { Ok(()) } else { Err(Flaw::Syntax) }
-    }
-
-    fn string(&mut self) -> Result<(), Flaw> {
-        let start = self.at;
-        self.at += 1;
-        self.at += plain_len(self.text.as_bytes(), self.at);
-        let kind = match self.peek() {
-            Some(b'"') => Kind::Text,
-            _ => self.escaped(start + 1)?,
+    #[inline(never)]
+    fn number(&mut self, from: &'t [u8]) -> Rest<'t> {
+        let rest = from.strip_prefix(b"-").unwrap_or(from);
+        let mut rest = match rest {
+            [b'0', rest @ ..] => rest,
+            _ => digits(rest)?,
         };
-        self.at += 1;
-        self.push(kind, start);
-        Ok(())
+        if let [b'.', fraction @ ..] = rest {
+            rest = digits(fraction)?;
+        }
+        if let [b'e' | b'E', exponent @ ..] = rest {
+            rest = match exponent {
+                [b'+' | b'-', exponent @ ..] => digits(exponent)?,
+                _ => digits(exponent)?,
+            };
+        }
+        self.push(Kind::Number, from, rest);
+        Ok(rest)
     }
 
-    /// Goes on with a string, whose content began at `run`, up to its closing quote.
-    fn escaped(&mut self, mut run: usize) -> Result<Kind, Flaw> {
-        let start = self.unescaped.len() as u32;
-        loop {
-            self.unescaped.push_str(&self.text[run..self.at]);
-            match self.peek() {
-                Some(b'"') => return Ok(Kind::Escaped { start, end: self.unescaped.len() as u32 }),
-                Some(b'\\') => self.escape()?,
-                _ => return Err(Flaw::Syntax),
+    /// Reads a string. Gives its content, unless it holds escapes, beside the rest.
+    #[inline(always)]
+    fn string(&mut self, from: &'t [u8]) -> Result<(Option<&'t [u8]>, &'t [u8]), Flaw> {
+        let [b'"', content @ ..] = from else { return Err(Flaw::Syntax) };
+        let (plain, end) = content.split_at(plain_len(content));
+        match end {
+            [b'"', rest @ ..] => {
+                self.push(Kind::Text, from, rest);
+                Ok((Some(plain), rest))
             }
-            run = self.at;
-            self.at += plain_len(self.text.as_bytes(), run);
+            _ => Ok((None, self.escaped(from, plain.len())?)),
         }
     }
 
-    fn escape(&mut self) -> Result<(), Flaw> {
-        let character = match self.text.as_bytes().get(self.at + 1) {
+    /// Reads a string of which so many bytes are as they say.
+    #[inline(never)]
+    fn escaped(&mut self, from: &'t [u8], plain: usize) -> Rest<'t> {
+        let start = self.unescaped.len() as u32;
+        // What may come too, so that it need not grow for each piece.
+        self.unescaped.reserve(plain + 64);
+        let mut run = self.at(from) as usize + 1;
+        let mut at = run + plain;
+        loop {
+            self.unescaped.push_str(&self.text[run..at]);
+            let end = &self.text.as_bytes()[at..];
+            run = match end {
+                [b'"', rest @ ..] => {
+                    self.push(Kind::Escaped { start, end: self.unescaped.len() as u32 }, from, rest);
+                    return Ok(rest);
+                }
+                [b'\\', ..] => at + self.escape(end)?,
+                _ => return Err(Flaw::Syntax),
+            };
+            at = run + plain_len(&self.text.as_bytes()[run..]);
+        }
+    }
+
+    /// Reads an escape, and tells its length.
+    fn escape(&mut self, from: &[u8]) -> Result<usize, Flaw> {
+        let character = match from.get(1) {
             Some(byte @ (b'"' | b'\\' | b'/')) => char::from(*byte),
             Some(b'b') => '\u{8}',
             Some(b'f') => '\u{c}',
@@ -217,141 +215,161 @@ impl Reader<'_> {
             Some(b'r') => '\r',
             Some(b't') => '\t',
             _ => {
-                let first = self.unit().ok_or(Flaw::Syntax)?;
-                self.at += 6;
-                let second = if let 0xD800..=0xDBFF = first { self.unit() } else { None };
+                let first = unit(from).ok_or(Flaw::Syntax)?;
+                let second = if let 0xD800..=0xDBFF = first { unit(&from[6..]) } else { None };
                 let units = [first, second.unwrap_or_default()];
                 let units = &units[..1 + usize::from(second.is_some())];
                 let decoded = char::decode_utf16(units.iter().copied()).next();
                 let character = decoded.and_then(Result::ok).ok_or(Flaw::LoneSurrogate(first))?;
-                self.at += 6 * (character.len_utf16() - 1);
                 self.unescaped.push(character);
-                return Ok(());
+                return Ok(6 * character.len_utf16());
             }
         };
-        self.at += 2;
         self.unescaped.push(character);
-        Ok(())
+        Ok(2)
     }
 
-    /// The UTF-16 unit that a `\uXXXX` here stands for.
-    fn unit(&self) -> Option<u16> {
-        let [b'\\', b'u', digits @ ..] = self.text.as_bytes().get(self.at..self.at + 6)? else { return None };
-        let digit = |byte: &u8| char::from(*byte).to_digit(16);
-        digits.iter().try_fold(0, |unit, byte| Some(unit << 4 | digit(byte)? as u16))
-    }
-
-    /// Reads a list or object, what is in it by `read`, which leaves the places of the members behind.
-    fn nested(&mut self, read: fn(&mut Self, u32) -> Result<(), Flaw>) -> Result<(), Flaw> {
+    /// Makes the entry of a list or object, which is complete when it is closed.
+    fn open(&mut self, from: &[u8]) -> Result<u32, Flaw> {
         self.depth_left = self.depth_left.checked_sub(1).ok_or(Flaw::TooDeep)?;
-        let (start, place, outer) = (self.at, self.place(), self.members.len());
-        // Something has to stand here until it is known how much is in it.
-        self.push(Kind::Null, start);
-        read(self, place)?;
-        let is_object = self.text.as_bytes()[start] == b'{';
-        let index = self.index.len() as u32;
-        if is_object {
-            self.sort_names(place, outer);
-        } else if self.members.len() - outer > FEW as usize {
-            self.index.extend_from_slice(&self.members[outer..]);
-        }
-        let members = Members { len: (self.members.len() - outer) as u32, index };
-        self.members.truncate(outer);
+        let place = self.place();
+        self.push(Kind::Null, from, from);
+        Ok(place)
+    }
+
+    fn close(&mut self, place: u32, kind: Kind, rest: &[u8]) {
         self.depth_left += 1;
-        let kind = if is_object { Kind::Object(members) } else { Kind::List(members) };
-        let size = self.place() - place;
-        self.entries[place as usize] = Entry { kind, start: start as u32, end: self.at as u32, size };
-        Ok(())
+        let (end, size) = (self.at(rest), self.place() - place);
+        let entry = &mut self.entries[place as usize];
+        *entry = Entry { kind, end, size, ..*entry };
     }
 
-    fn list(&mut self, place: u32) -> Result<(), Flaw> {
-        self.expect(b'[')?;
-        if self.take(b']') {
-            return Ok(());
-        }
-        loop {
-            self.members.push(self.place() - place);
-            self.value()?;
-            self.skip_blanks();
-            if !self.take(b',') {
-                return self.expect(b']');
+    #[inline(never)]
+    fn list(&mut self, from: &'t [u8]) -> Rest<'t> {
+        let place = self.open(from)?;
+        let mut rest = &from[1..];
+        let mut len = 0;
+        if let [b']', behind @ ..] = rest {
+            rest = behind;
+        } else {
+            loop {
+                len += 1;
+                match self.value(rest)? {
+                    [b',', item @ ..] => rest = item,
+                    [b']', behind @ ..] => {
+                        rest = behind;
+                        break;
+                    }
+                    _ => return Err(Flaw::Syntax),
+                }
             }
         }
+        let index = self.index.len() as u32;
+        if len > FEW {
+            self.index_items(place, len);
+        }
+        self.close(place, Kind::List(Members { len, index }), rest);
+        Ok(rest)
     }
 
-    fn object(&mut self, place: u32) -> Result<(), Flaw> {
-        self.expect(b'{')?;
-        if self.take(b'}') {
-            return Ok(());
-        }
-        loop {
-            self.members.push(self.place() - place);
-            match self.peek() {
-                Some(b'"') => self.string()?,
-                _ => return Err(Flaw::Syntax),
+    #[inline(never)]
+    fn object(&mut self, from: &'t [u8]) -> Rest<'t> {
+        let place = self.open(from)?;
+        let mut rest = &from[1..];
+        let mut len = 0;
+        let mut seen = Seen::default();
+        let mut is_name_repeated = false;
+        if let [b'}', behind @ ..] = rest {
+            rest = behind;
+        } else {
+            loop {
+                let (name, behind) = self.string(rest)?;
+                if seen.may_hold(name) && len < FEW {
+                    is_name_repeated |= self.is_last_repeated(place, len);
+                }
+                len += 1;
+                let [b':', value @ ..] = behind else { return Err(Flaw::Syntax) };
+                match self.value(value)? {
+                    [b',', member @ ..] => rest = member,
+                    [b'}', behind @ ..] => {
+                        rest = behind;
+                        break;
+                    }
+                    _ => return Err(Flaw::Syntax),
+                }
             }
-            self.skip_blanks();
-            self.expect(b':')?;
-            self.value()?;
-            self.skip_blanks();
-            if !self.take(b',') {
-                return self.expect(b'}');
-            }
         }
+        let index = self.index.len() as u32;
+        if is_name_repeated {
+            len = self.drop_overridden(place, len);
+        }
+        if len > FEW {
+            len = self.index_names(place, len);
+        }
+        self.close(place, Kind::Object(Members { len, index }), rest);
+        Ok(rest)
     }
 
-    fn name(&self, object: u32, place: u32) -> &str {
-        string(self.text, &self.unescaped, self.entries[(object + place) as usize])
-    }
-
-    /// Sees to it that the names of an object differ, and keeps their places sorted by name if there are many.
-    fn sort_names(&mut self, object: u32, outer: usize) {
-        if self.members.len() - outer <= FEW as usize {
-            if self.has_repeated_name(object, outer) {
-                self.drop_overridden(object, outer);
-            }
-            return;
-        }
-        let mut sorted = self.members[outer..].to_vec();
-        sorted.sort_unstable_by_key(|place| self.name(object, *place));
-        if sorted.windows(2).any(|pair| self.name(object, pair[0]) == self.name(object, pair[1])) {
-            self.drop_overridden(object, outer);
-            return self.sort_names(object, outer);
-        }
-        self.index.append(&mut sorted);
-    }
-
-    /// Whether two of a few names are the same. Those that differ in this much of a hash are not compared.
-    fn has_repeated_name(&self, object: u32, outer: usize) -> bool {
-        let mut seen = 0_u64;
-        self.members[outer..].iter().enumerate().any(|(at, place)| {
-            let name = self.name(object, *place).as_bytes();
-            let ends = name.first().zip(name.last()).map_or(0, |(first, last)| first.wrapping_add(last << 1));
-            let bit = 1 << (usize::from(ends).wrapping_add(name.len() * 7) % 64);
-            let may_be_known = seen & bit != 0;
-            seen |= bit;
-            may_be_known
-                && self.members[outer..outer + at]
-                    .iter()
-                    .any(|other| self.name(object, *other).as_bytes() == name)
+    /// The places of so many items, or of the names of so many members.
+    fn places(&self, container: u32, len: u32, of_names: bool) -> impl Iterator<Item = u32> {
+        let mut next = container + 1;
+        (0..len).map(move |_| {
+            let place = next;
+            let value = place + u32::from(of_names);
+            next = value + self.entries[value as usize].size;
+            place
         })
     }
 
+    fn index_items(&mut self, list: u32, len: u32) {
+        let mut index = std::mem::take(&mut self.index);
+        index.extend(self.places(list, len, false).map(|place| place - list));
+        self.index = index;
+    }
+
+    fn name(&self, place: u32) -> &str {
+        string(self.text, &self.unescaped, self.entries[place as usize])
+    }
+
+    /// Whether the name that was just read is one of the names of so many members before.
+    fn is_last_repeated(&self, object: u32, len: u32) -> bool {
+        let last = self.name(self.place() - 1);
+        self.places(object, len, true)
+            .any(|place| says(self.text, &self.unescaped, self.entries[place as usize], last))
+    }
+
+    /// Keeps the places of many names sorted by name, and sees to it that they differ. Tells how many there are then.
+    fn index_names(&mut self, object: u32, len: u32) -> u32 {
+        // By what most names differ in.
+        let beginning = |place: u32| (beginning(self.name(place).as_bytes()), place);
+        let mut sorted: Vec<(u64, u32)> = self.places(object, len, true).map(beginning).collect();
+        let compare =
+            |a: &(u64, u32), b: &(u64, u32)| a.0.cmp(&b.0).then_with(|| self.name(a.1).cmp(self.name(b.1)));
+        sorted.sort_unstable_by(compare);
+        if sorted.is_sorted_by(|a, b| compare(a, b) == Ordering::Less) {
+            self.index.extend(sorted.iter().map(|(_, place)| place - object));
+            return len;
+        }
+        let len = self.drop_overridden(object, len);
+        if len > FEW { self.index_names(object, len) } else { len }
+    }
+
     /// Leaves out what a later member of the same name overrides, as a dict does: the first place, the last value.
-    fn drop_overridden(&mut self, object: u32, outer: usize) {
+    /// Tells how many are left.
+    fn drop_overridden(&mut self, object: u32, len: u32) -> u32 {
         // By name: its place among those that are kept, of which there are the first name and the last value.
         let mut known: HashMap<&str, usize> = HashMap::new();
         let mut kept: Vec<(u32, u32)> = Vec::new();
         let mut repeated = None;
-        for place in &self.members[outer..] {
-            let name = self.name(object, *place);
+        for place in self.places(object, len, true) {
+            let name = self.name(place);
             match known.entry(name) {
                 Slot::Vacant(slot) => {
                     slot.insert(kept.len());
-                    kept.push((*place, *place + 1));
+                    kept.push((place, place + 1));
                 }
                 Slot::Occupied(slot) => {
-                    kept[*slot.get()].1 = *place + 1;
+                    kept[*slot.get()].1 = place + 1;
                     repeated.get_or_insert(name);
                 }
             }
@@ -359,14 +377,65 @@ impl Reader<'_> {
         if object == 0 {
             self.repeated = repeated.map(str::to_owned);
         }
-        let all = self.entries.split_off(object as usize);
-        self.entries.push(all[0]);
-        self.members.truncate(outer);
-        for (name, value) in kept {
-            self.members.push(self.place() - object);
-            self.entries.push(all[name as usize]);
-            let size = all[value as usize].size;
-            self.entries.extend_from_slice(&all[value as usize..(value + size) as usize]);
+        let all = self.entries.split_off(object as usize + 1);
+        let all = |place: u32| &all[(place - object) as usize - 1..];
+        for (name, value) in &kept {
+            let value = all(*value);
+            self.entries.push(all(*name)[0]);
+            self.entries.extend_from_slice(&value[..value[0].size as usize]);
         }
+        kept.len() as u32
+    }
+}
+
+/// At least one digit.
+fn digits(from: &[u8]) -> Rest<'_> {
+    let [b'0'..=b'9', rest @ ..] = from else { return Err(Flaw::Syntax) };
+    let mut rest = rest;
+    while let [b'0'..=b'9', more @ ..] = rest {
+        rest = more;
+    }
+    Ok(rest)
+}
+
+/// The UTF-16 unit that a `\uXXXX` here stands for.
+fn unit(from: &[u8]) -> Option<u16> {
+    let [b'\\', b'u', digits @ ..] = from.first_chunk::<6>()? else { return None };
+    let digit = |byte: &u8| char::from(*byte).to_digit(16);
+    digits.iter().try_fold(0, |unit, byte| Some(unit << 4 | digit(byte)? as u16))
+}
+
+/// The first eight bytes as a number that sorts as they do.
+fn beginning(name: &[u8]) -> u64 {
+    match name.first_chunk() {
+        Some(bytes) => u64::from_be_bytes(*bytes),
+        None => name
+            .iter()
+            .fold(0, |number, byte| number << 8 | u64::from(*byte))
+            .checked_shl(64 - 8 * name.len() as u32)
+            .unwrap_or(0),
+    }
+}
+
+/// The names that an object has so far, as a set that may hold a few more than were put in: a bit for what begins and
+/// ends alike, apart by length.
+#[derive(Default)]
+struct Seen([u64; 4]);
+
+impl Seen {
+    /// Puts a name in, and tells whether it may have been there. One with escapes may be any.
+    fn may_hold(&mut self, name: Option<&[u8]>) -> bool {
+        let Some(name) = name else {
+            self.0 = [u64::MAX; 4];
+            return true;
+        };
+        let ends = match name {
+            [first, .., last] => usize::from(*first) + usize::from(*last) * 5,
+            _ => 0,
+        };
+        let (bits, bit) = (&mut self.0[name.len() % 4], 1 << (ends % 64));
+        let may_hold = *bits & bit != 0;
+        *bits |= bit;
+        may_hold
     }
 }

@@ -76,6 +76,15 @@ pub(crate) fn string<'a>(text: &'a str, unescaped: &'a str, entry: Entry) -> &'a
     }
 }
 
+/// Whether a string says this. Most names differ in length.
+pub(crate) fn says(text: &str, unescaped: &str, entry: Entry, what: &str) -> bool {
+    if let Kind::Escaped { .. } = entry.kind {
+        return string(text, unescaped, entry) == what;
+    }
+    let (start, end) = (entry.start as usize + 1, entry.end as usize - 1);
+    end - start == what.len() && text.as_bytes()[start..end] == *what.as_bytes()
+}
+
 impl Tree {
     fn places(&self, members: Members) -> Option<&[u32]> {
         let start = members.index as usize;
@@ -151,18 +160,6 @@ impl<'a> Node<'a> {
     /// What it says, of a string or name.
     fn string(self) -> &'a str {
         string(&self.tree.text, &self.tree.unescaped, self.entry())
-    }
-
-    /// Whether it says this, of a string or name. Most names differ in length.
-    fn says(self, text: &str) -> bool {
-        let entry = self.entry();
-        match entry.kind {
-            Kind::Escaped { .. } => self.string() == text,
-            _ => {
-                let (start, end) = (entry.start as usize + 1, entry.end as usize - 1);
-                end - start == text.len() && self.tree.text.as_bytes()[start..end] == *text.as_bytes()
-            }
-        }
     }
 
     /// What it is.
@@ -304,12 +301,13 @@ impl<'a> Object<'a> {
                 Some(self.node.further(places[found] + 1))
             }
             None => {
-                let mut at = self.node.further(1);
+                let Tree { text, entries, unescaped, .. } = self.node.tree;
+                let mut at = self.node.at as usize + 1;
                 for _ in 0..self.members.len {
-                    if at.says(name) {
-                        return Some(at.further(1));
+                    if says(text, unescaped, entries[at], name) {
+                        return Some(Node { at: at as u32 + 1, ..self.node });
                     }
-                    at = at.further(1).next();
+                    at += 1 + entries[at + 1].size as usize;
                 }
                 None
             }

@@ -47,7 +47,7 @@ pub fn push_string(out: &mut String, text: &str) {
 pub fn push_string_content(out: &mut String, text: &str) {
     let mut run = 0;
     loop {
-        let at = run + plain_len(text.as_bytes(), run);
+        let at = run + plain_len(&text.as_bytes()[run..]);
         out.push_str(&text[run..at]);
         match text.as_bytes().get(at) {
             None => return,

@@ -72,6 +72,28 @@ proptest! {
     }
 
     #[test]
+    fn white_space_is_left_out_wherever_it_stands(value in any_value(), blanks in "[ \t\n\r]{0,3}") {
+        let value = value.to_string();
+        let mut text = String::new();
+        let mut is_in_string = false;
+        let mut is_escaped = false;
+        for character in value.chars() {
+            let is_quote = character == '"' && !is_escaped;
+            is_escaped = character == '\\' && !is_escaped;
+            let is_between = !is_in_string && "{}[],:\"".contains(character);
+            text.push_str(if is_between { &blanks } else { "" });
+            text.push(character);
+            is_in_string ^= is_quote;
+            text.push_str(if is_between && !is_in_string { &blanks } else { "" });
+        }
+        text.push_str(&blanks);
+        check(&text);
+        let (json, compact) = (Json::parse(&text).unwrap(), Json::parse(&value).unwrap());
+        prop_assert_eq!(json.as_str(), &value);
+        prop_assert_eq!(json, compact);
+    }
+
+    #[test]
     fn objects_that_repeat_names_are_read_as_dicts(names in prop::collection::vec("[a-f]{1,2}", 0..60)) {
         let members = names.iter().enumerate().map(|(at, name)| format!(r#""{name}":{{"at":[{at},{{}}]}}"#));
         let text = format!("{{{}}}", members.collect::<Vec<_>>().join(","));
@@ -102,6 +124,20 @@ fn what_is_no_json_is_refused() {
         "1e",
         "+1",
         "1 2",
+        "tru e",
+        "n\null",
+        "- 1",
+        "1 .5",
+        "1. 5",
+        "1e 5",
+        "1\te5",
+        "[1,0 0]",
+        "{\"a\": 1 true}",
+        "{\"a\": \"b\" \"c\"}",
+        "\"\\ n\"",
+        "{ \"a\": \"\n\" }",
+        "{ \"a",
+        "{ \"a\\",
         "tru",
         "nulll",
         "\"",
