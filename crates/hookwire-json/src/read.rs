@@ -28,15 +28,13 @@ const BLANKS: [u8; 4] = *b" \t\n\r";
 
 /// Reads a document.
 pub(crate) fn tree(text: &str, depth_max: usize) -> Result<Tree, Flaw> {
-    let text = text.trim_matches(BLANKS.map(char::from));
+    let text = match text.as_bytes() {
+        [b'{', .., b'}'] => text,
+        _ => text.trim_matches(BLANKS.map(char::from)),
+    };
     match read(text, depth_max) {
-        Ok(tree) => Ok(Tree { text: text.into(), ..tree }),
-        Err(Flaw::Syntax) => {
-            let compact = without_blanks(text).ok_or(Flaw::Syntax)?;
-            let tree = read(&compact, depth_max)?;
-            Ok(Tree { text: compact.into(), ..tree })
-        }
-        Err(flaw) => Err(flaw),
+        Err(Flaw::Syntax) => read(&without_blanks(text).ok_or(Flaw::Syntax)?, depth_max),
+        result => result,
     }
 }
 
@@ -79,7 +77,7 @@ fn string_end(bytes: &[u8], mut at: usize) -> Option<usize> {
     }
 }
 
-/// Reads a text without white space into a tree that lacks the text yet.
+/// Reads a text without white space.
 fn read(text: &str, depth_max: usize) -> Result<Tree, Flaw> {
     if u32::try_from(text.len()).is_err() {
         return Err(Flaw::TooLong);
@@ -92,13 +90,11 @@ fn read(text: &str, depth_max: usize) -> Result<Tree, Flaw> {
         unescaped: String::new(),
         index: Vec::new(),
         repeated: None,
+        flaw: Flaw::Syntax,
     };
-    let rest = reader.value(text.as_bytes())?;
-    if !rest.is_empty() {
-        return Err(Flaw::Syntax);
-    }
+    let Some([]) = reader.value(text.as_bytes()) else { return Err(reader.flaw) };
     let Reader { entries, unescaped, index, repeated, .. } = reader;
-    Ok(Tree { text: Box::default(), entries, unescaped, index, repeated })
+    Ok(Tree { text: text.into(), entries, unescaped, index, repeated })
 }
 
 struct Reader<'t> {
@@ -108,10 +104,12 @@ struct Reader<'t> {
     unescaped: String,
     index: Vec<u32>,
     repeated: Option<String>,
+    /// What is wrong where something could not be read.
+    flaw: Flaw,
 }
 
-/// What reads something takes the text from there to the end, and gives the text behind it.
-type Rest<'t> = Result<&'t [u8], Flaw>;
+/// What reads something takes the text from there to the end, and gives the text behind it if it could be read.
+type Rest<'t> = Option<&'t [u8]>;
 
 impl<'t> Reader<'t> {
     /// Where in the text this rest of it begins. The text is no longer than four bytes can count.
@@ -129,17 +127,23 @@ impl<'t> Reader<'t> {
         self.entries.push(entry);
     }
 
+    #[cold]
+    fn fail<T>(&mut self, flaw: Flaw) -> Option<T> {
+        self.flaw = flaw;
+        None
+    }
+
     #[inline(always)]
     fn value(&mut self, from: &'t [u8]) -> Rest<'t> {
         match from {
-            [b'"', ..] => Ok(self.string(from)?.1),
+            [b'"', ..] => Some(self.string(from)?.1),
             [b'{', ..] => self.object(from),
             [b'[', ..] => self.list(from),
             [b'-' | b'0'..=b'9', ..] => self.number(from),
-            [b't', b'r', b'u', b'e', rest @ ..] => Ok(self.word(Kind::Bool(true), from, rest)),
-            [b'f', b'a', b'l', b's', b'e', rest @ ..] => Ok(self.word(Kind::Bool(false), from, rest)),
-            [b'n', b'u', b'l', b'l', rest @ ..] => Ok(self.word(Kind::Null, from, rest)),
-            _ => Err(Flaw::Syntax),
+            [b't', b'r', b'u', b'e', rest @ ..] => Some(self.word(Kind::Bool(true), from, rest)),
+            [b'f', b'a', b'l', b's', b'e', rest @ ..] => Some(self.word(Kind::Bool(false), from, rest)),
+            [b'n', b'u', b'l', b'l', rest @ ..] => Some(self.word(Kind::Null, from, rest)),
+            _ => None,
         }
     }
 
@@ -148,37 +152,30 @@ impl<'t> Reader<'t> {
         rest
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn number(&mut self, from: &'t [u8]) -> Rest<'t> {
-        let rest = from.strip_prefix(b"-").unwrap_or(from);
-        let mut rest = match rest {
-            [b'0', rest @ ..] => rest,
-            _ => digits(rest)?,
+        let mut rest = match from {
+            [b'-', number @ ..] => integer(number)?,
+            number => integer(number)?,
         };
-        if let [b'.', fraction @ ..] = rest {
-            rest = digits(fraction)?;
-        }
-        if let [b'e' | b'E', exponent @ ..] = rest {
-            rest = match exponent {
-                [b'+' | b'-', exponent @ ..] => digits(exponent)?,
-                _ => digits(exponent)?,
-            };
+        if let [b'.' | b'e' | b'E', ..] = rest {
+            rest = fraction_and_exponent(rest)?;
         }
         self.push(Kind::Number, from, rest);
-        Ok(rest)
+        Some(rest)
     }
 
     /// Reads a string. Gives its content, unless it holds escapes, beside the rest.
     #[inline(always)]
-    fn string(&mut self, from: &'t [u8]) -> Result<(Option<&'t [u8]>, &'t [u8]), Flaw> {
-        let [b'"', content @ ..] = from else { return Err(Flaw::Syntax) };
+    fn string(&mut self, from: &'t [u8]) -> Option<(Option<&'t [u8]>, &'t [u8])> {
+        let [b'"', content @ ..] = from else { return None };
         let (plain, end) = content.split_at(plain_len(content));
         match end {
             [b'"', rest @ ..] => {
                 self.push(Kind::Text, from, rest);
-                Ok((Some(plain), rest))
+                Some((Some(plain), rest))
             }
-            _ => Ok((None, self.escaped(from, plain.len())?)),
+            _ => Some((None, self.escaped(from, plain.len())?)),
         }
     }
 
@@ -196,17 +193,17 @@ impl<'t> Reader<'t> {
             run = match end {
                 [b'"', rest @ ..] => {
                     self.push(Kind::Escaped { start, end: self.unescaped.len() as u32 }, from, rest);
-                    return Ok(rest);
+                    return Some(rest);
                 }
                 [b'\\', ..] => at + self.escape(end)?,
-                _ => return Err(Flaw::Syntax),
+                _ => return None,
             };
             at = run + plain_len(&self.text.as_bytes()[run..]);
         }
     }
 
     /// Reads an escape, and tells its length.
-    fn escape(&mut self, from: &[u8]) -> Result<usize, Flaw> {
+    fn escape(&mut self, from: &[u8]) -> Option<usize> {
         let character = match from.get(1) {
             Some(byte @ (b'"' | b'\\' | b'/')) => char::from(*byte),
             Some(b'b') => '\u{8}',
@@ -215,26 +212,27 @@ impl<'t> Reader<'t> {
             Some(b'r') => '\r',
             Some(b't') => '\t',
             _ => {
-                let first = unit(from).ok_or(Flaw::Syntax)?;
+                let first = unit(from)?;
                 let second = if let 0xD800..=0xDBFF = first { unit(&from[6..]) } else { None };
                 let units = [first, second.unwrap_or_default()];
                 let units = &units[..1 + usize::from(second.is_some())];
                 let decoded = char::decode_utf16(units.iter().copied()).next();
-                let character = decoded.and_then(Result::ok).ok_or(Flaw::LoneSurrogate(first))?;
+                let Some(Ok(character)) = decoded else { return self.fail(Flaw::LoneSurrogate(first)) };
                 self.unescaped.push(character);
-                return Ok(6 * character.len_utf16());
+                return Some(6 * character.len_utf16());
             }
         };
         self.unescaped.push(character);
-        Ok(2)
+        Some(2)
     }
 
     /// Makes the entry of a list or object, which is complete when it is closed.
-    fn open(&mut self, from: &[u8]) -> Result<u32, Flaw> {
-        self.depth_left = self.depth_left.checked_sub(1).ok_or(Flaw::TooDeep)?;
+    fn open(&mut self, from: &[u8]) -> Option<u32> {
+        let Some(depth_left) = self.depth_left.checked_sub(1) else { return self.fail(Flaw::TooDeep) };
+        self.depth_left = depth_left;
         let place = self.place();
         self.push(Kind::Null, from, from);
-        Ok(place)
+        Some(place)
     }
 
     fn close(&mut self, place: u32, kind: Kind, rest: &[u8]) {
@@ -260,7 +258,7 @@ impl<'t> Reader<'t> {
                         rest = behind;
                         break;
                     }
-                    _ => return Err(Flaw::Syntax),
+                    _ => return None,
                 }
             }
         }
@@ -269,7 +267,7 @@ impl<'t> Reader<'t> {
             self.index_items(place, len);
         }
         self.close(place, Kind::List(Members { len, index }), rest);
-        Ok(rest)
+        Some(rest)
     }
 
     #[inline(never)]
@@ -284,18 +282,18 @@ impl<'t> Reader<'t> {
         } else {
             loop {
                 let (name, behind) = self.string(rest)?;
-                if seen.may_hold(name) && len < FEW {
+                if seen.may_hold(name) {
                     is_name_repeated |= self.is_last_repeated(place, len);
                 }
                 len += 1;
-                let [b':', value @ ..] = behind else { return Err(Flaw::Syntax) };
+                let [b':', value @ ..] = behind else { return None };
                 match self.value(value)? {
                     [b',', member @ ..] => rest = member,
                     [b'}', behind @ ..] => {
                         rest = behind;
                         break;
                     }
-                    _ => return Err(Flaw::Syntax),
+                    _ => return None,
                 }
             }
         }
@@ -307,7 +305,7 @@ impl<'t> Reader<'t> {
             len = self.index_names(place, len);
         }
         self.close(place, Kind::Object(Members { len, index }), rest);
-        Ok(rest)
+        Some(rest)
     }
 
     /// The places of so many items, or of the names of so many members.
@@ -321,6 +319,7 @@ impl<'t> Reader<'t> {
         })
     }
 
+    #[inline(never)]
     fn index_items(&mut self, list: u32, len: u32) {
         let mut index = std::mem::take(&mut self.index);
         index.extend(self.places(list, len, false).map(|place| place - list));
@@ -328,17 +327,22 @@ impl<'t> Reader<'t> {
     }
 
     fn name(&self, place: u32) -> &str {
-        string(self.text, &self.unescaped, self.entries[place as usize])
+        string(self.text, &self.unescaped, &self.entries[place as usize])
     }
 
-    /// Whether the name that was just read is one of the names of so many members before.
+    /// Whether the name that was just read is one of the names of so many members before. Many are sorted later, which
+    /// tells it too.
+    #[inline(never)]
     fn is_last_repeated(&self, object: u32, len: u32) -> bool {
         let last = self.name(self.place() - 1);
-        self.places(object, len, true)
-            .any(|place| says(self.text, &self.unescaped, self.entries[place as usize], last))
+        len < FEW
+            && self
+                .places(object, len, true)
+                .any(|place| says(self.text, &self.unescaped, &self.entries[place as usize], last))
     }
 
     /// Keeps the places of many names sorted by name, and sees to it that they differ. Tells how many there are then.
+    #[inline(never)]
     fn index_names(&mut self, object: u32, len: u32) -> u32 {
         // By what most names differ in.
         let beginning = |place: u32| (beginning(self.name(place).as_bytes()), place);
@@ -356,6 +360,7 @@ impl<'t> Reader<'t> {
 
     /// Leaves out what a later member of the same name overrides, as a dict does: the first place, the last value.
     /// Tells how many are left.
+    #[cold]
     fn drop_overridden(&mut self, object: u32, len: u32) -> u32 {
         // By name: its place among those that are kept, of which there are the first name and the last value.
         let mut known: HashMap<&str, usize> = HashMap::new();
@@ -388,14 +393,33 @@ impl<'t> Reader<'t> {
     }
 }
 
+/// Digits, of which the first is not zero unless it is the only one.
+fn integer(from: &[u8]) -> Rest<'_> {
+    match from {
+        [b'0', rest @ ..] => Some(rest),
+        _ => digits(from),
+    }
+}
+
+#[inline(never)]
+fn fraction_and_exponent(mut rest: &[u8]) -> Rest<'_> {
+    if let [b'.', fraction @ ..] = rest {
+        rest = digits(fraction)?;
+    }
+    match rest {
+        [b'e' | b'E', b'+' | b'-', exponent @ ..] | [b'e' | b'E', exponent @ ..] => digits(exponent),
+        _ => Some(rest),
+    }
+}
+
 /// At least one digit.
 fn digits(from: &[u8]) -> Rest<'_> {
-    let [b'0'..=b'9', rest @ ..] = from else { return Err(Flaw::Syntax) };
+    let [b'0'..=b'9', rest @ ..] = from else { return None };
     let mut rest = rest;
     while let [b'0'..=b'9', more @ ..] = rest {
         rest = more;
     }
-    Ok(rest)
+    Some(rest)
 }
 
 /// The UTF-16 unit that a `\uXXXX` here stands for.

@@ -69,7 +69,8 @@ pub(crate) struct Members {
 }
 
 /// What a string says.
-pub(crate) fn string<'a>(text: &'a str, unescaped: &'a str, entry: Entry) -> &'a str {
+#[inline]
+pub(crate) fn string<'a>(text: &'a str, unescaped: &'a str, entry: &Entry) -> &'a str {
     match entry.kind {
         Kind::Escaped { start, end } => &unescaped[start as usize..end as usize],
         _ => &text[entry.start as usize + 1..entry.end as usize - 1],
@@ -77,7 +78,8 @@ pub(crate) fn string<'a>(text: &'a str, unescaped: &'a str, entry: Entry) -> &'a
 }
 
 /// Whether a string says this. Most names differ in length.
-pub(crate) fn says(text: &str, unescaped: &str, entry: Entry, what: &str) -> bool {
+#[inline]
+pub(crate) fn says(text: &str, unescaped: &str, entry: &Entry, what: &str) -> bool {
     if let Kind::Escaped { .. } = entry.kind {
         return string(text, unescaped, entry) == what;
     }
@@ -143,8 +145,8 @@ impl<'a> Node<'a> {
         std::ptr::eq(self.tree, tree)
     }
 
-    fn entry(self) -> Entry {
-        self.tree.entries[self.at as usize]
+    fn entry(self) -> &'a Entry {
+        &self.tree.entries[self.at as usize]
     }
 
     /// The node so many entries further on.
@@ -163,6 +165,7 @@ impl<'a> Node<'a> {
     }
 
     /// What it is.
+    #[inline]
     pub fn content(self) -> Content<'a> {
         let entry = self.entry();
         match entry.kind {
@@ -176,12 +179,14 @@ impl<'a> Node<'a> {
     }
 
     /// Its text in the document.
+    #[inline]
     pub fn as_str(self) -> &'a str {
         let entry = self.entry();
         &self.tree.text[entry.start as usize..entry.end as usize]
     }
 
     /// What it says, if it is a string.
+    #[inline]
     pub fn as_text(self) -> Option<&'a str> {
         match self.content() {
             Content::Text(text) => Some(text),
@@ -190,6 +195,7 @@ impl<'a> Node<'a> {
     }
 
     /// The items, if it is an array.
+    #[inline]
     pub fn as_list(self) -> Option<List<'a>> {
         match self.content() {
             Content::List(list) => Some(list),
@@ -198,6 +204,7 @@ impl<'a> Node<'a> {
     }
 
     /// The members, if it is an object.
+    #[inline]
     pub fn as_object(self) -> Option<Object<'a>> {
         match self.content() {
             Content::Object(object) => Some(object),
@@ -206,11 +213,13 @@ impl<'a> Node<'a> {
     }
 
     /// Whether it is `null`.
+    #[inline]
     pub fn is_null(self) -> bool {
         matches!(self.entry().kind, Kind::Null)
     }
 
     /// The member of this name, if it is an object that has one.
+    #[inline]
     pub fn get(self, name: &str) -> Option<Node<'a>> {
         self.as_object()?.get(name)
     }
@@ -304,7 +313,7 @@ impl<'a> Object<'a> {
                 let Tree { text, entries, unescaped, .. } = self.node.tree;
                 let mut at = self.node.at as usize + 1;
                 for _ in 0..self.members.len {
-                    if says(text, unescaped, entries[at], name) {
+                    if says(text, unescaped, &entries[at], name) {
                         return Some(Node { at: at as u32 + 1, ..self.node });
                     }
                     at += 1 + entries[at + 1].size as usize;
