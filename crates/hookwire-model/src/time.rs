@@ -1,5 +1,9 @@
 //! Points in time: [`Timestamp`] for what hookwire does, [`EventTime`] for what a producer wrote.
 //!
+//! Invariants:
+//! - The shapes that nearly every producer writes are read here, digit by digit; jiff reads the others, and what both
+//!   would read they read alike.
+//!
 //! Absences: there is no `now()`; whoever needs the time is given it.
 
 use std::fmt;
@@ -68,9 +72,33 @@ impl Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let instant = jiff::Timestamp::from_microsecond(self.0)
-            .expect("the constructor holds the value within jiff's range");
-        write!(f, "{instant:.6}")
+        f.write_str(std::str::from_utf8(&self.digits()).expect("digits are ASCII"))
+    }
+}
+
+impl Timestamp {
+    /// The text that it is shown as.
+    fn digits(self) -> [u8; 27] {
+        // Neither negative nor behind the year 9999, which the constructor sees to.
+        let (secs, micros) = (self.0 as u64 / 1_000_000, self.0 as u64 % 1_000_000);
+        let (year, month, day) = date_of(secs / 86_400);
+        let mut text = *b"0000-00-00T00:00:00.000000Z";
+        for (at, number) in [
+            (0, year / 100),
+            (2, year % 100),
+            (5, month),
+            (8, day),
+            (11, secs / 3600 % 24),
+            (14, secs / 60 % 60),
+            (17, secs % 60),
+            (20, micros / 10_000),
+            (22, micros / 100 % 100),
+            (24, micros % 100),
+        ] {
+            text[at] += (number / 10) as u8;
+            text[at + 1] += (number % 10) as u8;
+        }
+        text
     }
 }
 
@@ -78,7 +106,10 @@ impl FromStr for Timestamp {
     type Err = TimeError;
 
     fn from_str(text: &str) -> Result<Self, TimeError> {
-        parse_rfc3339(text).map(|instant| Timestamp::from_micros(instant.as_microsecond()))
+        match usual_micros(text.as_bytes()) {
+            Some(micros) => Ok(Timestamp::from_micros(micros)),
+            None => parse_rfc3339(text).map(|instant| Timestamp::from_micros(instant.as_microsecond())),
+        }
     }
 }
 
@@ -126,7 +157,8 @@ impl FromStr for EventTime {
 
 impl From<Timestamp> for EventTime {
     fn from(instant: Timestamp) -> Self {
-        EventTime { text: instant.to_string().into(), instant }
+        let text = instant.digits();
+        EventTime { text: std::str::from_utf8(&text).expect("digits are ASCII").into(), instant }
     }
 }
 
@@ -145,12 +177,124 @@ pub struct TimeError {
     text: Box<str>,
 }
 
+/// The microseconds since 1970 that a text names, if it has a usual shape: any that [`parse_rfc3339`] reads, but without
+/// leap seconds, far offsets, and years that are long gone or at the end of what can be written.
+fn usual_micros(text: &[u8]) -> Option<i64> {
+    let (date_time, rest) = text.split_first_chunk()?;
+    let &[
+        y1,
+        y2,
+        y3,
+        y4,
+        b'-',
+        mo1,
+        mo2,
+        b'-',
+        d1,
+        d2,
+        b'T' | b't' | b' ',
+        h1,
+        h2,
+        b':',
+        mi1,
+        mi2,
+        b':',
+        s1,
+        s2,
+    ] = date_time
+    else {
+        return None;
+    };
+    let (year, month, day) = (number(y1, y2)? * 100 + number(y3, y4)?, number(mo1, mo2)?, number(d1, d2)?);
+    let (hour, minute, second) = (number(h1, h2)?, number(mi1, mi2)?, number(s1, s2)?);
+    let (micros, zone) = match rest {
+        [b'.', digits @ ..] => fraction(digits)?,
+        _ => (0, rest),
+    };
+    let (is_behind, offset) = match *zone {
+        [b'Z' | b'z'] => (false, 0),
+        [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2] => {
+            let (hours, minutes) = (number(h1, h2)?, number(m1, m2)?);
+            (sign == b'-', if hours < 24 && minutes < 60 { hours * 60 + minutes } else { return None })
+        }
+        _ => return None,
+    };
+    let fits = text.len() <= LEN_MAX
+        && (1970..9999).contains(&year)
+        && (1..=days_of(year, month)).contains(&day)
+        && hour < 24
+        && minute < 60
+        && second < 60;
+    if !fits {
+        return None;
+    }
+    let offset = if is_behind { -i64::from(offset) } else { i64::from(offset) };
+    let minutes = i64::from((days_until(year, month, day) * 24 + hour) * 60 + minute) - offset;
+    Some((minutes * 60 + i64::from(second)) * 1_000_000 + micros)
+}
+
+/// The number that two digits spell.
+fn number(tens: u8, ones: u8) -> Option<u32> {
+    let (tens, ones) = (tens.wrapping_sub(b'0'), ones.wrapping_sub(b'0'));
+    (tens < 10 && ones < 10).then(|| u32::from(tens * 10 + ones))
+}
+
+/// The microseconds of a fraction of at least one digit, and what stands behind it.
+fn fraction(mut digits: &[u8]) -> Option<(i64, &[u8])> {
+    let (mut micros, mut unit) = (0, 100_000);
+    let len = digits.len();
+    while let [digit @ b'0'..=b'9', rest @ ..] = digits {
+        micros += i64::from(digit - b'0') * unit;
+        unit /= 10;
+        digits = rest;
+    }
+    (digits.len() < len).then_some((micros, digits))
+}
+
+/// How many days a month has; none if there is no such month.
+fn days_of(year: u32, month: u32) -> u32 {
+    match month {
+        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => 0,
+    }
+}
+
+/// Days from March 1st of the year 0, where the calendar begins that this reckons in, to 1970.
+const DAYS_BEFORE_1970: u32 = 719_468;
+
+/// Days from 1970 to a day. Years are taken to begin in March, so that the leap day is the last of its year and the
+/// lengths of the months repeat every five, which have 153 days.
+fn days_until(year: u32, month: u32, day: u32) -> u32 {
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let leap_days = year / 4 - year / 100 + year / 400;
+    year * 365 + leap_days + (month * 153 + 2) / 5 + day - 1 - DAYS_BEFORE_1970
+}
+
+/// The day so many days after 1970 as year, month and day: [`days_until`] the other way round.
+fn date_of(days: u64) -> (u64, u64, u64) {
+    let days = days + u64::from(DAYS_BEFORE_1970);
+    // The calendar repeats every 400 years.
+    let (cycle, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (year * 365 + year / 4 - year / 100);
+    let month = (day * 5 + 2) / 153;
+    let day = day - (month * 153 + 2) / 5 + 1;
+    let year = cycle * 400 + year;
+    if month < 10 { (year, month + 3, day) } else { (year + 1, month - 9, day) }
+}
+
+/// The longest date and time that is read, in bytes.
+const LEN_MAX: usize = 40;
+
 /// RFC 3339 section 5.6 with its note that a space may stand for the `T`. jiff reads far more (week dates, bracketed
 /// zones), so the shape is checked first: what we accept should mean the same to every receiver.
 fn parse_rfc3339(text: &str) -> Result<jiff::Timestamp, TimeError> {
     let refused = || TimeError { text: text.chars().take(80).collect() };
     let bytes = text.as_bytes();
-    if !(20..=40).contains(&bytes.len()) {
+    if !(20..=LEN_MAX).contains(&bytes.len()) {
         return Err(refused());
     }
     let shape = b"dddd-dd-ddTdd:dd:dd";
@@ -183,7 +327,58 @@ fn parse_rfc3339(text: &str) -> Result<jiff::Timestamp, TimeError> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// Texts that are dates and times, or nearly.
+    const NEARLY: &str = "(0000|1969|197[0-2]|20[0-9]{2}|2[0-9]{3}|999[89])-[01][0-9]-[0-3][0-9][Tt ][0-2][0-9]:[0-6][0-9]:[0-6][0-9](\\.[0-9]{0,14})?([Zz]|[+-][0-2][0-9]:[0-6][0-9]|[+-]00:00|[a-z]?)";
+
+    proptest! {
+        #[test]
+        fn usual_shapes_are_read_as_jiff_reads_them(text in NEARLY) {
+            let reference = parse_rfc3339(&text).map(|instant| Timestamp::from_micros(instant.as_microsecond()));
+            if let Some(micros) = usual_micros(text.as_bytes()) {
+                prop_assert_eq!(Ok(Timestamp::from_micros(micros)), reference.clone());
+            }
+            prop_assert_eq!(text.parse::<Timestamp>(), reference);
+        }
+
+        #[test]
+        fn what_is_shown_is_what_jiff_shows(micros in prop_oneof![0..=Timestamp::MAX.0, 0..4_102_444_800_000_000_i64]) {
+            let time = Timestamp(micros);
+            let text = time.to_string();
+            prop_assert_eq!(&text, &format!("{:.6}", jiff::Timestamp::from_microsecond(micros).unwrap()));
+            let event_time = EventTime::from(time);
+            prop_assert_eq!(event_time.as_str(), &text);
+            prop_assert_eq!(text.parse::<Timestamp>().unwrap(), time);
+        }
+    }
+
+    #[test]
+    fn every_day_of_the_calendar_is_shown_and_read_as_jiff_does() {
+        // It repeats every 400 years.
+        let last = Timestamp::MAX.as_secs() / 86_400;
+        for day in (0..146_097).chain(last - 1000..=last) {
+            let time = Timestamp::from_secs(day * 86_400 + 86_399);
+            let text = time.to_string();
+            assert_eq!(text, format!("{:.6}", jiff::Timestamp::from_microsecond(time.0).unwrap()));
+            assert_eq!(text.parse::<Timestamp>().unwrap(), time);
+            assert!(usual_micros(text.as_bytes()).is_some() || text.starts_with("9999"), "{text}");
+        }
+    }
+
+    #[test]
+    fn days_that_do_not_exist_are_refused() {
+        for day in
+            ["2026-02-29", "2100-02-29", "2026-04-31", "2026-00-01", "2026-13-01", "2026-01-00", "2026-12-32"]
+        {
+            assert!(format!("{day}T00:00:00Z").parse::<Timestamp>().is_err(), "{day}");
+        }
+        for day in ["2024-02-29", "2000-02-29", "2026-04-30", "2026-12-31"] {
+            assert!(format!("{day}T00:00:00Z").parse::<Timestamp>().is_ok(), "{day}");
+        }
+    }
 
     #[test]
     fn reads_rfc3339_and_the_space_form() {
