@@ -18,6 +18,7 @@ mod tree;
 mod write;
 
 pub use json::{JSON_DEPTH_MAX, Json, JsonError};
+pub use scan::plain_len;
 pub use tree::{Content, List, Node, Object};
 pub use write::{push_node, push_string, push_string_content};
 

@@ -7,8 +7,10 @@
 const NEAR: usize = 32;
 
 /// How many bytes stand for themselves in a JSON string before the first that does not, or the end.
+///
+/// A text is the content of a string literal as it is if this is its length.
 #[inline]
-pub(crate) fn plain_len(bytes: &[u8]) -> usize {
+pub fn plain_len(bytes: &[u8]) -> usize {
     let Some(word) = bytes.first_chunk() else { return plain_len_of_few(bytes) };
     match special(*word) {
         0 => plain_len_of_many(bytes),

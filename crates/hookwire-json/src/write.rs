@@ -45,6 +45,14 @@ pub fn push_string(out: &mut String, text: &str) {
 
 /// Appends the content of a JSON string literal, without its quotes: only what must be escaped is.
 pub fn push_string_content(out: &mut String, text: &str) {
+    if plain_len(text.as_bytes()) == text.len() {
+        out.push_str(text);
+    } else {
+        push_escaped(out, text);
+    }
+}
+
+fn push_escaped(out: &mut String, text: &str) {
     let mut run = 0;
     loop {
         let at = run + plain_len(&text.as_bytes()[run..]);

@@ -11,7 +11,7 @@ use hookwire_json::{Json, Object};
 use serde_json::{Map, Value};
 
 use crate::Event;
-use crate::event::push_text;
+use crate::event::{push_document, push_member, push_text};
 
 /// What templates see of an event under a rule. Made once per event and rule, and shared.
 #[derive(Debug, Clone)]
@@ -92,16 +92,27 @@ impl TemplateContext {
 
     /// The whole context as compact JSON: the default body.
     pub fn to_json(&self) -> String {
-        let mut out = String::with_capacity(self.data().as_str().len() + 512);
-        for (name, member) in self.members() {
-            out.push(if out.is_empty() { '{' } else { ',' });
-            push_text(&mut out, name);
-            out.push(':');
-            match member {
-                Member::Text(Some(text)) => push_text(&mut out, text),
-                Member::Text(None) => out.push_str("null"),
-                Member::Document(json) => out.push_str(json.as_str()),
-            }
+        let event = &*self.event;
+        let documents = [
+            (",\"data\":", Some(self.data())),
+            (",\"request\":", event.request.as_ref()),
+            (",\"snapshots\":", event.snapshots.as_ref()),
+            (",\"context\":", event.context.as_ref()),
+        ];
+        let len = documents.iter().flat_map(|(_, json)| json).map(|json| json.as_str().len()).sum::<usize>();
+        let mut out = String::with_capacity(len + 512);
+        for (name, text) in [
+            ("{\"event\":", Some(&*event.event)),
+            (",\"timestamp\":", Some(event.timestamp.as_str())),
+            (",\"object_type\":", Some(event.object_type.as_str())),
+            (",\"model\":", Some(event.object_type.model())),
+            (",\"username\":", event.username.as_deref()),
+            (",\"request_id\":", event.request_id.as_deref()),
+        ] {
+            push_member(&mut out, name, text);
+        }
+        for (name, json) in documents {
+            push_document(&mut out, name, json);
         }
         out.push('}');
         out
@@ -164,6 +175,8 @@ mod tests {
             r#"{"event":"created","timestamp":"2026-01-01 00:00:00Z","object_type":"dcim.site","model":"site","username":"a\"b","request_id":null,"data":{"n":1.0},"snapshots":{"prechange":null}}"#
         );
         assert_eq!(context.root().as_str(), json);
+        let members = context.root().root().as_object().unwrap().iter().map(|(name, _)| name);
+        assert!(members.eq(context.members().map(|(name, _)| name)));
     }
 
     #[test]

@@ -7,10 +7,9 @@
 
 mod read;
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
-use hookwire_json::Json;
+use hookwire_json::{Json, plain_len};
 use serde_json::Value;
 
 use crate::{EventId, EventTime, ObjectType, Shard, Timestamp};
@@ -109,37 +108,48 @@ impl Event {
 
     /// The event as compact JSON, complete with id, timestamp and object id: what a store keeps.
     pub fn to_payload(&self) -> String {
-        let rest = [&self.request, &self.snapshots, &self.context]
-            .into_iter()
-            .flatten()
-            .map(|json| json.as_str().len());
-        let mut out = String::with_capacity(self.data.as_str().len() + rest.sum::<usize>() + 320);
-        out.push_str("{\"id\":");
-        push_text(&mut out, self.id.as_str());
-        push_member(&mut out, "event", Some(&self.event));
-        if let Some(event_type) = &self.event_type {
-            push_member(&mut out, "event_type", Some(event_type));
-        }
-        push_member(&mut out, "object_type", Some(self.object_type.as_str()));
-        if let Some(object_id) = &self.object_id {
-            push_member(&mut out, "object_id", Some(object_id));
-        }
-        push_member(&mut out, "timestamp", Some(self.timestamp.as_str()));
-        push_member(&mut out, "username", self.username.as_deref());
-        push_member(&mut out, "request_id", self.request_id.as_deref());
         let documents = [
-            ("data", Some(&self.data)),
-            ("request", self.request.as_ref()),
-            ("snapshots", self.snapshots.as_ref()),
-            ("context", self.context.as_ref()),
+            (",\"data\":", Some(&self.data)),
+            (",\"request\":", self.request.as_ref()),
+            (",\"snapshots\":", self.snapshots.as_ref()),
+            (",\"context\":", self.context.as_ref()),
         ];
-        for (name, document) in documents {
-            if let Some(document) = document {
-                let _ = write!(out, ",\"{name}\":{}", document.as_str());
-            }
+        let len = documents.iter().flat_map(|(_, json)| json).map(|json| json.as_str().len()).sum::<usize>();
+        let mut out = String::with_capacity(len + 320);
+        // `peek` relies on the order of these.
+        push_member(&mut out, "{\"id\":", Some(self.id.as_str()));
+        push_member(&mut out, ",\"event\":", Some(&self.event));
+        if let Some(event_type) = &self.event_type {
+            push_member(&mut out, ",\"event_type\":", Some(event_type));
+        }
+        push_member(&mut out, ",\"object_type\":", Some(self.object_type.as_str()));
+        if let Some(object_id) = &self.object_id {
+            push_member(&mut out, ",\"object_id\":", Some(object_id));
+        }
+        push_member(&mut out, ",\"timestamp\":", Some(self.timestamp.as_str()));
+        push_member(&mut out, ",\"username\":", self.username.as_deref());
+        push_member(&mut out, ",\"request_id\":", self.request_id.as_deref());
+        for (name, json) in documents {
+            push_document(&mut out, name, json);
         }
         out.push('}');
         out
+    }
+
+    /// What a payload that [`to_payload`](Self::to_payload) made is about, at a glance: enough to learn whether any rule
+    /// could be about the event, without reading it as a whole.
+    ///
+    /// Nothing if the payload does not begin as such payloads do, or if what it begins with holds an escape; then the
+    /// event has to be read. An answer does not say that the payload is sound, and holds only if
+    /// [`to_payload`](Self::to_payload) made it.
+    pub fn peek(payload: &[u8]) -> Option<Peeked<'_>> {
+        let (_, rest) = peek_member(payload, b"{\"id\":\"")?;
+        let (event, rest) = peek_member(rest, b",\"event\":\"")?;
+        let (matched_type, rest) = peek_member(rest, b",\"event_type\":\"").unwrap_or((event, rest));
+        let (object_type, rest) = peek_member(rest, b",\"object_type\":\"")?;
+        // What follows tells that no `event_type` comes out of its place.
+        let is_whole = rest.starts_with(b",\"object_id\":\"") || rest.starts_with(b",\"timestamp\":\"");
+        is_whole.then(|| Peeked { matched_type: short_event_name(matched_type), object_type })
     }
 
     /// What rules match: `event_type` if there is one, else `event`.
@@ -148,10 +158,26 @@ impl Event {
     }
 }
 
+/// What [`Event::peek`] sees of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peeked<'a> {
+    /// What rules match, as [`Event::matched_type`].
+    pub matched_type: &'a str,
+    /// `app_label.model`, unchecked.
+    pub object_type: &'a str,
+}
+
+/// The string without escapes that follows this beginning, and what stands behind it.
+fn peek_member<'a>(payload: &'a [u8], beginning: &[u8]) -> Option<(&'a str, &'a [u8])> {
+    let content = payload.strip_prefix(beginning)?;
+    let (text, end) = content.split_at(plain_len(content));
+    Some((std::str::from_utf8(text).ok()?, end.strip_prefix(b"\"")?))
+}
+
 /// Appends a string as a JSON string literal.
 pub(crate) fn push_text(out: &mut String, text: &str) {
     // Nearly every string needs no escape; those that do take serde_json's way.
-    if text.bytes().all(|b| b >= 0x20 && b != b'"' && b != b'\\') {
+    if plain_len(text.as_bytes()) == text.len() {
         out.push('"');
         out.push_str(text);
         out.push('"');
@@ -160,11 +186,20 @@ pub(crate) fn push_text(out: &mut String, text: &str) {
     }
 }
 
-fn push_member(out: &mut String, name: &str, value: Option<&str>) {
-    let _ = write!(out, ",\"{name}\":");
-    match value {
+/// Appends a member that is a string or null; `name` comes with what stands around it.
+pub(crate) fn push_member(out: &mut String, name: &str, text: Option<&str>) {
+    out.push_str(name);
+    match text {
         Some(text) => push_text(out, text),
         None => out.push_str("null"),
+    }
+}
+
+/// Appends a member that is a document, if it is there; `name` comes with what stands around it.
+pub(crate) fn push_document(out: &mut String, name: &str, document: Option<&Json>) {
+    if let Some(document) = document {
+        out.push_str(name);
+        out.push_str(document.as_str());
     }
 }
 
@@ -218,6 +253,8 @@ impl std::error::Error for EventError {}
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn parse(text: &str) -> Result<Event, EventError> {
@@ -266,6 +303,69 @@ mod tests {
         assert_eq!(Event::from_payload(payload.as_bytes()).unwrap(), event);
         assert!(payload.contains(r#""data":{"big":123456789012345678901234567890,"one":1.0}"#), "{payload}");
         assert_eq!(event.matched_type(), "job_completed");
+    }
+
+    #[test]
+    fn a_payload_tells_at_a_glance_what_it_is_about() {
+        let peek = |text: &str| {
+            let payload = parse(text).unwrap().to_payload();
+            Event::peek(payload.as_bytes())
+                .map(|seen| (seen.matched_type.to_owned(), seen.object_type.to_owned()))
+        };
+        let seen = |event: &str, object: &str| Some((event.to_owned(), object.to_owned()));
+        assert_eq!(
+            peek(r#"{"event":"object_updated","object_type":"dcim.site","data":{"id":7}}"#),
+            seen("updated", "dcim.site")
+        );
+        assert_eq!(
+            peek(r#"{"event":"job_ended","event_type":"job_completed","object_type":"core.job","data":{}}"#),
+            seen("job_completed", "core.job")
+        );
+        assert_eq!(peek(r#"{"event":"a\"b","object_type":"a.b","data":{}}"#), None);
+        for payload in [
+            "",
+            "{}",
+            r#"{"id":"a","event":"b"#,
+            r#"{"id":"a","event":"b","object_type":"a.b"}"#,
+            r#"{"id":"a","event":"b","object_type":"a.b","event_type":"c","timestamp":"2026-01-01T00:00:00Z"}"#,
+            r#"{"event":"b","id":"a","object_type":"a.b","timestamp":"2026-01-01T00:00:00Z"}"#,
+            r#"{"id":"a", "event":"b","object_type":"a.b","timestamp":"2026-01-01T00:00:00Z"}"#,
+            r#"{"id":"a","event":"b","event_type":null,"object_type":"a.b","timestamp":"2026-01-01T00:00:00Z"}"#,
+        ] {
+            assert_eq!(Event::peek(payload.as_bytes()), None, "{payload}");
+        }
+        assert_eq!(
+            Event::peek(b"{\"id\":\"a\",\"event\":\"\xff\",\"object_type\":\"a.b\",\"timestamp\":\"\""),
+            None
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_glance_tells_what_reading_tells(
+            event in "(object_)?(created|job)|[a-c\"\\\\/é]{1,9}",
+            event_type in prop::option::of("(object_)?(created|job)|[a-c\"\\\\/é]{1,9}"),
+            object_type in "[a-z\"\\\\]{1,9}\\.[a-z]{1,9}",
+            object_id in prop::option::of("[a-z\"]{1,9}"),
+        ) {
+            let mut members = serde_json::json!({"event": event, "object_type": object_type, "data": {}});
+            for (name, value) in [("event_type", event_type), ("object_id", object_id)] {
+                if let Some(value) = value {
+                    members[name] = value.into();
+                }
+            }
+            let payload = parse(&members.to_string()).unwrap().to_payload();
+            let read = Event::from_payload(payload.as_bytes()).unwrap();
+            let seen = Event::peek(payload.as_bytes());
+            let holds_escape = [read.event.as_ref(), read.matched_type(), read.object_type.as_str()]
+                .iter()
+                .any(|text| text.contains(['"', '\\']));
+            prop_assert_eq!(seen.is_none(), holds_escape);
+            if let Some(seen) = seen {
+                prop_assert_eq!(seen.matched_type, read.matched_type());
+                prop_assert_eq!(seen.object_type, read.object_type.as_str());
+            }
+        }
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub use delivery::{
     Attempt, AttemptError, DeadReason, Delivery, DeliveryState, ErrorKind, Hop, InvalidWord, Outcome,
     OutcomeKind, RequestRecord, ResponseRecord, Timings, WaitingReason,
 };
-pub use event::{Event, EventDefaults, EventError, Problem, short_event_name};
+pub use event::{Event, EventDefaults, EventError, Peeked, Problem, short_event_name};
 pub use id::{DeliveryId, EndpointId, EventId, IdError, RuleName, Sequence, Shard, WebhookName};
 pub use request::{Authority, HeaderText, PreparedRequest, wire_name};
 pub use rule::{EventPattern, EventRule, ObjectPattern, ObjectType, PatternError};

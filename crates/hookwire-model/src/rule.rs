@@ -21,11 +21,17 @@ impl ObjectType {
     /// # Errors
     /// [`PatternError`] unless it is two or more names of visible ASCII without `*`, joined by dots.
     pub fn new(text: &str) -> Result<Self, PatternError> {
-        let fits = text.len() <= Self::LEN_MAX
-            && text.contains('.')
-            && text
-                .split('.')
-                .all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_graphic() && b != b'*'));
+        let (mut dots, mut before) = (0, b'.');
+        let names_fit = text.bytes().all(|byte| {
+            let fits = match byte {
+                b'.' => before != b'.',
+                _ => byte.is_ascii_graphic() && byte != b'*',
+            };
+            dots += usize::from(byte == b'.');
+            before = byte;
+            fits
+        });
+        let fits = text.len() <= Self::LEN_MAX && names_fit && dots > 0 && before != b'.';
         if fits { Ok(ObjectType(text.into())) } else { Err(PatternError::ObjectType(excerpt(text))) }
     }
 
@@ -175,6 +181,9 @@ mod tests {
 
     #[test]
     fn what_is_no_pattern_is_refused() {
+        for text in ["", ".", "..", "dcim..site", ".dcim.site", "dcim.site.", "dcim.zoë", "dcim.a\n"] {
+            assert!(ObjectType::new(text).is_err(), "{text:?}");
+        }
         for text in ["", "site", "dcim.", ".*", "*.site", "dcim.s*", "a b.c"] {
             assert!(text.parse::<ObjectPattern>().is_err(), "{text:?}");
         }

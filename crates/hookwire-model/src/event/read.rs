@@ -73,12 +73,12 @@ impl<'a> Wire<'a> {
         if let Some(name) = json.repeated_name() {
             problems.add(&format!("/{}", pointer_token(name)), "stands there more than once");
         }
-        for (name, what) in [
-            ("event", "what happened, such as \"created\""),
-            ("object_type", "the kind of object, such as \"dcim.site\""),
-            ("data", "the object as it is now"),
+        for (name, is_read, what) in [
+            ("event", wire.event.is_some(), "what happened, such as \"created\""),
+            ("object_type", wire.object_type.is_some(), "the kind of object, such as \"dcim.site\""),
+            ("data", wire.data.is_some(), "the object as it is now"),
         ] {
-            if members.get(name).is_none() {
+            if !is_read && members.get(name).is_none() {
                 problems.add(&format!("/{name}"), format!("missing: {what}"));
             }
         }
@@ -191,9 +191,10 @@ impl Problems {
     }
 
     fn event_name(&mut self, pointer: &str, name: &str) {
+        let is_plain = name.bytes().all(|byte| byte.is_ascii_graphic());
         if name.is_empty()
             || name.len() > EVENT_NAME_LEN_MAX
-            || name.chars().any(|c| c.is_control() || c.is_whitespace())
+            || !is_plain && name.chars().any(|c| c.is_control() || c.is_whitespace())
         {
             self.add(pointer, format!("{:?} is no event name: it needs 1 to {EVENT_NAME_LEN_MAX} bytes without white space, such as \"created\"", excerpt(name)));
         }
