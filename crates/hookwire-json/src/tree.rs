@@ -160,6 +160,7 @@ impl<'a> Node<'a> {
     }
 
     /// What it says, of a string or name.
+    #[inline]
     fn string(self) -> &'a str {
         string(&self.tree.text, &self.tree.unescaped, self.entry())
     }

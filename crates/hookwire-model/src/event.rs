@@ -149,7 +149,11 @@ impl Event {
         let (object_type, rest) = peek_member(rest, b",\"object_type\":\"")?;
         // What follows tells that no `event_type` comes out of its place.
         let is_whole = rest.starts_with(b",\"object_id\":\"") || rest.starts_with(b",\"timestamp\":\"");
-        is_whole.then(|| Peeked { matched_type: short_event_name(matched_type), object_type })
+        if !is_whole {
+            return None;
+        }
+        let text = |bytes| std::str::from_utf8(bytes).ok();
+        Some(Peeked { matched_type: short_event_name(text(matched_type)?), object_type: text(object_type)? })
     }
 
     /// What rules match: `event_type` if there is one, else `event`.
@@ -168,10 +172,11 @@ pub struct Peeked<'a> {
 }
 
 /// The string without escapes that follows this beginning, and what stands behind it.
-fn peek_member<'a>(payload: &'a [u8], beginning: &[u8]) -> Option<(&'a str, &'a [u8])> {
+#[inline(always)]
+fn peek_member<'a>(payload: &'a [u8], beginning: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
     let content = payload.strip_prefix(beginning)?;
     let (text, end) = content.split_at(plain_len(content));
-    Some((std::str::from_utf8(text).ok()?, end.strip_prefix(b"\"")?))
+    Some((text, end.strip_prefix(b"\"")?))
 }
 
 /// Appends a string as a JSON string literal.

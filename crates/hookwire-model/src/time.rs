@@ -180,33 +180,14 @@ pub struct TimeError {
 /// The microseconds since 1970 that a text names, if it has a usual shape: any that [`parse_rfc3339`] reads, but without
 /// leap seconds, far offsets, and years that are long gone or at the end of what can be written.
 fn usual_micros(text: &[u8]) -> Option<i64> {
-    let (date_time, rest) = text.split_first_chunk()?;
-    let &[
-        y1,
-        y2,
-        y3,
-        y4,
-        b'-',
-        mo1,
-        mo2,
-        b'-',
-        d1,
-        d2,
-        b'T' | b't' | b' ',
-        h1,
-        h2,
-        b':',
-        mi1,
-        mi2,
-        b':',
-        s1,
-        s2,
-    ] = date_time
-    else {
+    let (month_of_year, rest) = text.split_first_chunk()?;
+    let (minute_of_day, rest) = rest.split_first_chunk()?;
+    let ([_, _, b'T' | b't' | b' ', _, _, _, _, _], [b':', s1, s2, rest @ ..]) = (minute_of_day, rest) else {
         return None;
     };
-    let (year, month, day) = (number(y1, y2)? * 100 + number(y3, y4)?, number(mo1, mo2)?, number(d1, d2)?);
-    let (hour, minute, second) = (number(h1, h2)?, number(mi1, mi2)?, number(s1, s2)?);
+    let [y1, _, y2, _, _, month, _, _] = numbers(month_of_year, b"0000-00-")?;
+    let [day, _, _, hour, _, _, minute, _] = numbers(minute_of_day, b"00.00:00")?;
+    let (year, second) = (y1 * 100 + y2, number(*s1, *s2)?);
     let (micros, zone) = match rest {
         [b'.', digits @ ..] => fraction(digits)?,
         _ => (0, rest),
@@ -230,7 +211,23 @@ fn usual_micros(text: &[u8]) -> Option<i64> {
     }
     let offset = if is_behind { -i64::from(offset) } else { i64::from(offset) };
     let minutes = i64::from((days_until(year, month, day) * 24 + hour) * 60 + minute) - offset;
-    Some((minutes * 60 + i64::from(second)) * 1_000_000 + micros)
+    Some((minutes * 60 + i64::from(second)) * 1_000_000 + i64::from(micros))
+}
+
+/// The number that each two bytes spell that are zero in `shape`, where the first of them is; none if one of them is no
+/// digit, or another byte is not as it is there. A dot stands for any byte.
+fn numbers(text: &[u8; 8], shape: &[u8; 8]) -> Option<[u32; 8]> {
+    // What digits are apart from '0' is their value.
+    let apart = u64::from_le_bytes(*text) ^ u64::from_le_bytes(*shape);
+    let apart = apart & u64::from_le_bytes(shape.map(|byte| if byte == b'.' { 0 } else { 0xFF }));
+    // Adding this sets the highest bit of a byte that is too far apart. If it is so far that the sum carries into the
+    // next byte, it has that bit itself.
+    let room = u64::from_le_bytes(shape.map(|byte| if byte == b'0' { 0x7F - 9 } else { 0x7F }));
+    if (apart | apart.wrapping_add(room)) & u64::from_le_bytes([0x80; 8]) != 0 {
+        return None;
+    }
+    // Ten times each byte and the byte behind it, neither of which is more than 99.
+    Some((apart * 10 + (apart >> 8)).to_le_bytes().map(u32::from))
 }
 
 /// The number that two digits spell.
@@ -240,11 +237,11 @@ fn number(tens: u8, ones: u8) -> Option<u32> {
 }
 
 /// The microseconds of a fraction of at least one digit, and what stands behind it.
-fn fraction(mut digits: &[u8]) -> Option<(i64, &[u8])> {
+fn fraction(mut digits: &[u8]) -> Option<(u32, &[u8])> {
     let (mut micros, mut unit) = (0, 100_000);
     let len = digits.len();
     while let [digit @ b'0'..=b'9', rest @ ..] = digits {
-        micros += i64::from(digit - b'0') * unit;
+        micros += u32::from(digit - b'0') * unit;
         unit /= 10;
         digits = rest;
     }
