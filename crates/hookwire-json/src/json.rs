@@ -41,7 +41,7 @@ impl Json {
     /// As [`parse`](Self::parse).
     pub fn parse_nested(text: &str, depth_max: usize) -> Result<Self, JsonError> {
         let tree = read::tree(text, depth_max).map_err(|flaw| refusal(text, flaw))?;
-        Ok(Json { tree: Arc::new(tree), at: 0 })
+        Ok(Json { tree, at: 0 })
     }
 
     /// The document `null`.

@@ -8,6 +8,7 @@
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
+use std::sync::Arc;
 
 use crate::scan::plain_len;
 use crate::tree::{Entry, FEW, Kind, Members, Tree, says, string};
@@ -27,7 +28,7 @@ pub(crate) enum Flaw {
 const BLANKS: [u8; 4] = *b" \t\n\r";
 
 /// Reads a document.
-pub(crate) fn tree(text: &str, depth_max: usize) -> Result<Tree, Flaw> {
+pub(crate) fn tree(text: &str, depth_max: usize) -> Result<Arc<Tree>, Flaw> {
     let text = match text.as_bytes() {
         [b'{', .., b'}'] => text,
         _ => text.trim_matches(BLANKS.map(char::from)),
@@ -78,13 +79,12 @@ fn string_end(bytes: &[u8], mut at: usize) -> Option<usize> {
 }
 
 /// Reads a text without white space.
-fn read(text: &str, depth_max: usize) -> Result<Tree, Flaw> {
+fn read(text: &str, depth_max: usize) -> Result<Arc<Tree>, Flaw> {
     if u32::try_from(text.len()).is_err() {
         return Err(Flaw::TooLong);
     }
     let mut reader = Reader {
         text,
-        depth_left: depth_max,
         // A member takes some twenty bytes and two entries. Large texts are mostly long strings.
         entries: Vec::with_capacity(text.len().min(1 << 14) / 10 + 1),
         unescaped: String::new(),
@@ -92,14 +92,13 @@ fn read(text: &str, depth_max: usize) -> Result<Tree, Flaw> {
         repeated: None,
         flaw: Flaw::Syntax,
     };
-    let Some([]) = reader.value(text.as_bytes()) else { return Err(reader.flaw) };
+    let Some([]) = reader.value(text.as_bytes(), depth_max) else { return Err(reader.flaw) };
     let Reader { entries, unescaped, index, repeated, .. } = reader;
-    Ok(Tree { text: text.into(), entries, unescaped, index, repeated })
+    Ok(Arc::new(Tree { text: text.into(), entries, unescaped, index, repeated }))
 }
 
 struct Reader<'t> {
     text: &'t str,
-    depth_left: usize,
     entries: Vec<Entry>,
     unescaped: String,
     index: Vec<u32>,
@@ -133,12 +132,13 @@ impl<'t> Reader<'t> {
         None
     }
 
+    /// Reads a value. Inlined where members and items are read, most of which are strings and take no call then.
     #[inline(always)]
-    fn value(&mut self, from: &'t [u8]) -> Rest<'t> {
+    fn value(&mut self, from: &'t [u8], depth_left: usize) -> Rest<'t> {
         match from {
             [b'"', ..] => Some(self.string(from)?.1),
-            [b'{', ..] => self.object(from),
-            [b'[', ..] => self.list(from),
+            [b'{', ..] => self.object(from, depth_left),
+            [b'[', ..] => self.list(from, depth_left),
             [b'-' | b'0'..=b'9', ..] => self.number(from),
             [b't', b'r', b'u', b'e', rest @ ..] => Some(self.word(Kind::Bool(true), from, rest)),
             [b'f', b'a', b'l', b's', b'e', rest @ ..] => Some(self.word(Kind::Bool(false), from, rest)),
@@ -152,6 +152,7 @@ impl<'t> Reader<'t> {
         rest
     }
 
+    /// Inlined as [`value`](Self::value) is.
     #[inline(always)]
     fn number(&mut self, from: &'t [u8]) -> Rest<'t> {
         let mut rest = match from {
@@ -165,7 +166,7 @@ impl<'t> Reader<'t> {
         Some(rest)
     }
 
-    /// Reads a string. Gives its content, unless it holds escapes, beside the rest.
+    /// Reads a string. Gives its content, unless it holds escapes, beside the rest. Inlined as [`value`](Self::value) is.
     #[inline(always)]
     fn string(&mut self, from: &'t [u8]) -> Option<(Option<&'t [u8]>, &'t [u8])> {
         let [b'"', content @ ..] = from else { return None };
@@ -227,24 +228,23 @@ impl<'t> Reader<'t> {
     }
 
     /// Makes the entry of a list or object, which is complete when it is closed.
-    fn open(&mut self, from: &[u8]) -> Option<u32> {
-        let Some(depth_left) = self.depth_left.checked_sub(1) else { return self.fail(Flaw::TooDeep) };
-        self.depth_left = depth_left;
+    fn open(&mut self, from: &[u8]) -> u32 {
         let place = self.place();
         self.push(Kind::Null, from, from);
-        Some(place)
+        place
     }
 
     fn close(&mut self, place: u32, kind: Kind, rest: &[u8]) {
-        self.depth_left += 1;
         let (end, size) = (self.at(rest), self.place() - place);
         let entry = &mut self.entries[place as usize];
         *entry = Entry { kind, end, size, ..*entry };
     }
 
+    /// Reads a list.
     #[inline(never)]
-    fn list(&mut self, from: &'t [u8]) -> Rest<'t> {
-        let place = self.open(from)?;
+    fn list(&mut self, from: &'t [u8], depth_left: usize) -> Rest<'t> {
+        let Some(depth_left) = depth_left.checked_sub(1) else { return self.fail(Flaw::TooDeep) };
+        let place = self.open(from);
         let mut rest = &from[1..];
         let mut len = 0;
         if let [b']', behind @ ..] = rest {
@@ -252,7 +252,7 @@ impl<'t> Reader<'t> {
         } else {
             loop {
                 len += 1;
-                match self.value(rest)? {
+                match self.value(rest, depth_left)? {
                     [b',', item @ ..] => rest = item,
                     [b']', behind @ ..] => {
                         rest = behind;
@@ -262,17 +262,20 @@ impl<'t> Reader<'t> {
                 }
             }
         }
-        let index = self.index.len() as u32;
+        let mut index = 0;
         if len > FEW {
+            index = self.index.len() as u32;
             self.index_items(place, len);
         }
         self.close(place, Kind::List(Members { len, index }), rest);
         Some(rest)
     }
 
+    /// Reads an object.
     #[inline(never)]
-    fn object(&mut self, from: &'t [u8]) -> Rest<'t> {
-        let place = self.open(from)?;
+    fn object(&mut self, from: &'t [u8], depth_left: usize) -> Rest<'t> {
+        let Some(depth_left) = depth_left.checked_sub(1) else { return self.fail(Flaw::TooDeep) };
+        let place = self.open(from);
         let mut rest = &from[1..];
         let mut len = 0;
         let mut seen = Seen::default();
@@ -287,7 +290,7 @@ impl<'t> Reader<'t> {
                 }
                 len += 1;
                 let [b':', value @ ..] = behind else { return None };
-                match self.value(value)? {
+                match self.value(value, depth_left)? {
                     [b',', member @ ..] => rest = member,
                     [b'}', behind @ ..] => {
                         rest = behind;
@@ -297,16 +300,19 @@ impl<'t> Reader<'t> {
                 }
             }
         }
-        let index = self.index.len() as u32;
+        let mut index = 0;
         if is_name_repeated {
             len = self.drop_overridden(place, len);
         }
         if len > FEW {
+            index = self.index.len() as u32;
             len = self.index_names(place, len);
         }
         self.close(place, Kind::Object(Members { len, index }), rest);
         Some(rest)
     }
+
+    // What follows is seldom needed, and kept out of the loops above, which need the registers.
 
     /// The places of so many items, or of the names of so many members.
     fn places(&self, container: u32, len: u32, of_names: bool) -> impl Iterator<Item = u32> {
@@ -319,6 +325,7 @@ impl<'t> Reader<'t> {
         })
     }
 
+    /// Keeps the places of many items.
     #[inline(never)]
     fn index_items(&mut self, list: u32, len: u32) {
         let mut index = std::mem::take(&mut self.index);

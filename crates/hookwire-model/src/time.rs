@@ -251,7 +251,7 @@ fn fraction(mut digits: &[u8]) -> Option<(u32, &[u8])> {
 /// How many days a month has; none if there is no such month.
 fn days_of(year: u32, month: u32) -> u32 {
     match month {
-        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
+        2 if year.is_multiple_of(if year.is_multiple_of(100) { 400 } else { 4 }) => 29,
         2 => 28,
         4 | 6 | 9 | 11 => 30,
         1..=12 => 31,
