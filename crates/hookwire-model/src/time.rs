@@ -192,24 +192,21 @@ fn usual_micros(text: &[u8]) -> Option<i64> {
         [b'.', digits @ ..] => fraction(digits)?,
         _ => (0, rest),
     };
-    let (is_behind, offset) = match *zone {
-        [b'Z' | b'z'] => (false, 0),
-        [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2] => {
-            let (hours, minutes) = (number(h1, h2)?, number(m1, m2)?);
-            (sign == b'-', if hours < 24 && minutes < 60 { hours * 60 + minutes } else { return None })
-        }
+    let (sign, hours_ahead, minutes_ahead) = match *zone {
+        [b'Z' | b'z'] => (1, 0, 0),
+        [b'+', h1, h2, b':', m1, m2] => (1, number(h1, h2)?, number(m1, m2)?),
+        [b'-', h1, h2, b':', m1, m2] => (-1, number(h1, h2)?, number(m1, m2)?),
         _ => return None,
     };
     let fits = text.len() <= LEN_MAX
         && (1970..9999).contains(&year)
         && (1..=days_of(year, month)).contains(&day)
-        && hour < 24
-        && minute < 60
-        && second < 60;
+        && hour.max(hours_ahead) < 24
+        && minute.max(minutes_ahead).max(second) < 60;
     if !fits {
         return None;
     }
-    let offset = if is_behind { -i64::from(offset) } else { i64::from(offset) };
+    let offset = sign * i64::from(hours_ahead * 60 + minutes_ahead);
     let minutes = i64::from((days_until(year, month, day) * 24 + hour) * 60 + minute) - offset;
     Some((minutes * 60 + i64::from(second)) * 1_000_000 + i64::from(micros))
 }
@@ -362,6 +359,22 @@ mod tests {
             assert_eq!(text, format!("{:.6}", jiff::Timestamp::from_microsecond(time.0).unwrap()));
             assert_eq!(text.parse::<Timestamp>().unwrap(), time);
             assert!(usual_micros(text.as_bytes()).is_some() || text.starts_with("9999"), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_byte_that_is_out_of_place_is_told_as_jiff_tells_it() {
+        for text in ["2026-11-23T16:40:00Z", "1999-12-31 23:59:59.123456789-11:30"] {
+            assert!(usual_micros(text.as_bytes()).is_some());
+            for place in 0..text.len() {
+                for other in 0..=u8::MAX {
+                    let mut text = text.to_owned();
+                    text.replace_range(place..=place, char::from(other).encode_utf8(&mut [0; 4]));
+                    let reference = parse_rfc3339(&text);
+                    let reference = reference.map(|instant| Timestamp::from_micros(instant.as_microsecond()));
+                    assert_eq!(text.parse::<Timestamp>(), reference, "{text:?}");
+                }
+            }
         }
     }
 
