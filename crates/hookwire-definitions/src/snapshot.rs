@@ -203,6 +203,12 @@ impl Definitions {
         fan_out
     }
 
+    /// Whether any rule is about events of this type, of objects of that type: else they become nothing, and need not be
+    /// read.
+    pub fn any_about(&self, object_type: &str, matched_type: &str) -> bool {
+        self.rules.any_about(object_type, matched_type)
+    }
+
     /// The deliveries an event becomes; [`fan_out`](Self::fan_out) also tells which rules could not say.
     pub fn routes(&self, event: &Arc<Event>) -> Vec<Route> {
         self.fan_out(event).routes

@@ -15,8 +15,8 @@ use bytes::Bytes;
 use hookwire_definitions::{Definitions, Route};
 use hookwire_dispatch::Dispatch;
 use hookwire_model::{
-    AttemptError, DeadReason, DeliveryId, ErrorKind, Event, EventId, Ordering, RuleName, Sequence, Shard,
-    Timestamp, WaitingReason, Webhook, WebhookName,
+    AttemptError, DeadReason, DeliveryId, ErrorKind, Event, EventId, Ordering, Peeked, RuleName, Sequence,
+    Shard, Timestamp, WaitingReason, Webhook, WebhookName,
 };
 use hookwire_queue::{EventFate, Fate, NewDelivery, Order};
 use tokio::sync::mpsc;
@@ -251,6 +251,13 @@ fn plan(
         |message| (DeadReason::UnreadableEvent, AttemptError { kind: ErrorKind::Internal, message });
     if let Some(refused) = &work.refused {
         return Err(unreadable(refused.clone()));
+    }
+    if let Some(Peeked { event, matched_type, object_type }) = Event::peek(&work.payload)
+        && !definitions.any_about(object_type, matched_type)
+    {
+        let (event, object_type) = (event.into(), object_type.into());
+        progress.lock().fanned_out = Some(FannedOut { event, object_type, slots: Vec::new() });
+        return Ok(Vec::new());
     }
     let event = Event::from_payload(&work.payload)
         .map_err(|error| unreadable(format!("the event cannot be read: {error}")))?;

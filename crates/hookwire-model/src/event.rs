@@ -153,7 +153,11 @@ impl Event {
             return None;
         }
         let text = |bytes| std::str::from_utf8(bytes).ok();
-        Some(Peeked { matched_type: short_event_name(text(matched_type)?), object_type: text(object_type)? })
+        Some(Peeked {
+            event: short_event_name(text(event)?),
+            matched_type: short_event_name(text(matched_type)?),
+            object_type: text(object_type)?,
+        })
     }
 
     /// What rules match: `event_type` if there is one, else `event`.
@@ -165,6 +169,8 @@ impl Event {
 /// What [`Event::peek`] sees of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peeked<'a> {
+    /// What happened, as [`Event::event`].
+    pub event: &'a str,
     /// What rules match, as [`Event::matched_type`].
     pub matched_type: &'a str,
     /// `app_label.model`, unchecked.
@@ -367,6 +373,7 @@ mod tests {
                 .any(|text| text.contains(['"', '\\']));
             prop_assert_eq!(seen.is_none(), holds_escape);
             if let Some(seen) = seen {
+                prop_assert_eq!(seen.event, &*read.event);
                 prop_assert_eq!(seen.matched_type, read.matched_type());
                 prop_assert_eq!(seen.object_type, read.object_type.as_str());
             }

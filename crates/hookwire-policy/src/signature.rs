@@ -421,7 +421,7 @@ mod tests {
     #[test]
     fn netbox_signs_with_the_newest_secret_as_it_is_written() {
         let headers = sign(&[SignatureScheme::Netbox], &["s3cret", "old"], AT, br#"{"foo": "bar"}"#);
-        assert_eq!(headers, [("X-Hook-Signature".to_owned(), Bytes::from_static(NETBOX.as_bytes()))]);
+        assert_eq!(headers, [("X-Hook-Signature".into(), Bytes::from_static(NETBOX.as_bytes()))]);
     }
 
     #[test]

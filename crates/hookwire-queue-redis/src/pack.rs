@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hookwire_model::{
-    Attempt, AttemptError, Delivery, DeliveryId, DeliveryState, Event, EventDefaults, EventId, RuleName,
-    Sequence, Shard, Timestamp, WebhookName,
+    Attempt, AttemptError, Delivery, DeliveryId, DeliveryState, Event, EventDefaults, EventError, EventId,
+    RuleName, Sequence, Shard, Timestamp, WebhookName,
 };
 use hookwire_queue::backend::{EventHead, Record, unpack_attempts};
 use hookwire_queue::{Fate, Order, PendingDelivery, QueueError};
@@ -323,6 +323,8 @@ pub(crate) struct Published {
     pub(crate) payload: Bytes,
     /// How many bytes it had when it came by plain `XADD`; `None`: it came by publishing.
     pub(crate) plain_bytes: Option<usize>,
+    /// Why it is no event, where it came by plain `XADD` and is none.
+    pub(crate) unreadable: Option<String>,
 }
 
 impl Published {
@@ -342,10 +344,14 @@ impl Published {
 
     fn new(sequence: u64, id: EventId, accepted_at: Timestamp, mut payload: Bytes, is_plain: bool) -> Self {
         let plain_bytes = is_plain.then_some(payload.len());
+        let mut unreadable = None;
         if is_plain {
-            payload = complete(payload, &id, accepted_at);
+            match complete(&payload, &id, accepted_at) {
+                Ok(complete) => payload = complete,
+                Err(error) => unreadable = Some(format!("the event cannot be read: {error}")),
+            }
         }
-        Published { sequence: Sequence(sequence), id, accepted_at, payload, plain_bytes }
+        Published { sequence: Sequence(sequence), id, accepted_at, payload, plain_bytes, unreadable }
     }
 
     /// Reads an entry of the stream: its id is the number and the time, its value the id, a blank, the payload.
@@ -390,13 +396,14 @@ pub(crate) fn read_entries(answer: Value) -> Result<Vec<Published>, QueueError> 
 
 /// Gives an event that was published by plain `XADD` what it lacks: an id, and a time. What is no event stays as it is,
 /// and ends as a dead letter when it is fanned out.
-fn complete(payload: Bytes, id: &EventId, accepted_at: Timestamp) -> Bytes {
-    let Ok(text) = std::str::from_utf8(&payload) else { return payload };
+fn complete(payload: &[u8], id: &EventId, accepted_at: Timestamp) -> Result<Bytes, EventError> {
+    let Ok(text) = std::str::from_utf8(payload) else {
+        // It says what is wrong with it.
+        return Event::from_payload(payload).map(|event| event.to_payload().into());
+    };
     let mut new_id = || id.clone();
-    match Event::parse(text, &mut EventDefaults { now: accepted_at, new_id: &mut new_id }) {
-        Ok(event) => Event { id: id.clone(), ..event }.to_payload().into(),
-        Err(_) => payload,
-    }
+    let event = Event::parse(text, &mut EventDefaults { now: accepted_at, new_id: &mut new_id })?;
+    Ok(Event { id: id.clone(), ..event }.to_payload().into())
 }
 
 fn word<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, QueueError> {

@@ -422,6 +422,7 @@ fn leased_event(event: pack::Published, token: u64, leased_at: Timestamp, bytes_
     let refused = event.plain_bytes.filter(|bytes| *bytes > bytes_max).map(|bytes| {
         format!("the event has {bytes} bytes, and the limit is {bytes_max}; send less, or raise server.max_event_bytes")
     });
+    let refused = refused.or(event.unreadable);
     LeasedEvent {
         lease: Lease { subject: Subject::Event(event.sequence), token },
         id: event.id,

@@ -97,6 +97,12 @@ struct Group {
     null: Vec<u32>,
 }
 
+impl Bucket {
+    fn is_empty(&self) -> bool {
+        self.scan.is_empty() && self.groups.is_empty()
+    }
+}
+
 impl Group {
     fn new(path: Path) -> Self {
         let (by_text, by_integer) = Default::default();
@@ -223,7 +229,7 @@ impl CompiledRules {
     pub fn matching(&self, event: &Arc<Event>) -> Matches {
         let mut matches = Matches::default();
         let mut search = Search { event, found: None, candidates: Vec::new(), lost: Vec::new() };
-        for bucket in self.buckets(event) {
+        for bucket in self.buckets(event.object_type.as_str(), event.matched_type()) {
             search.add(bucket);
         }
         for &index in search.sorted() {
@@ -248,14 +254,16 @@ impl CompiledRules {
         matches
     }
 
-    /// The buckets that may hold rules about the event.
-    fn buckets(&self, event: &Event) -> impl Iterator<Item = &Bucket> {
-        let matched_type = event.matched_type();
-        let event_types = [
-            self.by_type.get(event.object_type.as_str()),
-            self.by_app.get(event.object_type.app_label()),
-            Some(&self.any),
-        ];
+    /// Whether there is any rule about events of this type, of objects of that type, whatever its condition: two or three
+    /// look-ups, for which the event need not be read.
+    pub fn any_about(&self, object_type: &str, matched_type: &str) -> bool {
+        self.buckets(object_type, matched_type).any(|bucket| !bucket.is_empty())
+    }
+
+    /// The buckets that may hold rules about such events.
+    fn buckets<'a>(&'a self, object_type: &str, matched_type: &'a str) -> impl Iterator<Item = &'a Bucket> {
+        let event_types =
+            [self.by_type.get(object_type), self.by_app.get(app_label(object_type)), Some(&self.any)];
         event_types.into_iter().flatten().flat_map(move |event_types| {
             [event_types.by_type.get(matched_type), Some(&event_types.any)].into_iter().flatten()
         })
@@ -273,6 +281,11 @@ impl CompiledRules {
     pub fn explain_rule(&self, index: RuleIndex, event: &Arc<Event>) -> Explanation {
         self.rules[index.get()].explain(event)
     }
+}
+
+/// The part of an object type before the last dot.
+fn app_label(object_type: &str) -> &str {
+    object_type.rsplit_once('.').map_or("", |(app, _)| app)
 }
 
 impl CompiledRule {

@@ -17,8 +17,8 @@ async fn the_request_as_the_server_gets_it() {
     request.target = "/hook?name=a%20b".into();
     request.headers.extend([
         ("webhook-id".into(), Bytes::from_static(b"dlv_1")),
-        ("X-Object".to_owned(), Bytes::from_static(b"Z\xfcrich")),
-        ("x-object".to_owned(), Bytes::from_static(b"second")),
+        ("X-Object".into(), Bytes::from_static(b"Z\xfcrich")),
+        ("x-object".into(), Bytes::from_static(b"second")),
     ]);
     attempt(&net, &request, &options()).await;
     request.method = Method::Get;
