@@ -486,7 +486,8 @@ fn lacks_descriptors(error: &io::Error) -> bool {
 
 /// How long the server says it keeps an idle connection: `Keep-Alive: timeout=5, max=100`.
 fn server_timeout(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get("keep-alive")?.to_str().ok()?;
+    const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+    let value = headers.get(KEEP_ALIVE)?.to_str().ok()?;
     let timeout = value.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?;
     Some(Duration::from_secs(timeout.trim().parse().ok()?))
 }

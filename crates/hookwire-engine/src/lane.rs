@@ -129,6 +129,8 @@ pub(crate) struct Lane<Q, D, C> {
 
     /// Leased and not started: at most one batch.
     ready: VecDeque<Ready>,
+    /// The greatest number that was ever among them.
+    ready_up_to: Sequence,
     open: BTreeMap<Sequence, Open>,
     /// When each open event is cut off, in the order of starting; an entry may be stale.
     cuts: VecDeque<(Instant, Sequence)>,
@@ -189,6 +191,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             // A full channel makes tasks wait for the lane, which never waits for a task.
             late: mpsc::channel(1024),
             ready: VecDeque::new(),
+            ready_up_to: Sequence(0),
             open: BTreeMap::new(),
             cuts: VecDeque::new(),
             running: BTreeMap::new(),
@@ -588,7 +591,11 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         let until = self.events_asked_at + self.shared.settings.lease;
         let new = Ready { leased, since: Instant::now(), until };
         let sequence = new.leased.sequence;
-        match self.ready.iter_mut().find(|ready| ready.leased.sequence == sequence) {
+        // They come in order, but for those that come again: only these can be among the ready ones.
+        let comes_again = sequence <= self.ready_up_to;
+        self.ready_up_to = self.ready_up_to.max(sequence);
+        let mut ready = comes_again.then(|| self.ready.iter_mut()).into_iter().flatten();
+        match ready.find(|ready| ready.leased.sequence == sequence) {
             Some(ready) => *ready = new,
             None => self.ready.push_back(new),
         }

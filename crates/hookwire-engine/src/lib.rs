@@ -1,9 +1,9 @@
 //! The loops of hookwire: lease, fan out, deliver, settle; bounded everywhere.
 //!
-//! [`run`] drives one lane per shard of the queue. A lane leases events in batches, and each event becomes one task: it
-//! matches the event's rules, renders, signs and sends what they ask for, and decides what comes next. The lane settles
-//! whatever is finished in one call. What cannot be finished at once is stored, so that nothing slow stands in the fast
-//! path, and leased again when it is due and its endpoint has room.
+//! [`run`] drives one lane per shard of the queue. A lane leases events in batches, and gives each to one of its hands: a
+//! task that matches the event's rules, renders, signs and sends what they ask for, and decides what comes next. The lane
+//! settles whatever is finished in one call. What cannot be finished at once is stored, so that nothing slow stands in the
+//! fast path, and leased again when it is due and its endpoint has room.
 //!
 //! Invariants:
 //! - An event is never acknowledged while a delivery of it is neither finished nor stored: both are one settlement.
