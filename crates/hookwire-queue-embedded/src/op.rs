@@ -66,6 +66,20 @@ pub(crate) fn copy_of(lease: &Lease) -> Lease {
     Lease { subject: lease.subject, token: lease.token }
 }
 
+impl SettleOp {
+    /// Whether it records anything that happened outside the store. What only puts events into backlogs, or finds that
+    /// nobody wants them, comes out again when it is done once more.
+    pub(crate) fn tells_news(&self) -> bool {
+        let is_inward = |event: &EventOp| match &event.fate {
+            EventFateOp::FannedOut { deliveries, .. } => deliveries
+                .iter()
+                .all(|new| new.attempts.is_empty() && matches!(new.fate, Fate::Waiting { .. })),
+            EventFateOp::Dead { .. } | EventFateOp::Released => false,
+        };
+        !self.deliveries.is_empty() || !self.events.iter().all(is_inward)
+    }
+}
+
 impl From<&Settlement> for SettleOp {
     fn from(settlement: &Settlement) -> Self {
         SettleOp {
@@ -131,5 +145,46 @@ pub(crate) fn log<'a>(attempts: &[&'a AttemptOp]) -> Option<Cow<'a, [u8]>> {
         [] => None,
         [only] => Some(Cow::Borrowed(&only.packed)),
         several => Some(several.iter().flat_map(|attempt| &attempt.packed).copied().collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use hookwire_model::{EventId, Sequence, Shard, WaitingReason};
+    use hookwire_queue::Subject;
+
+    use super::*;
+
+    #[test]
+    fn only_what_a_receiver_may_have_seen_is_news() {
+        let event = EventId::new("e").unwrap();
+        let lease = || Lease { subject: Subject::Event(Sequence(1)), token: 1 };
+        let new = |fate, attempts| NewDeliveryOp {
+            id: DeliveryId::of_event(Shard(0), Sequence(1), &event),
+            rule: RuleName::new("r").unwrap(),
+            webhook: WebhookName::new("w").unwrap(),
+            endpoint: None,
+            order: None,
+            attempts,
+            fate,
+        };
+        let fanned_out = |deliveries| {
+            let fate =
+                EventFateOp::FannedOut { event: "created".into(), object_type: "a.b".into(), deliveries };
+            SettleOp { events: vec![EventOp { lease: lease(), fate }], deliveries: vec![] }
+        };
+        let waits = || Fate::Waiting { due_in: Duration::ZERO, reason: WaitingReason::Worker };
+        let attempt = || AttemptOp { number: 1, status: Some(500), error: None, packed: vec![] };
+        assert!(!fanned_out(vec![]).tells_news());
+        assert!(!fanned_out(vec![new(waits(), vec![])]).tells_news());
+        assert!(fanned_out(vec![new(waits(), vec![]), new(waits(), vec![attempt()])]).tells_news());
+        assert!(fanned_out(vec![new(Fate::Delivered, vec![attempt()])]).tells_news());
+        assert!(fanned_out(vec![new(Fate::Running { lease: Duration::ZERO }, vec![])]).tells_news());
+        let released = EventOp { lease: lease(), fate: EventFateOp::Released };
+        assert!(SettleOp { events: vec![released], deliveries: vec![] }.tells_news());
+        let delivery = DeliveryOp { lease: lease(), endpoint: None, attempts: vec![], fate: waits() };
+        assert!(SettleOp { events: vec![], deliveries: vec![delivery] }.tells_news());
     }
 }

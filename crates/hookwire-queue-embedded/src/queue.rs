@@ -197,7 +197,8 @@ impl Queue for EmbeddedQueue {
     }
 
     async fn settle(&self, _: Shard, settlement: &Settlement) -> Result<Settled, QueueError> {
-        self.call(true, SettleOp::from(settlement), |store, input| store.settle(input)).await
+        let settlement = SettleOp::from(settlement);
+        self.call(settlement.tells_news(), settlement, |store, input| store.settle(input)).await
     }
 
     async fn expire(

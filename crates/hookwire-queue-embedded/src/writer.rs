@@ -3,8 +3,9 @@
 //! Invariants:
 //! - An answer is given only after the commit that makes it true.
 //! - A call that SQLite cannot carry out does not spoil the calls that came with it: they are tried again one by one.
-//! - What only leases is committed without waiting for the disk: it has to survive the process, not the machine, and
-//!   whatever is committed with waiting after it takes it along.
+//! - What only leases, or settles events of which nothing was sent yet, is committed without waiting for the disk: it
+//!   has to survive the process, not the machine, and whatever is committed with waiting after it takes it along.
+//!   Should the machine forget it, the events are fanned out once more.
 
 use std::path::PathBuf;
 use std::sync::Arc;
