@@ -47,7 +47,7 @@ pub use operate::{
     Endpoint, EndpointAct, OperateError, WAITING_FOR, act_on_endpoint, count_waiting, list_endpoints,
     pause_webhook,
 };
-pub use publish::{Receipt, publish};
+pub use publish::{Batch, Receipt, publish};
 pub use snapshot::{Snapshot, SnapshotError};
 
 use endpoints::Endpoints;

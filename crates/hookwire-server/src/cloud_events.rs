@@ -70,7 +70,7 @@ pub(crate) fn read_binary(
     headers: &HeaderMap,
     body: &[u8],
     reading: &mut Reading<'_>,
-) -> Result<Vec<Event>, Refusal> {
+) -> Result<Event, Refusal> {
     if body.len() > reading.event_bytes_max {
         let message =
             format!("the data has {} bytes, and the limit is {}", body.len(), reading.event_bytes_max);
@@ -96,7 +96,7 @@ pub(crate) fn read_binary(
         }
     }
     let data = if body.is_empty() { Data::Absent } else { Data::Bytes(body.to_vec()) };
-    into_event(attributes, &data, reading).map(|event| vec![event])
+    into_event(attributes, &data, reading)
 }
 
 /// The data of a CloudEvent.

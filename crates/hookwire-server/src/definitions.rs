@@ -187,7 +187,7 @@ pub(crate) async fn preview<Q: Queue + Inspect, C: Clock>(
         return Err(Problem::not_found(format!("there is no rule {rule:?}")));
     }
     let body = app.room.read(&headers, body, app.api.limits.request_bytes_max).await?;
-    let (mut events, _body) = Source::new(&app.api, headers).read(body).await?;
+    let (mut events, _body) = Source::new(&app.api, headers).read(body, Vec::new()).await?;
     let (Some(event), true) = (events.pop(), events.is_empty()) else {
         return Err(Problem::bad_body("", "a preview is made for one event; send them one by one"));
     };

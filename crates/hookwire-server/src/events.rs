@@ -6,7 +6,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use hookwire_engine::Clock;
+use hookwire_engine::{Batch, Clock};
 use hookwire_model::{Delivery, Event, EventId, Shard, Timestamp};
 use hookwire_queue::{EventState, Inspect, Queue, StoredEvent};
 use serde::Serialize;
@@ -69,8 +69,8 @@ pub(crate) async fn publish<Q: Queue + Inspect, C: Clock>(
     let body = app.room.read(&headers, body, app.api.limits.request_bytes_max).await?;
     let source = Source::new(&app.api, headers);
     // The body is held until its events are in the store, so that what it takes stays counted.
-    let (events, _body) = source.read(body).await?;
-    let receipts = hookwire_engine::publish(&*app.api.queue, &events).await?;
+    let (batch, _body) = source.read(body, Batch::new(&*app.api.queue)).await?;
+    let receipts = batch.publish(&*app.api.queue).await?;
     app.api.metrics.published(&receipts);
     let duplicates =
         receipts.iter().filter(|receipt| receipt.duplicate).map(|receipt| receipt.id.clone()).collect();
@@ -99,16 +99,22 @@ impl Source {
         }
     }
 
-    /// Reads all events of a body, and gives the body back.
-    pub(crate) async fn read(self, body: HeldBody) -> Result<(Vec<Event>, HeldBody), Problem> {
-        if body.bytes().len() < READ_APART_BYTES_MIN {
-            return Ok((self.events(&body)?, body));
+    /// Reads all events of a body, adds them to others, and gives the body back.
+    pub(crate) async fn read<E: Extend<Event> + Send + 'static>(
+        self,
+        body: HeldBody,
+        mut events: E,
+    ) -> Result<(E, HeldBody), Problem> {
+        let is_short = body.bytes().len() < READ_APART_BYTES_MIN;
+        let read = move || self.events(&body, &mut events).map(|()| (events, body));
+        if is_short {
+            return read();
         }
-        let read = tokio::task::spawn_blocking(move || Ok((self.events(&body)?, body)));
+        let read = tokio::task::spawn_blocking(read);
         read.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
     }
 
-    fn events(&self, body: &HeldBody) -> Result<Vec<Event>, Problem> {
+    fn events(&self, body: &HeldBody, events: &mut impl Extend<Event>) -> Result<(), Problem> {
         let mut new_id = self.new_id;
         let mut reading =
             Reading { now: self.now, new_id: &mut new_id, event_bytes_max: self.event_bytes_max };
@@ -116,11 +122,11 @@ impl Source {
         let media_type = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
         let read = match media_type.to_ascii_lowercase().as_str() {
             cloud_events::STRUCTURED => {
-                read_single(body.text()?, &mut reading, cloud_events::parse_structured)
+                read_single(body.text()?, &mut reading, cloud_events::parse_structured, events)
             }
             cloud_events::BATCHED => {
                 let parse = cloud_events::parse_structured;
-                read_array(self.events_max, body.text()?, &mut reading, parse)
+                read_array(self.events_max, body.text()?, &mut reading, parse, events)
             }
             other if other.starts_with("application/cloudevents") => {
                 let detail = format!(
@@ -135,14 +141,15 @@ impl Source {
                 ));
             }
             _ if cloud_events::is_binary(&self.headers) => {
-                cloud_events::read_binary(&self.headers, body.bytes(), &mut reading)
+                let event = cloud_events::read_binary(&self.headers, body.bytes(), &mut reading);
+                event.map(|event| events.extend([event]))
             }
             "application/x-ndjson" | "application/ndjson" | "application/jsonl" => {
-                read_at_most(self.events_max, body.text()?, Format::Lines, &mut reading)
+                read_at_most(self.events_max, body.text()?, Format::Lines, &mut reading, events)
             }
             _ => {
                 let text = body.text()?;
-                read_at_most(self.events_max, text, Format::guess(text), &mut reading)
+                read_at_most(self.events_max, text, Format::guess(text), &mut reading, events)
             }
         };
         read.map_err(refused)
