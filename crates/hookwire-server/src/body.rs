@@ -22,6 +22,8 @@ use crate::problem::Problem;
 const DISCARD_TIME_MAX: Duration = Duration::from_secs(2);
 /// How many bytes of a refused body are thrown away at most.
 const DISCARD_BYTES_MAX: usize = 64 << 20;
+/// How many bytes are set aside for a body because it says that it has them, before they are there and counted.
+const TRUSTED_BYTES_MAX: usize = 256 << 10;
 /// When a client that found no room should come back: the requests under way are done by then.
 const ROOM_WAIT: Duration = Duration::from_secs(1);
 
@@ -75,7 +77,7 @@ impl BodyRoom {
             headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         let read = match declared {
             Some(declared) if declared > bytes_max => Err(too_large(bytes_max)),
-            _ => self.read_frames(&mut body, bytes_max).await,
+            _ => self.read_frames(&mut body, declared.unwrap_or(0), bytes_max).await,
         };
         // A client that asks first (`Expect: 100-continue`) has not begun, and need not.
         let waits =
@@ -86,10 +88,16 @@ impl BodyRoom {
         read
     }
 
-    async fn read_frames(&self, body: &mut Body, bytes_max: usize) -> Result<HeldBody, Problem> {
+    async fn read_frames(
+        &self,
+        body: &mut Body,
+        declared: usize,
+        bytes_max: usize,
+    ) -> Result<HeldBody, Problem> {
         let deadline = Instant::now() + self.deadline;
         let none = Arc::clone(&self.bytes).try_acquire_many_owned(0);
-        let mut held = HeldBody { bytes: Vec::new(), _room: none.map_err(|_| no_room())? };
+        let bytes = Vec::with_capacity(declared.min(TRUSTED_BYTES_MAX));
+        let mut held = HeldBody { bytes, _room: none.map_err(|_| no_room())? };
         loop {
             let frame = timeout_at(deadline, body.frame()).await.map_err(|_| self.too_slow())?;
             let Some(frame) = frame else { return Ok(held) };
