@@ -3,6 +3,8 @@
 //! Invariants:
 //! - No more than so many connections are open; further ones wait in the system's queue.
 //! - A connection on which no request comes in for a while is closed, whether it is silent or slow.
+//! - Requests have threads of their own. Where a worker keeps all others busy, a request that has come, or whose answer
+//!   the store has given, would wait until one of them looks up from its tasks, which takes longer than most requests.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -15,6 +17,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{self, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -45,7 +48,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Serves until `shutdown` ends, and the requests under way have been answered.
 ///
 /// # Errors
-/// If the listener cannot be used at all.
+/// If the listener cannot be used at all, or no thread can be started.
 ///
 /// Cancel safety: dropping the future closes all connections.
 pub async fn serve(
@@ -54,7 +57,51 @@ pub async fn serve(
     limits: ServeLimits,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    listener.local_addr()?;
+    let listener = listener.into_std()?;
+    let threads = Threads::start()?;
+    let served = threads.get().spawn(async move {
+        // Readiness is told to the threads that registered for it.
+        accept_all(TcpListener::from_std(listener)?, router, limits, shutdown).await;
+        Ok(())
+    });
+    served.await.unwrap_or_else(|error| match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(cancelled) => Err(io::Error::other(cancelled)),
+    })
+}
+
+/// The threads that requests have for themselves; with them go their connections.
+struct Threads(Option<Runtime>);
+
+impl Threads {
+    fn start() -> io::Result<Self> {
+        // One for each processor, as all others: the system shares the processors out between the two kinds, and sees to
+        // it that who has waited for something long comes first.
+        let mut builder = runtime::Builder::new_multi_thread();
+        let runtime = builder.thread_name("hookwire-http").enable_all().build()?;
+        Ok(Threads(Some(runtime)))
+    }
+
+    fn get(&self) -> &Runtime {
+        self.0.as_ref().expect("it is taken only when this is dropped")
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            // Waiting for the threads would hold up whoever drops this.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+async fn accept_all(
+    listener: TcpListener,
+    router: Router,
+    limits: ServeLimits,
+    shutdown: impl Future<Output = ()>,
+) {
     let permits = Arc::new(Semaphore::new(limits.connections_max));
     let stop = CancellationToken::new();
     let mut connections = JoinSet::new();
@@ -72,7 +119,6 @@ pub async fn serve(
     drop(listener);
     stop.cancel();
     while connections.join_next().await.is_some() {}
-    Ok(())
 }
 
 /// The next connection, once there is room for it.
