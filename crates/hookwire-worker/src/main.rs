@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use hookwire_worker::{LogArguments, WorkerArguments};
 
-/// Every event makes some hundred small allocations, which it serves in three quarters of the system allocator's time.
+/// Every delivery makes some sixty small allocations, which it serves in three quarters of the system allocator's time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

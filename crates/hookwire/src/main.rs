@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use hookwire_worker::{CommandResult, LogArguments, WorkerArguments};
 
-/// Every event makes some hundred small allocations, which it serves in three quarters of the system allocator's time.
+/// Every delivery makes some sixty small allocations, which it serves in three quarters of the system allocator's time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
