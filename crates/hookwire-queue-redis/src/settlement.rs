@@ -5,7 +5,6 @@
 //! - Nothing in between: what a settlement says goes straight into the bytes that are sent.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use hookwire_model::{Attempt, AttemptError, EndpointId, Sequence};
@@ -30,8 +29,8 @@ pub(crate) struct Block {
     pub(crate) name: String,
     /// What is said of each, one after the other.
     pub(crate) content: Vec<u8>,
-    /// Which they are, and where in the content they begin.
-    pub(crate) spec: String,
+    /// Which they are, and where in the content they begin, in digits.
+    pub(crate) spec: Vec<u8>,
 }
 
 #[derive(Default)]
@@ -120,7 +119,7 @@ impl ToSettle {
     fn block(&mut self, token: u64, events: usize) -> &mut Block {
         let place = self.blocks.iter().rposition(|block| block.token == token).unwrap_or_else(|| {
             let content = Vec::with_capacity(events * USUAL_BYTES);
-            self.blocks.push(Block { token, name: String::new(), content, spec: String::new() });
+            self.blocks.push(Block { token, name: String::new(), content, spec: Vec::new() });
             self.blocks.len() - 1
         });
         &mut self.blocks[place]
@@ -133,8 +132,23 @@ impl Block {
         let begin = self.content.len();
         say(&mut self.content);
         let length = self.content.len() - begin;
-        write!(self.spec, "{sequence}:{deliveries:06}{begin:08}{length:07} ").expect(NO_FAILURE);
+        self.spec.extend_from_slice(itoa::Buffer::new().format(sequence.0).as_bytes());
+        self.spec.push(b':');
+        self.spec.extend_from_slice(&digits::<6>(deliveries));
+        self.spec.extend_from_slice(&digits::<8>(begin));
+        self.spec.extend_from_slice(&digits::<7>(length));
+        self.spec.push(b' ');
     }
+}
+
+/// A number in so many digits; what does not fit is left out, as no settlement comes near it.
+fn digits<const N: usize>(mut number: usize) -> [u8; N] {
+    let mut digits = [b'0'; N];
+    for digit in digits.iter_mut().rev() {
+        *digit += (number % 10) as u8;
+        number /= 10;
+    }
+    digits
 }
 
 /// What became of an event that was fanned out.
@@ -273,5 +287,25 @@ impl<'a> Map<'a> {
         if !attempts.is_empty() {
             self.list("a", attempts, write_attempt_item);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_tells_where_each_event_stands() {
+        let mut all = ToSettle::default();
+        for (sequence, said) in [(7, "abc"), (123_456, ""), (8, "defgh")] {
+            all.block(1, 3).add(Sequence(sequence), 2, |content| content.extend_from_slice(said.as_bytes()));
+        }
+        let Block { content, spec, .. } = &all.blocks[0];
+        assert_eq!(content, b"abcdefgh");
+        assert_eq!(
+            std::str::from_utf8(spec).unwrap(),
+            "7:000002000000000000003 123456:000002000000030000000 8:000002000000030000005 "
+        );
+        assert_eq!(&digits::<7>(9_999_999), b"9999999");
     }
 }
