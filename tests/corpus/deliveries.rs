@@ -88,7 +88,7 @@ fn ours(line: &Value) -> String {
             request.method.as_str(),
             &host(&request),
             &request.target,
-            &headers(request.headers.iter().map(|(name, value)| (name.clone(), latin1(value)))),
+            &headers(request.headers.iter().map(|(name, value)| (name.to_string(), latin1(value)))),
             &request.body,
         ),
     }

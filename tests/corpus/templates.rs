@@ -100,7 +100,7 @@ fn ours(line: &Value) -> String {
         (Err(error), _) => format!("error: {error}"),
         (Ok(request), Some("url")) => url(&request.url()),
         (Ok(request), Some("headers")) => {
-            headers(request.headers.iter().map(|(name, value)| (name.clone(), latin1(value))))
+            headers(request.headers.iter().map(|(name, value)| (name.to_string(), latin1(value))))
         }
         (Ok(request), _) => masked_addresses(&String::from_utf8_lossy(&request.body)),
     }
