@@ -79,8 +79,8 @@ pub(crate) fn read_at_most(
     }
 }
 
-/// The lines of a text, as [`str::lines`] tells them, but for an empty one at the end. Finding their ends is a tenth of
-/// the work this way, and there is a kilobyte between them.
+/// The lines of a text without their ends, and an empty one after the last end. There is a kilobyte between two ends, which
+/// memchr passes over faster than [`str::lines`] does.
 fn lines(text: &str) -> impl Iterator<Item = &str> {
     let ends = memchr::memchr_iter(b'\n', text.as_bytes()).chain([text.len()]);
     let mut start = 0;
@@ -215,13 +215,11 @@ mod tests {
     #[test]
     fn lines_are_those_that_everybody_knows() {
         for text in ["", "a", "a\n", "a\nb", "a\r\nb\r\n", "\n\na\r\r\n\n", "ä\rö\nü"] {
-            let own: Vec<_> = lines(text).collect();
-            let known: Vec<_> = text.lines().collect();
-            assert_eq!(
-                own.strip_suffix(&[""]).unwrap_or(&own),
-                known.strip_suffix(&[""]).unwrap_or(&known),
-                "{text:?}"
-            );
+            let mut own: Vec<_> = lines(text).collect();
+            if text.is_empty() || text.ends_with('\n') {
+                assert_eq!(own.pop(), Some(""));
+            }
+            assert_eq!(own, text.lines().collect::<Vec<_>>(), "{text:?}");
         }
     }
 
