@@ -53,10 +53,11 @@ pub(crate) fn to_settle(settlement: &Settlement, settled: &mut Settled) -> ToSet
         let kind = match &event.fate {
             EventFate::FannedOut { event, object_type, deliveries } => {
                 let is_done = deliveries.iter().all(|new| new.fate == Fate::Delivered);
-                if is_done && !apart.contains(&sequence) {
-                    all.block(token, settlement.events.len()).add(sequence, deliveries.len(), |content| {
-                        write_fanned_out(content, event, object_type, deliveries);
-                    });
+                let say = |content: &mut Vec<u8>| write_fanned_out(content, event, object_type, deliveries);
+                if is_done
+                    && !apart.contains(&sequence)
+                    && all.block(token, settlement.events.len()).add(sequence, deliveries.len(), say)
+                {
                     continue;
                 }
                 write_fanned_out(&mut body, event, object_type, deliveries);
@@ -127,21 +128,27 @@ impl ToSettle {
 }
 
 impl Block {
-    /// Adds an event with so many deliveries, of which `say` writes what there is to say.
-    fn add(&mut self, sequence: Sequence, deliveries: usize, say: impl FnOnce(&mut Vec<u8>)) {
+    /// Adds an event with so many deliveries, of which `say` writes what there is to say. Not, and `false`, if that is so
+    /// much that its place and length have more digits than the scripts read.
+    fn add(&mut self, sequence: Sequence, deliveries: usize, say: impl FnOnce(&mut Vec<u8>)) -> bool {
         let begin = self.content.len();
         say(&mut self.content);
         let length = self.content.len() - begin;
+        if begin > 99_999_999 || length > 9_999_999 {
+            self.content.truncate(begin);
+            return false;
+        }
         self.spec.extend_from_slice(itoa::Buffer::new().format(sequence.0).as_bytes());
         self.spec.push(b':');
         self.spec.extend_from_slice(&digits::<6>(deliveries));
         self.spec.extend_from_slice(&digits::<8>(begin));
         self.spec.extend_from_slice(&digits::<7>(length));
         self.spec.push(b' ');
+        true
     }
 }
 
-/// A number in so many digits; what does not fit is left out, as no settlement comes near it.
+/// A number in so many digits.
 fn digits<const N: usize>(mut number: usize) -> [u8; N] {
     let mut digits = [b'0'; N];
     for digit in digits.iter_mut().rev() {
@@ -298,8 +305,12 @@ mod tests {
     fn a_block_tells_where_each_event_stands() {
         let mut all = ToSettle::default();
         for (sequence, said) in [(7, "abc"), (123_456, ""), (8, "defgh")] {
-            all.block(1, 3).add(Sequence(sequence), 2, |content| content.extend_from_slice(said.as_bytes()));
+            let block = all.block(1, 3);
+            assert!(block.add(Sequence(sequence), 2, |content| content.extend_from_slice(said.as_bytes())));
         }
+        assert!(
+            !all.block(1, 3).add(Sequence(9), 2, |content| content.resize(content.len() + 10_000_000, 0))
+        );
         let Block { content, spec, .. } = &all.blocks[0];
         assert_eq!(content, b"abcdefgh");
         assert_eq!(
