@@ -12,11 +12,12 @@
 //! | `sizes:<thousand>` | string | seven digits of the size of each event that was never leased |
 //! | `kept`, `old` | hash, sorted set | the same for events older than the history's beginning that are still wanted |
 //! | `ids`, `id_queue` | hash, list | event ids that are recognised, and their order of acceptance, by batch |
-//! | `evt` | hash | number -> what became of the event; of one delivered at once also where its record stands |
-//! | `f:<name>`, `blocks` | strings, hash | what one settlement said of many events; how many of them still need it |
+//! | `evt` | hash | number -> what became of the event, if that is not in a block |
+//! | `f:<name>`, `blocks` | strings, hash | what one settlement said of many events of a run, and where in it what is said of each stands; how many of them still need it |
 //! | `rec`, `att` | hashes | deliveries that were stored one by one, and their attempts |
 //! | `open`, `dead`, `closed` | sorted sets | events with unfinished deliveries, with dead letters, finished later |
-//! | `runs`, `run_queue`, `run_leases` | hash, list, sorted set | events leased together, and until when |
+//! | `runs`, `run_queue`, `run_leases` | hash, list, sorted set | events leased together, what became of each, and in which blocks; until when they are leased |
+//! | `spans` | sorted set | runs with events in blocks, by their first numbers |
 //! | `unsettled`, `free`, `suspects`, `losses` | sorted sets, hash | events leased before: all, released, lost, how often |
 //! | `leases`, `held` | sorted set, hash | single leases of events (`E<number>`) and deliveries: until when, token |
 //! | `replies`, `replies_before` | hashes | answers to settlements, should they be asked for again |
@@ -39,8 +40,8 @@
 use hookwire_model::{DeliveryId, EndpointId, Sequence, Shard};
 
 /// The version of the layout; the scripts refuse a newer one, and turn an older one into it with their next write.
-/// Version 1 kept attempts as JSON, which is still read.
-pub(crate) const LAYOUT_VERSION: u64 = 2;
+/// Version 1 kept attempts as JSON, and version 2 had a field in `evt` for each event in a block; both are still read.
+pub(crate) const LAYOUT_VERSION: u64 = 3;
 
 /// The beginning of all keys of a shard.
 pub(crate) fn tag(prefix: &str, shard: Shard) -> String {

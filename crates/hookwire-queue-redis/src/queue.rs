@@ -743,7 +743,8 @@ impl Queue for RedisQueue {
             command.arg(self.inner.limits.backlog_bytes_max).arg(blocks.len());
             for block in &blocks {
                 let content = if with_content { &block.content[..] } else { &[] };
-                command.arg(block.token).arg(&block.name).arg(content).arg(&block.spec[..]);
+                command.arg(block.token).arg(&block.name).arg(content);
+                command.arg(&block.ranges).arg(block.deliveries).arg(block.said);
             }
             for item in &items {
                 command.arg(item.kind).arg(&item.subject).arg(item.token).arg(&item.body);

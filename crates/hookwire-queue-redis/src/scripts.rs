@@ -32,27 +32,27 @@ macro_rules! scripts {
 }
 
 scripts! {
-    PUBLISH: "base", "record", "history", "publish";
-    LEASE_EVENTS: "base", "record", "history", "lease_events";
-    LEASE_DELIVERIES: "base", "record", "lease_deliveries";
-    EXTEND: "base", "record", "extend";
-    SETTLE: "base", "record", "history", "settle";
-    EXPIRE: "base", "record", "expire";
-    HOLD: "base", "record", "hold";
-    CHANGE: "base", "record", "change";
-    TEND: "base", "record", "history", "tend";
-    WALK: "base", "record", "rows", "walk";
-    SHOW: "base", "record", "rows", "show";
-    SCAN: "base", "record", "rows", "scan";
-    FIND: "base", "record", "history", "find";
-    STATS: "base", "record", "history", "stats";
-    PUT_ENDPOINT: "base", "record", "put_endpoint";
-    RESTORE: "base", "record", "history", "restore";
-    CLOSE: "base", "record", "history", "close";
-    BEGIN: "base", "record", "begin";
-    OPEN: "base", "record", "open";
-    KNOWN: "base", "record", "history", "known";
-    OLDER: "base", "record", "older";
+    PUBLISH: "base", "publish_new", "entries", "record", "history", "publish";
+    LEASE_EVENTS: "base", "lease_runs", "entries", "record", "history", "lease_events";
+    LEASE_DELIVERIES: "base", "entries", "record", "lease_deliveries";
+    EXTEND: "base", "entries", "record", "extend";
+    SETTLE: "base", "settle_blocks", "entries", "record", "history", "settle";
+    EXPIRE: "base", "entries", "record", "expire";
+    HOLD: "base", "entries", "record", "hold";
+    CHANGE: "base", "entries", "record", "change";
+    TEND: "base", "entries", "record", "history", "tend";
+    WALK: "base", "entries", "record", "rows", "walk";
+    SHOW: "base", "entries", "record", "rows", "show";
+    SCAN: "base", "entries", "record", "rows", "scan";
+    FIND: "base", "entries", "record", "history", "find";
+    STATS: "base", "entries", "record", "history", "stats";
+    PUT_ENDPOINT: "base", "entries", "record", "put_endpoint";
+    RESTORE: "base", "entries", "record", "history", "restore";
+    CLOSE: "base", "entries", "record", "history", "close";
+    BEGIN: "base", "entries", "record", "begin";
+    OPEN: "base", "entries", "record", "open";
+    KNOWN: "base", "entries", "record", "history", "known";
+    OLDER: "base", "entries", "record", "older";
     LAYOUT: "layout";
 }
 

@@ -5,6 +5,7 @@
 //! - Nothing in between: what a settlement says goes straight into the bytes that are sent.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use hookwire_model::{Attempt, AttemptError, EndpointId, Sequence};
@@ -24,13 +25,21 @@ pub(crate) struct SettleItem {
 }
 
 /// Events of a run, all of whose deliveries were delivered.
+#[derive(Default)]
 pub(crate) struct Block {
     pub(crate) token: u64,
     pub(crate) name: String,
-    /// What is said of each, one after the other.
+    /// What is said of each, one after the other, and then where that stands (`scripts/record.lua` has the format).
     pub(crate) content: Vec<u8>,
-    /// Which they are, and where in the content they begin, in digits.
-    pub(crate) spec: Vec<u8>,
+    /// Which they are, as ranges: first number, a colon, how many, a blank.
+    pub(crate) ranges: String,
+    /// How many deliveries they have.
+    pub(crate) deliveries: usize,
+    /// How many bytes are said of them.
+    pub(crate) said: usize,
+    /// The events, and where in the content what is said of each stands, in digits.
+    index: Vec<u8>,
+    events: Vec<Sequence>,
 }
 
 #[derive(Default)]
@@ -77,10 +86,7 @@ pub(crate) fn to_settle(settlement: &Settlement, settled: &mut Settled) -> ToSet
         all.items.push(SettleItem { kind, subject: sequence.to_string(), token, body });
     }
     for block in &mut all.blocks {
-        // A settlement that is repeated names its blocks as before; another one names them otherwise.
-        let mut hash = DefaultHasher::new();
-        block.spec.hash(&mut hash);
-        block.name = format!("{:x}.{:08x}", block.token, hash.finish() >> 32);
+        block.end();
     }
     for delivery in &settlement.deliveries {
         let Lease { subject: Subject::Delivery(id), token } = delivery.lease else {
@@ -120,7 +126,7 @@ impl ToSettle {
     fn block(&mut self, token: u64, events: usize) -> &mut Block {
         let place = self.blocks.iter().rposition(|block| block.token == token).unwrap_or_else(|| {
             let content = Vec::with_capacity(events * USUAL_BYTES);
-            self.blocks.push(Block { token, name: String::new(), content, spec: Vec::new() });
+            self.blocks.push(Block { token, content, ..Block::default() });
             self.blocks.len() - 1
         });
         &mut self.blocks[place]
@@ -129,8 +135,11 @@ impl ToSettle {
 
 impl Block {
     /// Adds an event with so many deliveries, of which `say` writes what there is to say. Not, and `false`, if that is so
-    /// much that its place and length have more digits than the scripts read.
+    /// much that its place and length have more digits than the scripts read, or the event is there already.
     fn add(&mut self, sequence: Sequence, deliveries: usize, say: impl FnOnce(&mut Vec<u8>)) -> bool {
+        if self.events.contains(&sequence) {
+            return false;
+        }
         let begin = self.content.len();
         say(&mut self.content);
         let length = self.content.len() - begin;
@@ -138,13 +147,30 @@ impl Block {
             self.content.truncate(begin);
             return false;
         }
-        self.spec.extend_from_slice(itoa::Buffer::new().format(sequence.0).as_bytes());
-        self.spec.push(b':');
-        self.spec.extend_from_slice(&digits::<6>(deliveries));
-        self.spec.extend_from_slice(&digits::<8>(begin));
-        self.spec.extend_from_slice(&digits::<7>(length));
-        self.spec.push(b' ');
+        self.index.extend_from_slice(itoa::Buffer::new().format(sequence.0).as_bytes());
+        self.index.push(b':');
+        self.index.extend_from_slice(&digits::<6>(deliveries));
+        self.index.extend_from_slice(&digits::<8>(begin));
+        self.index.extend_from_slice(&digits::<7>(length));
+        self.index.push(b' ');
+        self.events.push(sequence);
+        self.deliveries += deliveries;
+        self.said += length;
         true
+    }
+
+    /// Ends it: nothing is added any more.
+    fn end(&mut self) {
+        self.events.sort_unstable();
+        for range in self.events.chunk_by(|a, b| a.0 + 1 == b.0) {
+            write!(self.ranges, "{}:{} ", range[0], range.len()).expect(NO_FAILURE);
+        }
+        self.content.extend_from_slice(&self.index);
+        self.content.extend_from_slice(&digits::<8>(self.index.len()));
+        // A settlement that is repeated names its blocks as before; another one names them otherwise.
+        let mut hash = DefaultHasher::new();
+        self.index.hash(&mut hash);
+        self.name = format!("{:x}.{:08x}", self.token, hash.finish() >> 32);
     }
 }
 
@@ -311,12 +337,14 @@ mod tests {
         assert!(
             !all.block(1, 3).add(Sequence(9), 2, |content| content.resize(content.len() + 10_000_000, 0))
         );
-        let Block { content, spec, .. } = &all.blocks[0];
-        assert_eq!(content, b"abcdefgh");
+        assert!(!all.block(1, 3).add(Sequence(8), 2, |_| ()), "it is there already");
+        let block = &mut all.blocks[0];
+        block.end();
         assert_eq!(
-            std::str::from_utf8(spec).unwrap(),
-            "7:000002000000000000003 123456:000002000000030000000 8:000002000000030000005 "
+            std::str::from_utf8(&block.content).unwrap(),
+            "abcdefgh7:000002000000000000003 123456:000002000000030000000 8:000002000000030000005 00000077"
         );
+        assert_eq!((&block.ranges[..], block.deliveries, block.said), ("7:2 123456:1 ", 6, 8));
         assert_eq!(&digits::<7>(9_999_999), b"9999999");
     }
 }

@@ -1,5 +1,7 @@
--- What every script begins with: names, the clock, the counters, leases and places. `src/keys.rs` tells what each key
--- holds.
+-- What every script begins with: names, the clock, the counters, and runs. `src/keys.rs` tells what each key holds.
+--
+-- Lua makes every function anew for each call, so a script is put together of parts in the order in which they are
+-- needed: one that can do its work with the first of them returns before the others.
 --
 -- KEYS[1]  the key `meta` of the shard; all other keys of the shard share its hash tag
 -- ARGV[1]  the time in microseconds, or empty for the server's clock
@@ -14,11 +16,14 @@
 --
 -- Redis' Lua hashes every byte of every string that comes into being, more than a microsecond for a kilobyte. So
 -- payloads and records do not pass through here on the path of every event, or once at most.
-local VERSION = 2
+local VERSION = 3
+-- What a record counts in the history beyond its bytes.
+local RECORD_BYTES = 256
 local call = redis.call
 local P = string.sub(KEYS[1], 1, -5)
 local META, EVENTS, EVT, REC, HELD = KEYS[1], P .. 'events', P .. 'evt', P .. 'rec', P .. 'held'
-local LEASES, RUNS, RUN_LEASES = P .. 'leases', P .. 'runs', P .. 'run_leases'
+local LEASES, RUNS, RUN_LEASES, SPANS = P .. 'leases', P .. 'runs', P .. 'run_leases', P .. 'spans'
+local IDS, ID_QUEUE = P .. 'ids', P .. 'id_queue'
 local UNSETTLED, FREE, SUSPECTS, LOSSES = P .. 'unsettled', P .. 'free', P .. 'suspects', P .. 'losses'
 local PLACES, READY, STALLED = P .. 'places', P .. 'ready', P .. 'stalled'
 local DEDUP_WINDOW, DEDUP_MAX = tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -51,7 +56,7 @@ end
 local NUMBERS = {
   'v', 'seq', 'leased_to', 'history_from', 'forgotten_to', 'token', 'pending_bytes', 'history_bytes', 'waiting',
   'running', 'dead', 'delivered', 'cancelled', 'superseded', 'quiet_from', 'run_events', 'remembered', 'oldest_id_at',
-  'time', 'ahead', 'born', 'closed', 'gate', 'floor'
+  'time', 'ahead', 'born', 'closed', 'gate', 'floor', 'runs_to'
 }
 local M, before = {}, {}
 do
@@ -142,20 +147,6 @@ local function tell_news()
   end
 end
 
--- An event as it was published: 16 digits of time, a blank (a tilde, if it came by plain XADD), the id, a blank, the
--- payload. Nothing, if there is no such event.
-local function as_entry(item)
-  return string.format('%016d', string.match(item[1], '%d+$')) .. (item[2][1] == 'p' and '~' or ' ') .. item[2][2]
-end
-
-local function entry(seq)
-  if seq >= M.history_from then
-    local found = call('XRANGE', EVENTS, text(seq), text(seq))[1]
-    return found and as_entry(found)
-  end
-  return call('HGET', P .. 'kept', text(seq)) or nil
-end
-
 -- Seven digits of the payload's size for each event that was never leased, a thousand events to a key.
 local function sizes_key(seq)
   return P .. 'sizes:' .. text(math.floor(seq / 1000))
@@ -171,29 +162,11 @@ local function write_sizes(first, sizes)
   end
 end
 
-local function read_sizes(first, count)
-  local sizes, from = '', 0
-  while from < count do
-    local place = (first + from) % 1000
-    local to = math.min(count, from + 1000 - place)
-    local found = call('GETRANGE', sizes_key(first + from), 7 * place, 7 * (place + to - from) - 1)
-    sizes = sizes .. found .. string.rep('0', 7 * (to - from) - #found)
-    from = to
-  end
-  return sizes
-end
-
-local function id_of(value)
-  return string.sub(value, 18, string.find(value, ' ', 18, true) - 1)
-end
-
--- The size of the payload, as far as seven digits go.
-local function size_of(value)
-  return math.min(#value - string.find(value, ' ', 18, true), 9999999)
-end
-
 -- Runs: events that were leased together for the first time. 15 digits of the first number, 5 of how many; then one
--- digit for each: 0 held, 1 settled, 2 no longer the run's, 3 settled with leases in the reply; then the sizes.
+-- digit for each: 0 held, 1 settled by itself, 2 no longer the run's, 3 settled with leases in the reply, 4 settled in a
+-- block, 5 settled in a block that is no longer needed for it; then the sizes; then for each block a blank, its name, a
+-- blank, and 16 digits of when it was settled. `spans` has the runs with events in blocks by their first numbers; up to
+-- the token `runs_to`, nobody asks about leases any more, and runs are there only for what is in blocks.
 local runs = {}
 
 local function run_of(token)
@@ -203,8 +176,9 @@ local function run_of(token)
     run = false
     if value then
       local count = tonumber(string.sub(value, 16, 20))
-      run = {first = tonumber(string.sub(value, 1, 15)), count = count, value = value, sizes = 21 + count}
+      run = {token = token, first = tonumber(string.sub(value, 1, 15)), count = count, value = value, sizes = 21 + count}
       run.states = {string.byte(value, 21, 20 + count)}
+      run.blocks = string.sub(value, 21 + 8 * count)
     end
     runs[token] = run
   end
@@ -220,54 +194,22 @@ local function write_runs()
   for token, run in pairs(runs) do
     if run and run.changed then
       local states = string.char(unpack(run.states))
-      local value = string.sub(run.value, 1, 20) .. states .. string.sub(run.value, run.sizes)
-      call('HSET', RUNS, token, value)
       if not string.find(states, '0', 1, true) then
         call('ZREM', RUN_LEASES, token)
+      end
+      local is_over = run.blocks ~= '' and not string.find(states, '[04]')
+      if is_over then
+        call('ZREM', SPANS, token)
+      end
+      if is_over and tonumber(token) <= M.runs_to then
+        call('HDEL', RUNS, token)
+      else
+        local sizes = string.sub(run.value, run.sizes, run.sizes + 7 * run.count - 1)
+        call('HSET', RUNS, token, string.sub(run.value, 1, 20) .. states .. sizes .. run.blocks)
       end
       run.changed = false
     end
   end
-end
-
--- Takes an event out of its run: from now on it is kept by itself.
-local function leave_run(run, place)
-  run.states[place] = 50
-  run.changed = true
-  M.run_events = M.run_events - 1
-  local seq = run.first + place - 1
-  call('ZADD', UNSETTLED, seq, text(seq))
-end
-
--- The lease of an event ran out.
-local function lose_event(seq)
-  call('HINCRBY', LOSSES, text(seq), 1)
-  call('ZADD', SUSPECTS, seq, text(seq))
-  news_events = true
-end
-
--- The first event that is not settled; none: infinity.
-local function first_unsettled()
-  local first = math.huge
-  local known = call('ZRANGE', UNSETTLED, 0, 0)[1]
-  if known then
-    first = tonumber(known)
-  end
-  if M.leased_to < M.seq then
-    first = math.min(first, M.leased_to + 1)
-  end
-  if M.run_events > 0 then
-    for _, token in ipairs(call('ZRANGE', RUN_LEASES, 0, -1)) do
-      local run = run_of(token)
-      for place = 1, run and run.count or 0 do
-        if run.states[place] == 48 then
-          first = math.min(first, run.first + place - 1)
-          break
-        end
-      end
-    end
-  end
-  return first
 end
 
 -- When the next lease runs out; none: -1.
@@ -282,35 +224,15 @@ local function next_end()
   return ends
 end
 
--- A place is an endpoint, or `-` for deliveries that have none yet. Its backlog is a sorted set by due time; it stands
--- in `places` by the time at which its first delivery may go, or in `ready` once that has come.
-local touched = {}
-
-local function touch(place)
-  touched[place] = true
+-- Whether there is anything for time to do: leases that ran out, ids to forget, history to let go of.
+local function leases_ran_out(first_end)
+  return first_end >= 0 and first_end <= now
 end
 
-local function write_places()
-  for place in pairs(touched) do
-    local due = tonumber(call('ZRANGE', P .. 'b:' .. place, 0, 0, 'WITHSCORES')[2])
-    if due then
-      local hold = tonumber(call('HGET', P .. 'holds', place) or nil)
-      if hold and hold <= now then
-        call('HDEL', P .. 'holds', place)
-      elseif hold and hold > due then
-        due = hold
-      end
-      if due <= now then
-        call('ZADD', READY, 0, place)
-        call('ZREM', PLACES, place)
-      else
-        call('ZADD', PLACES, due, place)
-        call('ZREM', READY, place)
-      end
-    else
-      call('ZREM', PLACES, place)
-      call('ZREM', READY, place)
-    end
-  end
-  touched = {}
+local function ids_are_old()
+  return now - M.oldest_id_at >= DEDUP_WINDOW or M.seq - M.forgotten_to > DEDUP_MAX
+end
+
+local function history_is_full()
+  return M.history_bytes > BYTES_MAX or now >= M.quiet_from + AGE_MAX
 end

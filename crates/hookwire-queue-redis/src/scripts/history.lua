@@ -6,7 +6,6 @@
 -- the time, the ids, with blanks between.
 --
 -- The stream `events` holds every event from `history_from` on. What is older and still wanted was moved to `kept`.
-local IDS, ID_QUEUE = P .. 'ids', P .. 'id_queue'
 -- An id that comes again and again keeps so many earlier numbers.
 local EARLIER_MAX = 100
 
@@ -25,13 +24,13 @@ local function is_kept(seq)
   if seq < M.history_from then
     return call('ZSCORE', P .. 'old', text(seq))
   end
-  return call('HEXISTS', EVT, text(seq)) == 1 or entry(seq)
+  return has_value(seq) or entry(seq)
 end
 
 -- Forgets ids that are out of the window, batch by batch; those whose event is kept stay findable until it goes. Tells
 -- whether there may be more to do.
 local function forget_ids(steps)
-  if now - M.oldest_id_at < DEDUP_WINDOW and M.seq - M.forgotten_to <= DEDUP_MAX then
+  if not ids_are_old() then
     return false
   end
   while steps > 0 do
@@ -195,6 +194,7 @@ local function pass(max, closed_at)
   local passed = 0
   for number, value in ipairs(fields(EVT, numbers)) do
     local seq = from + number - 1
+    value = value or value_in_block(seq)
     if value and string.sub(value, 1, 1) == 'F' then
       local at = tonumber(string.sub(value, 3, 18))
       if at > closed_at or not is_over(at) then
@@ -205,7 +205,12 @@ local function pass(max, closed_at)
       blocks[block] = (blocks[block] or 0) + 1
       M.history_bytes = M.history_bytes - tonumber(string.sub(value, 19, 25)) - RECORD_BYTES - length
       M.delivered = M.delivered - tonumber(string.sub(value, 42, 47))
-      gone[#gone + 1] = numbers[number]
+      local run = run_with(seq)
+      if run then
+        leave_block(run, seq, 53)
+      else
+        gone[#gone + 1] = numbers[number]
+      end
       if seq <= M.forgotten_to then
         drop_id(seq, entry(seq))
       end
@@ -236,7 +241,7 @@ end
 
 -- Lets go of finished events that are too old or too much, in up to so many steps; tells whether there is more to do.
 local function trim(steps)
-  if M.history_bytes <= BYTES_MAX and now < M.quiet_from + AGE_MAX then
+  if not history_is_full() then
     return false
   end
   while steps > 0 do

@@ -12,9 +12,12 @@
 -- letters, C finished later), `q` if it is not settled or `-`, 16 digits of when it was finished, 7 of its size, 10 of
 -- what it counts in the history, 6 of waiting and running deliveries, 6 of dead ones (class F: of all). Then comes
 -- MessagePack {k = digests}; or for class F where that stands which the settlement said: 8 digits of how far from the
--- beginning of a block, 7 of how long, the block's name. A block is a string `f:<name>`, what one settlement said of many
--- events; `blocks` tells how many of them still need it.
-local RECORD_BYTES = 256
+-- beginning of a block, 7 of how long, the block's name.
+--
+-- A block is a string `f:<name>`, what one settlement said of many events of a run, one after the other; then the index:
+-- for each event its number, a colon, 6 digits of how many deliveries, 8 of where that which is said of it begins, 7 of
+-- how long it is, and a blank; then 8 digits of how long the index is. `blocks` tells how many events still need the
+-- block. Those events are in their run, and not in `evt`, where layouts before version 3 had them.
 local ATT = P .. 'att'
 local COUNTER = {
   w = 'waiting', r = 'running', x = 'dead', d = 'delivered', c = 'cancelled', s = 'superseded'
@@ -39,6 +42,60 @@ local function read_record(value)
   return call('GETRANGE', P .. 'f:' .. block, from, from + length - 1)
 end
 
+-- The index of a block: goes through the numbers and where what is said of each stands, both as text.
+local function index_of(block)
+  local key = P .. 'f:' .. block
+  local length = call('STRLEN', key)
+  local index = tonumber(call('GETRANGE', key, length - 8, length - 1)) or 0
+  return string.gmatch(call('GETRANGE', key, length - 8 - index, length - 9), '(%d+):(%d+)')
+end
+
+-- The run that has an event in a block.
+local last_run
+
+local function run_with(seq)
+  local run = last_run
+  if not (run and run.first <= seq and seq < run.first + run.count) then
+    local token = call('ZREVRANGEBYSCORE', SPANS, seq, '-inf', 'LIMIT', 0, 1)[1]
+    run = token and run_of(token)
+    last_run = run
+  end
+  return run and run.states[seq - run.first + 1] == 52 and run
+end
+
+-- Whether an event was settled, or is being settled, and is on record.
+local function has_value(seq)
+  return call('HEXISTS', EVT, text(seq)) == 1 or run_with(seq)
+end
+
+-- The value of an event that is in a block, and so not in `evt`; nothing, if it is not.
+local function value_in_block(seq)
+  local run = run_with(seq)
+  if not run then
+    return nil
+  end
+  if not run.values then
+    run.values = {}
+    for block, at in string.gmatch(run.blocks, ' (%S+) (%d+)') do
+      for number, where in index_of(block) do
+        run.values[number] = run.values[number] or {at, where .. block}
+      end
+    end
+  end
+  local found = run.values[text(seq)]
+  return found and 'F-' .. found[1] .. run_size(run, seq - run.first + 1) .. '0000000000000000' .. found[2]
+end
+
+local function value_of(seq)
+  return call('HGET', EVT, text(seq)) or value_in_block(seq)
+end
+
+-- The run has the event in a block no longer.
+local function leave_block(run, seq, state)
+  run.states[seq - run.first + 1] = state
+  run.changed = true
+end
+
 -- So many events need a block no longer.
 local function release_block(block, count)
   if call('HINCRBY', P .. 'blocks', block, -count) <= 0 then
@@ -55,7 +112,7 @@ end
 local function ev(seq)
   local h = events[seq]
   if h == nil then
-    local value = call('HGET', EVT, text(seq))
+    local value = value_of(seq)
     if value then
       h = {
         class = string.sub(value, 1, 1), queued = string.sub(value, 2, 2) == 'q',
@@ -199,6 +256,10 @@ local function unfold(seq)
     bytes = bytes + RECORD_BYTES + d.ab
   end
   M.history_bytes = M.history_bytes - h.bytes + bytes
+  local run = run_with(seq)
+  if run then
+    leave_block(run, seq, 49)
+  end
   release_block(h.block, 1)
   h.class, h.first, h.digests, h.bytes, h.changed = 'C', nil, digests, bytes, true
   call('ZADD', P .. 'closed', h.at, text(seq))

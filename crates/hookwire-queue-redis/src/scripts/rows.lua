@@ -2,7 +2,7 @@
 
 -- Whether an event is settled ('-'), to be leased ('q') or leased ('l').
 local function standing(seq)
-  local value = call('HGET', EVT, text(seq))
+  local value = value_of(seq)
   if value and string.sub(value, 2, 2) == '-' then
     return '-', value
   end

@@ -1,27 +1,10 @@
--- Ends leases.
---
--- ARGV[7]  payload bytes of an endpoint's backlog beyond which new deliveries become dead letters
--- ARGV[8]  how many blocks there are: events of a run, all of whose deliveries were delivered, settled together
--- Then for each block: the run's token, the block's name, what it holds (empty, if a command before this script has
--- stored it), and for each event its number, a colon, 6 digits of how many deliveries, 8 of where in the block what is
--- said of it begins, 7 of how long that is, and a blank.
--- Then kind, subject, token, body, and so on; events first. Kinds:
---   F  an event, all of whose deliveries were delivered      E  an event with deliveries of any fate
---   X  an event that is a dead letter      R  an event that is given back      D  a delivery
--- The subject is an event's number or a delivery's id. The body, and what a block says of an event, is MessagePack:
---   F, E  {e = event, o = object type, d = deliveries: {k = digest, r, w, p, ok, of, a = attempts, and a fate}}
---   X  {k = digest, dr, le}      D  {p, a, and a fate}
---   attempt  {n = number, st = status, er = error, j = the whole}
---   fate  {t = d: delivered, x: dead (dr, le), w: waiting (u: in how many microseconds, wr), r: running (l: how long)}
--- Reply: {id, token, and so on} of leases given, with `-` in place of the token of a delivery that there was no room for
--- in its backlog, {subjects that were lost}.
+-- Ends the leases that need more than `settle_blocks` does, which comes before and tells the arguments and the reply.
 local REPLIES, REPLIES_BEFORE, REPLIES_MAX = P .. 'replies', P .. 'replies_before', 16384
 
-makes_room()
 catch_up()
 local leases, lost = {}, {}
 local BACKLOG_MAX = tonumber(ARGV[7])
-local settled, remembered_now, remember_args, finished_args = 0, {}, {}, {}
+local remembered_now, remember_args = {}, {}
 
 -- Notes what was replied, in case it is asked for again.
 local function remember(member, token, given)
@@ -106,7 +89,7 @@ local function settle_event(kind, number, token, body)
   local run = run_of(token)
   local place_in_run = run and seq - run.first + 1
   local state = run and run.states[place_in_run]
-  if state == 49 then
+  if state == 49 or state == 52 or state == 53 then
     return
   end
   local held = state == 48
@@ -183,55 +166,43 @@ local function settle_delivery(id, token, body)
   end
 end
 
--- The fast path: what the settlement says is the record, as it is, and stays where it is.
-local function settle_block(token, name, content, spec)
+-- Some events of a block are no longer held, or are too old: one by one.
+local function settle_parts(token, name, content)
   local key = P .. 'f:' .. name
   if content ~= '' then
     call('SET', key, content)
   end
-  local run, stored = run_of(token), 0
-  local head = string.format('F-%016d', now)
-  for number, where in string.gmatch(spec, '(%d+):(%d+)') do
+  local run, events, deliveries, payloads, records = run_of(token), 0, 0, 0, 0
+  for number, where in index_of(name) do
     local seq = tonumber(number)
     local place_in_run = run and seq - run.first + 1
+    local count, from = tonumber(string.sub(where, 1, 6)), tonumber(string.sub(where, 7, 14))
+    local length = tonumber(string.sub(where, 15, 21))
     if run and run.states[place_in_run] == 48 and seq >= M.history_from then
-      local size = run_size(run, place_in_run)
-      local bytes = tonumber(size)
-      finished_args[#finished_args + 1] = number
-      finished_args[#finished_args + 1] = head .. size .. '0000000000000000' .. where .. name
-      M.pending_bytes = M.pending_bytes - bytes
-      M.history_bytes = M.history_bytes + bytes + RECORD_BYTES + tonumber(string.sub(where, 15, 21))
-      M.delivered = M.delivered + tonumber(string.sub(where, 1, 6))
-      run.states[place_in_run], run.changed = 49, true
-      stored = stored + 1
+      payloads = payloads + run_size(run, place_in_run)
+      run.states[place_in_run] = 52
+      events, deliveries, records = events + 1, deliveries + count, records + length
     else
-      local from = tonumber(string.sub(where, 7, 14))
-      local to = from + tonumber(string.sub(where, 15, 21)) - 1
-      settle_event('F', number, token, call('GETRANGE', key, from, to))
+      settle_event('F', number, token, call('GETRANGE', key, from, from + length - 1))
     end
   end
-  if stored > 0 then
-    M.run_events = M.run_events - stored
-    settled = settled + stored
-    call('HINCRBY', P .. 'blocks', name, stored)
+  if events > 0 then
+    note_block(run, name, events, deliveries, payloads, records)
   elseif call('HEXISTS', P .. 'blocks', name) == 0 then
     call('DEL', key)
   end
 end
 
-local at = 9
-for _ = 1, tonumber(ARGV[8]) do
-  settle_block(ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3])
-  at = at + 4
+for _, at in ipairs(blocks_left) do
+  settle_parts(ARGV[at], ARGV[at + 1], ARGV[at + 2])
 end
-for at = at, #ARGV, 4 do
+for at = blocks_end, #ARGV, 4 do
   if ARGV[at] == 'D' then
     settle_delivery(ARGV[at + 1], ARGV[at + 2], cmsgpack.unpack(ARGV[at + 3]))
   else
     settle_event(ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3])
   end
 end
-many('HSET', EVT, finished_args)
 many('HSET', REPLIES, remember_args)
 if #remember_args > 0 and call('HLEN', REPLIES) > REPLIES_MAX then
   call('RENAME', REPLIES, REPLIES_BEFORE)

@@ -11,7 +11,7 @@ done()
 local rows, looked, next_from = {}, 0, -1
 local function add(seq, published)
   looked, next_from = looked + 1, seq - 1
-  if call('HEXISTS', EVT, text(seq)) == 1 then
+  if has_value(seq) then
     rows[#rows + 1] = row(seq, published or entry(seq), false)
   end
 end

@@ -1,0 +1,124 @@
+-- Leases events: those that were leased before, by number, then those that were not.
+--
+-- ARGV[7]  how long the lease lasts, in microseconds
+-- ARGV[8], ARGV[9]  how many at most, and how many suspects among them
+-- Reply: the time, the last news, when the next lease of anybody runs out, then singly leased events
+-- as {number, token, lost leases, entry, digests on record}, then runs as {first number, token, how many}, then when
+-- the store began (0: it is empty), the last number given, 1 if older shards come first (2: and something
+-- waits for that), and since when the shard takes nothing new (0: it does). What the events of runs say comes with the command
+-- after this script, in the same transaction: it reads on in the stream `events` by the group `lease`, which stands
+-- where the runs begin.
+local LEASE, MAX, SUSPECTS_MAX = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
+-- Runs are short enough that Lua can take one apart at once.
+local RUN_MAX = 1000
+-- So many events in runs are remembered after they were settled, so that a lost reply can be asked for again.
+local RUN_QUEUE, REMEMBERED_MAX = P .. 'run_queue', 16384
+local singles, runs_out = {}, {}
+local ends = now + LEASE
+
+local function read_sizes(first, count)
+  local sizes, from = '', 0
+  while from < count do
+    local place = (first + from) % 1000
+    local to = math.min(count, from + 1000 - place)
+    local found = call('GETRANGE', sizes_key(first + from), 7 * place, 7 * (place + to - from) - 1)
+    sizes = sizes .. found .. string.rep('0', 7 * (to - from) - #found)
+    from = to
+  end
+  return sizes
+end
+
+local function open_run(first, count)
+  local key = next_token()
+  local head = string.format('%015d%05d', first, count)
+  call('HSET', RUNS, key, head .. string.rep('0', count) .. read_sizes(first, count))
+  call('ZADD', RUN_LEASES, ends, key)
+  call('RPUSH', RUN_QUEUE, key .. ' ' .. count)
+  M.run_events = M.run_events + count
+  M.remembered = M.remembered + count
+  runs_out[#runs_out + 1] = {first, key, count}
+end
+
+-- Leases events that were never leased, in runs: one lease for many.
+local function lease_runs(wanted)
+  if wanted <= 0 or M.leased_to >= M.seq then
+    return
+  end
+  local before_first = text(M.leased_to) .. '-18446744073709551615'
+  if redis.pcall('XGROUP', 'SETID', EVENTS, 'lease', before_first).err then
+    call('XGROUP', 'CREATE', EVENTS, 'lease', before_first, 'MKSTREAM')
+  end
+  local jumps = call('EXISTS', P .. 'ahead') == 1
+  local first, seq = M.leased_to + 1, M.leased_to
+  local function close_run()
+    if first <= seq then
+      open_run(first, seq - first + 1)
+    end
+  end
+  while seq < M.seq and (wanted > 0 or jumps) do
+    if jumps and call('ZREM', P .. 'ahead', text(seq + 1)) == 1 then
+      -- One that came from another store with its deliveries.
+      close_run()
+      seq = seq + 1
+      first = seq + 1
+    elseif wanted == 0 then
+      break
+    else
+      if seq - first + 1 == RUN_MAX then
+        close_run()
+        first = seq + 1
+      end
+      seq, wanted = seq + 1, wanted - 1
+    end
+  end
+  close_run()
+  for chunk = math.floor((M.leased_to + 1) / 1000), math.floor((seq + 1) / 1000) - 1 do
+    call('DEL', sizes_key(1000 * chunk))
+  end
+  M.leased_to = seq
+end
+
+-- Runs that were settled long ago are forgotten, but for what is in blocks; one that is still at work is asked about again
+-- later.
+local function forget_runs()
+  while M.remembered > REMEMBERED_MAX do
+    local oldest = call('LPOP', RUN_QUEUE)
+    if not oldest then
+      M.remembered = 0
+      return
+    end
+    local key, count = string.match(oldest, '^(%S+) (%d+)$')
+    if call('ZSCORE', RUN_LEASES, key) then
+      call('RPUSH', RUN_QUEUE, oldest)
+      return
+    end
+    if not call('ZSCORE', SPANS, key) then
+      call('HDEL', RUNS, key)
+    end
+    M.runs_to = math.max(M.runs_to, tonumber(key))
+    M.remembered = M.remembered - tonumber(count)
+  end
+end
+
+local function reply(next_at)
+  local gate = M.gate == 1 and (M.seq > M.leased_to and 2 or 1) or 0
+  return {
+    text(now), M.news_events, text(next_at), singles, runs_out, text(before.born), text(M.seq), text(gate),
+    text(M.closed)
+  }
+end
+
+-- What came before the number of shards changed goes first.
+if M.gate == 1 then
+  MAX = 0
+end
+makes_room()
+local first_end = next_end()
+if not leases_ran_out(first_end) and call('EXISTS', FREE, SUSPECTS) == 0
+  and (M.closed > 0 or call('XLEN', P .. 'in') == 0) then
+  lease_runs(MAX)
+  forget_runs()
+  write_runs()
+  write_meta()
+  return reply(#runs_out > 0 and (first_end < 0 or ends < first_end) and ends or first_end)
+end
