@@ -39,6 +39,8 @@ use crate::{Clock, EngineError, Shared, Summary};
 const CUT_AFTER: Duration = Duration::from_millis(250);
 /// Larger batches gain nothing: a round trip is already shared by a hundred.
 const BATCH_MAX: usize = 100;
+/// How long events that were delivered wait at most for others to be settled with, while there are such.
+const COMPANY_MAX: Duration = Duration::from_millis(5);
 /// How long the lane sleeps at most when there is nothing to do. The store wakes it earlier; this bounds what a wake-up
 /// that went missing can cost.
 const IDLE_MAX: Duration = Duration::from_secs(30);
@@ -137,6 +139,9 @@ pub(crate) struct Lane<Q, D, C> {
     running: BTreeMap<DeliveryId, Running>,
     /// What waits to be settled.
     settlement: Settlement,
+    /// How many of its events may wait for company, because nothing depends on their being settled; and until when.
+    patient: usize,
+    patient_until: Instant,
 
     leasing_events: Option<Call<Result<Vec<LeasedEvent>, QueueError>>>,
     leasing_deliveries: Option<Call<Result<LeasedDeliveries, QueueError>>>,
@@ -155,6 +160,8 @@ pub(crate) struct Lane<Q, D, C> {
     look_for_deliveries_at: Option<Instant>,
     /// Due deliveries were left where they are because their endpoints had no room.
     deliveries_lack_room: bool,
+    /// Something is there that was not. Events are asked for first, and deliveries once they came.
+    events_first: bool,
     /// Some endpoint may have room that had none.
     opened: watch::Receiver<()>,
     /// A rate keeps deliveries back for a moment, or more are looked for in one, which is not worth ending for.
@@ -196,6 +203,8 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             cuts: VecDeque::new(),
             running: BTreeMap::new(),
             settlement: Settlement::default(),
+            patient: 0,
+            patient_until: Instant::now(),
             leasing_events: None,
             leasing_deliveries: None,
             settling: None,
@@ -207,6 +216,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             suspects_left_out: false,
             look_for_deliveries_at: Some(Instant::now()),
             deliveries_lack_room: false,
+            events_first: false,
             opened,
             awaits_more: false,
             renew_at,
@@ -290,7 +300,8 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         if self.store_pause.is_some_and(|(until, _)| until > now) {
             return;
         }
-        if self.settling.is_none() && !self.settlement.is_empty() {
+        if self.settling.is_none() && !self.settlement.is_empty() && !self.waits_for_company(now) {
+            self.patient = 0;
             let settlement = std::mem::take(&mut self.settlement);
             self.settling = Some(self.settle(settlement));
         }
@@ -310,7 +321,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         if self.stopping.is_some() {
             return;
         }
-        let batch = BATCH_MAX.min(settings.concurrency);
+        let batch = self.batch();
         if self.leasing_events.is_none() && !self.events_dry && self.ready.len() <= batch / 2 {
             let holds_suspect = self.holds_suspect();
             self.suspects_left_out = holds_suspect;
@@ -326,7 +337,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             self.leasing_events = Some(Box::pin(async move { queue.lease_events(shard, request).await }));
         }
         let free = self.places();
-        let look = self.look_for_deliveries_at.is_some_and(|at| at <= now);
+        let look = self.look_for_deliveries_at.is_some_and(|at| at <= now) && !self.events_go_first();
         if self.leasing_deliveries.is_none() && look && free > 0 {
             // What happens while the lease is under way sets another time, which the answer must not undo.
             self.look_for_deliveries_at = None;
@@ -356,6 +367,27 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             let (queue, shard) = (Arc::clone(&self.queue), self.shard);
             self.waiting = Some(Box::pin(async move { queue.wait(shard, IDLE_MAX).await }));
         }
+    }
+
+    /// How many events are leased at once: half as many again as there are places, so that one call serves more.
+    fn batch(&self) -> usize {
+        BATCH_MAX.min(self.shared.settings.concurrency.saturating_mul(3) / 2)
+    }
+
+    /// Whether what is to be settled waits for others that will be soon: the more share a round trip and a step of the
+    /// store, the less it costs each.
+    fn waits_for_company(&self, now: Instant) -> bool {
+        self.patient == self.settlement.events.len()
+            && self.settlement.deliveries.is_empty()
+            && self.patient < self.batch() / 2
+            && self.hands.busy() > 0
+            && self.stopping.is_none()
+            && now < self.patient_until
+    }
+
+    /// Whether looking for deliveries waits for the answer of a lease of events, which it would hold up.
+    fn events_go_first(&self) -> bool {
+        self.events_first && self.leasing_events.is_some()
     }
 
     /// How many deliveries more could be started now.
@@ -412,12 +444,14 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
     fn deadline(&self) -> Instant {
         // Without a place, the end of an attempt is waited for, not a time.
         let looks = self.stopping.is_none() && self.leasing_deliveries.is_none() && self.places() > 0;
+        let looks = looks && !self.events_go_first();
         let look = self.look_for_deliveries_at.filter(|_| looks);
         let renew = self.renewing.is_none().then_some(self.renew_at);
+        let company = (self.patient > 0 && self.settling.is_none()).then_some(self.patient_until);
         let work = match self.store_pause {
             // Nothing but cutting is done before the pause is over.
             Some((until, _)) if until > Instant::now() => Some(until),
-            _ => look.into_iter().chain(renew).min(),
+            _ => [look, renew, company].into_iter().flatten().min(),
         };
         let cut = self.cuts.front().map(|(at, _)| *at);
         let grace = self.stopping.map(|since| match self.cut_off {
@@ -432,9 +466,10 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         match happening {
             Happening::Events(reply) => {
                 self.leasing_events = None;
+                self.events_first = false;
                 if let Some(events) = self.store_answered(reply)? {
                     self.shared.metrics.batch(BatchCall::LeaseEvents, events.len());
-                    let all = events.len() < BATCH_MAX.min(self.shared.settings.concurrency);
+                    let all = events.len() < self.batch();
                     for event in events {
                         self.event_leased(event);
                     }
@@ -496,6 +531,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
                     self.store_answered(reply)?;
                 }
                 self.events_dry = false;
+                self.events_first = true;
                 self.look_for_deliveries_at = Some(Instant::now());
             }
             Happening::Done(done) => {
@@ -744,6 +780,12 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         // The next suspect may be leased now, and the store does not wake anybody for one that was there before.
         self.events_dry &= !open.suspect;
         if let Some((fate, _)) = open.progress.cut(None) {
+            if is_patient(&fate) {
+                if self.patient == 0 {
+                    self.patient_until = Instant::now() + COMPANY_MAX;
+                }
+                self.patient += 1;
+            }
             self.settlement.events.push(SettledEvent { lease: open.lease, fate });
         }
     }
@@ -909,6 +951,12 @@ fn panicked(subject: Subject, panic: &(dyn std::any::Any + Send)) -> String {
     let message = panic_message(panic);
     tracing::error!(?subject, message, "a task panicked; its work ends as a dead letter");
     message
+}
+
+/// Whether nothing depends on an event's being settled: it is over, and no other waits for its turn after it.
+fn is_patient(fate: &EventFate) -> bool {
+    matches!(fate, EventFate::FannedOut { deliveries, .. }
+        if deliveries.iter().all(|new| new.fate == Fate::Delivered && new.order.is_none()))
 }
 
 fn settled(lease: Lease, finished: Finished) -> SettledDelivery {
