@@ -172,11 +172,10 @@ impl Link {
     ) -> Result<(Value, Value), RedisError> {
         let mut pipeline = redis::Pipeline::with_capacity(2);
         pipeline.atomic();
-        if let Around::Before(commands) = around {
-            for command in *commands {
-                pipeline.add_command(command.clone());
-            }
+        if let Around::Before(add) = around {
+            add(&mut pipeline);
         }
+        let before = pipeline.len();
         let mut command = if whole { redis::cmd("EVAL") } else { redis::cmd("EVALSHA") };
         command.arg(if whole { &script.source } else { &script.sha }).arg(1).arg(key);
         arguments(&mut command);
@@ -190,10 +189,8 @@ impl Link {
             return Err((ErrorKind::UnexpectedReturnType, "a transaction was not carried out").into());
         };
         let mut parts = parts.into_iter();
-        if let Around::Before(commands) = around {
-            for part in parts.by_ref().take(commands.len()) {
-                unwrap_error(Ok(part))?;
-            }
+        for part in parts.by_ref().take(before) {
+            unwrap_error(Ok(part))?;
         }
         let answer = unwrap_error(Ok(parts.next().unwrap_or(Value::Nil)))?;
         Ok((answer, parts.next().unwrap_or(Value::Nil)))
@@ -315,7 +312,8 @@ impl Link {
 
 /// What is carried out together with a script.
 pub(crate) enum Around<'a> {
-    Before(&'a [Cmd]),
+    /// Adds them; they are large, and copied no more often than need be.
+    Before(&'a (dyn Fn(&mut redis::Pipeline) + Sync)),
     After(&'a Cmd),
 }
 

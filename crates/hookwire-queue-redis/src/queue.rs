@@ -752,13 +752,14 @@ impl Queue for RedisQueue {
         };
         let mut answer = None;
         if blocks.iter().map(|block| block.content.len()).sum::<usize>() >= APART_MIN {
-            let mut stores = Vec::with_capacity(blocks.len());
-            for block in &blocks {
-                let mut store = redis::cmd("SET");
-                store.arg(self.key(shard, &format!("f:{}", block.name))?).arg(&block.content);
-                stores.push(store);
-            }
-            let around = Around::Before(&stores);
+            let names = blocks.iter().map(|block| self.key(shard, &format!("f:{}", block.name)));
+            let names = names.collect::<Result<Vec<_>, _>>()?;
+            let store = |pipeline: &mut redis::Pipeline| {
+                for (name, block) in names.iter().zip(&blocks) {
+                    pipeline.cmd("SET").arg(name).arg(&block.content);
+                }
+            };
+            let around = Around::Before(&store);
             let together =
                 self.run_with(around, &scripts::SETTLE, shard, |command| arguments(command, false)).await;
             answer = match together {

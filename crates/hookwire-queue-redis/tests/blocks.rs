@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use hookwire_model::{EventId, Shard};
 use hookwire_queue::{
-    DeliveryFilter, Inspect as _, LeaseEvents, LeasedEvent, NewEvent, Queue as _, Settlement, StoreLimits,
-    WorkerId,
+    DeliveryFilter, EventFate, Inspect as _, LeaseEvents, LeasedEvent, NewEvent, Queue as _, Settlement,
+    StoreLimits, WorkerId,
 };
 use hookwire_queue_redis::{RedisOptions, RedisQueue, RedisUrl};
 use hookwire_testkit::RedisServer;
@@ -25,11 +25,15 @@ async fn open(server: &RedisServer, history_bytes_max: u64) -> RedisQueue {
 }
 
 async fn publish_and_lease(queue: &RedisQueue) -> Vec<LeasedEvent> {
+    publish_and_lease_from(queue, 0).await
+}
+
+async fn publish_and_lease_from(queue: &RedisQueue, first: usize) -> Vec<LeasedEvent> {
     let event = |number| NewEvent {
         id: EventId::new(&format!("evt-{number}")).unwrap(),
         payload: format!(r#"{{"event":"created","object_type":"a.b","data":{{"id":{number}}}}}"#).into(),
     };
-    queue.publish(SHARD, (0..EVENTS).map(event).collect()).await.unwrap();
+    queue.publish(SHARD, (first..first + EVENTS).map(event).collect()).await.unwrap();
     let request = LeaseEvents {
         worker: WorkerId::new("worker"),
         lease: Duration::from_secs(60),
@@ -73,6 +77,36 @@ async fn a_block_serves_many_events_and_goes_with_them() {
     // A settlement that comes again after everything is gone leaves nothing behind.
     queue.settle(SHARD, &settlement).await.unwrap();
     assert_eq!(blocks(&server), 0);
+}
+
+/// So many events in runs are remembered, as `lease_runs.lua` tells.
+const REMEMBERED: usize = 16384;
+
+#[tokio::test]
+async fn a_run_stays_as_long_as_its_blocks() {
+    let server = RedisServer::start();
+    let queue = open(&server, 1 << 30).await;
+    let runs = || server.command(&["HLEN", "{hw:0}:runs"]).trim().parse::<usize>().unwrap();
+    let count = REMEMBERED / EVENTS + 6;
+    let mut first = None;
+    for number in 0..count {
+        let settlement = delivered(SHARD, publish_and_lease_from(&queue, EVENTS * number).await);
+        queue.settle(SHARD, &settlement).await.unwrap();
+        first.get_or_insert(settlement);
+    }
+    assert_eq!(
+        runs(),
+        count,
+        "nobody asks about the leases of the first ones, but their events are on record"
+    );
+    let EventFate::FannedOut { deliveries, .. } = &first.unwrap().events[0].fate else { unreachable!() };
+    let kept = queue.delivery(deliveries[0].id).await.unwrap().unwrap();
+    assert_eq!(kept.rule.unwrap().as_str(), "rule");
+
+    let queue = open(&server, 0).await;
+    queue.tidy().await.unwrap();
+    assert_eq!((runs(), blocks(&server)), (REMEMBERED / EVENTS, 0));
+    assert_eq!(server.command(&["EXISTS", "{hw:0}:spans"]).trim(), "0");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use hookwire_model::{
     Attempt, AttemptError, ErrorKind, EventId, OutcomeKind, Shard, Timestamp, Timings, WaitingReason,
 };
 use hookwire_queue::{
-    EventFate, Fate, Inspect as _, LeaseEvents, NewEvent, Queue as _, QueueError, WorkerId,
+    Change, EventFate, Fate, Inspect as _, LeaseEvents, NewEvent, Queue as _, QueueError, Selection, WorkerId,
 };
 use hookwire_queue_redis::{RedisOptions, RedisQueue, RedisUrl};
 use hookwire_testkit::RedisServer;
@@ -24,6 +24,10 @@ async fn open(server: &RedisServer) -> Result<RedisQueue, QueueError> {
 async fn publish(queue: &RedisQueue, id: &str) {
     let payload = r#"{"event":"created","object_type":"a.b","data":{}}"#.into();
     queue.publish(SHARD, vec![NewEvent { id: EventId::new(id).unwrap(), payload }]).await.unwrap();
+}
+
+fn one() -> LeaseEvents {
+    LeaseEvents { worker: WorkerId::new("worker"), lease: Duration::from_secs(60), max: 1, suspects_max: 0 }
 }
 
 fn version(server: &RedisServer) -> String {
@@ -51,13 +55,7 @@ async fn attempts_of_the_first_version_are_read_and_the_store_becomes_a_new_one(
     let server = RedisServer::start();
     let queue = open(&server).await.unwrap();
     publish(&queue, "evt").await;
-    let request = LeaseEvents {
-        worker: WorkerId::new("worker"),
-        lease: Duration::from_secs(60),
-        max: 1,
-        suspects_max: 0,
-    };
-    let mut settlement = delivered(SHARD, queue.lease_events(SHARD, request).await.unwrap());
+    let mut settlement = delivered(SHARD, queue.lease_events(SHARD, one()).await.unwrap());
     let EventFate::FannedOut { deliveries, .. } = &mut settlement.events[0].fate else { unreachable!() };
     let id = deliveries[0].id;
     deliveries[0].attempts = vec![attempt()];
@@ -76,6 +74,40 @@ async fn attempts_of_the_first_version_are_read_and_the_store_becomes_a_new_one(
     assert_eq!(version(&server), "1", "looking changes nothing");
     publish(&queue, "another").await;
     assert_eq!(version(&server), "3");
+}
+
+#[tokio::test]
+async fn what_the_second_version_kept_of_single_events_is_read() {
+    let server = RedisServer::start();
+    let queue = open(&server).await.unwrap();
+    publish(&queue, "evt").await;
+    let settlement = delivered(SHARD, queue.lease_events(SHARD, one()).await.unwrap());
+    queue.settle(SHARD, &settlement).await.unwrap();
+    let EventFate::FannedOut { deliveries, .. } = &settlement.events[0].fate else { unreachable!() };
+    let id = deliveries[0].id;
+    let kept = queue.delivery(id).await.unwrap().unwrap();
+
+    // What the run and the block say was in `evt`, and the run only said that the event was settled.
+    let (token, run) = (server.command(&["HKEYS", "{hw:0}:runs"]), server.command(&["HVALS", "{hw:0}:runs"]));
+    let (head, size) = (&run[..20], &run[21..28]);
+    let (name, at) = run[29..].trim().split_once(' ').unwrap();
+    let place = server.command(&["GETRANGE", &format!("{{hw:0}}:f:{name}"), "-30", "-10"]);
+    let value = format!("F-{at}{size}{}{}{name}", "0".repeat(16), place.trim());
+    assert_eq!(server.command(&["HSET", "{hw:0}:evt", "1", &value]).trim(), "1", "it was not there");
+    server.command(&["HSET", "{hw:0}:runs", token.trim(), &format!("{head}1{size}")]);
+    server.command(&["DEL", "{hw:0}:spans"]);
+    server.command(&["HSET", "{hw:0}:meta", "v", "2"]);
+
+    let queue = open(&server).await.unwrap();
+    assert_eq!(queue.delivery(id).await.unwrap().unwrap(), kept);
+    let changed = queue.change(SHARD, Change::Retry, &Selection::Ids(vec![id]), false).await.unwrap();
+    assert_eq!(changed.changed, 1);
+    assert_eq!(version(&server), "3");
+    assert_eq!(
+        server.command(&["EXISTS", &format!("{{hw:0}}:f:{name}")]).trim(),
+        "0",
+        "it is kept by itself"
+    );
 }
 
 #[tokio::test]
