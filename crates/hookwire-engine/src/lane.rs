@@ -39,6 +39,8 @@ use crate::{Clock, EngineError, Shared, Summary};
 const CUT_AFTER: Duration = Duration::from_millis(250);
 /// Larger batches gain nothing: a round trip is already shared by a hundred.
 const BATCH_MAX: usize = 100;
+/// So few events are begun at once before anything else.
+const FEW: usize = 4;
 /// How long events that were delivered wait at most for others to be settled with, while there are such.
 const COMPANY_MAX: Duration = Duration::from_millis(5);
 /// How long the lane sleeps at most when there is nothing to do. The store wakes it earlier; this bounds what a wake-up
@@ -233,9 +235,13 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
     /// Cancel safety: dropping it is a crash of this worker; leases run out by themselves.
     pub(crate) async fn run(mut self) -> Result<Summary, EngineError> {
         loop {
-            self.start_ready();
+            let started = self.start_ready();
             if let Some(summary) = self.finished() {
                 return Ok(summary);
+            }
+            if (1..=FEW).contains(&started) && started == self.hands.busy() {
+                // These are all there is to do, so they begin before the store is asked for more.
+                tokio::task::yield_now().await;
             }
             self.call_store();
             let happening = self.next().await;
@@ -248,10 +254,10 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         }
     }
 
-    /// Starts what is leased, as long as there are places. What was leased so long ago that the lease may have run out
+    /// Starts what is leased, as long as there are places, and tells how many. What was leased so long ago that the lease may have run out
     /// (this process stood still, or the store was away) is left alone: another may have done it, and if nobody has, the
     /// store gives it again.
-    fn start_ready(&mut self) {
+    fn start_ready(&mut self) -> usize {
         let now = Instant::now();
         while self.ready.front().is_some_and(|ready| ready.until <= now) {
             self.ready.pop_front();
@@ -260,8 +266,10 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         if !self.ready.is_empty() && self.hands.busy() >= self.shared.settings.concurrency {
             self.shared.endpoints.crowded(self.shared.clock.now());
         }
+        let mut started = 0;
         while self.stopping.is_none() && self.hands.busy() < self.shared.settings.concurrency {
-            let Some(Ready { leased, .. }) = self.ready.pop_front() else { return };
+            let Some(Ready { leased, .. }) = self.ready.pop_front() else { break };
+            started += 1;
             let progress = Arc::new(Progress::default());
             let LeasedEvent { lease, id, sequence, payload, losses, .. } = leased;
             let LeasedEvent { accepted_at, recorded, refused, .. } = leased;
@@ -272,6 +280,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             self.open.insert(sequence, Open { id, turn, lease, suspect: losses > 0, progress });
             self.cuts.push_back((Instant::now() + CUT_AFTER, sequence));
         }
+        started
     }
 
     fn give(&mut self, job: Job) {
