@@ -9,13 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use tempfile::TempDir;
 
 /// How long a server may take to start.
 const START_MAX: Duration = Duration::from_secs(20);
-/// How long the rewriting of a file of some gigabytes may take.
-const REWRITE_MAX: Duration = Duration::from_secs(120);
 
 /// Which store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,20 +39,6 @@ impl Place {
     /// A folder to put other files in.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
-    }
-
-    /// Waits until a Redis server no longer rewrites its append-only file. It does so in a process of its own when much was
-    /// published, and would take a processor from whatever is measured next, a baseline or the worker, as chance has it.
-    pub(crate) fn settle(&self) -> anyhow::Result<()> {
-        let began = Instant::now();
-        while self.shell.is_some() && is_rewriting(&socket(self.folder.path()))? {
-            ensure!(
-                began.elapsed() < REWRITE_MAX,
-                "the Redis server does not get done with its append-only file"
-            );
-            pause(Duration::from_millis(10));
-        }
-        Ok(())
     }
 
     /// What stands in the setting `store.url`.
@@ -90,6 +74,9 @@ fn start(folder: &Path) -> anyhow::Result<Child> {
     command.args(["-c", "\"$@\" </dev/null & server=$!; cat >/dev/null; kill -9 $server; wait", "sh"]);
     command.args(["redis-server", "--port", "0", "--save", "", "--appendonly", "yes"]);
     command.args(["--appendfsync", "everysec"]);
+    // It would rewrite the file in a process of its own whenever that has doubled, and take a processor from a baseline or
+    // from the worker, as chance has it.
+    command.args(["--auto-aof-rewrite-percentage", "0"]);
     // As the store advises. With so much, what a store takes follows from its own settings.
     command.args(["--maxmemory", "16gb", "--maxmemory-policy", "noeviction"]);
     command.arg("--unixsocket").arg(socket(folder)).arg("--dir").arg(folder);
@@ -105,15 +92,6 @@ fn start(folder: &Path) -> anyhow::Result<Child> {
         pause(Duration::from_millis(10));
     }
     Ok(shell)
-}
-
-fn is_rewriting(socket: &Path) -> anyhow::Result<bool> {
-    let mut stream = UnixStream::connect(socket).context("the Redis server is gone")?;
-    stream.write_all(b"INFO persistence\r\nQUIT\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    ensure!(answer.contains("aof_rewrite_in_progress:"), "the Redis server does not tell what it does");
-    Ok(answer.contains("aof_rewrite_in_progress:1") || answer.contains("aof_rewrite_scheduled:1"))
 }
 
 fn answers(socket: &Path) -> bool {

@@ -50,6 +50,8 @@ pub(crate) struct Endpoints {
     /// How many wait for one, and what wakes the first of them.
     waiting: AtomicUsize,
     came_free: Notify,
+    /// Nobody waits for one any more.
+    all_placed: Notify,
     /// A short section, never held across an await.
     book: Mutex<Book>,
     /// Something was learnt that other workers should know at once.
@@ -145,6 +147,7 @@ impl Endpoints {
             free: AtomicUsize::new(concurrency),
             waiting: AtomicUsize::new(0),
             came_free: Notify::new(),
+            all_placed: Notify::new(),
             book: Mutex::default(),
             news: Notify::new(),
             stirred: Notify::new(),
@@ -174,13 +177,31 @@ impl Endpoints {
     ///
     /// Cancel safety: whoever comes next is woken in its place.
     pub(crate) async fn place(&self, until: Instant) -> bool {
-        let _waiting = Waiting::new(&self.waiting);
+        let _waiting = Waiting::new(self);
         while self.free() == 0 {
             if tokio::time::timeout_at(until, self.came_free.notified()).await.is_err() {
                 return false;
             }
         }
         true
+    }
+
+    /// Whether some wait for a place.
+    pub(crate) fn some_wait(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst) > 0
+    }
+
+    /// Waits until nobody waits for a place.
+    ///
+    /// Cancel safety: it can be waited for again.
+    pub(crate) async fn all_placed(&self) {
+        let placed = self.all_placed.notified();
+        tokio::pin!(placed);
+        // Whoever has ended to wait by now is seen, and whoever does later is heard.
+        placed.as_mut().enable();
+        if self.some_wait() {
+            placed.await;
+        }
     }
 
     /// There is more work than places, for a moment at least.
@@ -648,18 +669,20 @@ impl Entry {
 }
 
 /// One that waits for a place, counted as long as this lives.
-struct Waiting<'a>(&'a AtomicUsize);
+struct Waiting<'a>(&'a Endpoints);
 
 impl<'a> Waiting<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::SeqCst);
-        Waiting(count)
+    fn new(endpoints: &'a Endpoints) -> Self {
+        endpoints.waiting.fetch_add(1, Ordering::SeqCst);
+        Waiting(endpoints)
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+        if self.0.waiting.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.all_placed.notify_waiters();
+        }
     }
 }
 

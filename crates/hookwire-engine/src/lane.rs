@@ -39,8 +39,8 @@ use crate::{Clock, EngineError, Shared, Summary};
 const CUT_AFTER: Duration = Duration::from_millis(250);
 /// Larger batches gain nothing: a round trip is already shared by a hundred.
 const BATCH_MAX: usize = 100;
-/// So few events are begun at once before anything else.
-const FEW: usize = 4;
+/// So many events are begun at once at most; then it is looked whether their deliveries have left places for more.
+const FEW: usize = 8;
 /// How long events that were delivered wait at most for others to be settled with, while there are such.
 const COMPANY_MAX: Duration = Duration::from_millis(5);
 /// How long the lane sleeps at most when there is nothing to do. The store wakes it earlier; this bounds what a wake-up
@@ -68,6 +68,8 @@ enum Happening {
     Woken(Result<(), QueueError>),
     Done(Result<Vec<Done>, JoinError>),
     Late(Late),
+    /// No delivery waits for a place any more, so another event may be begun.
+    Placed,
     /// An endpoint may have room that had none.
     Opened,
     /// Some time has come: which, the loop sees for itself.
@@ -135,6 +137,10 @@ pub(crate) struct Lane<Q, D, C> {
     ready: VecDeque<Ready>,
     /// The greatest number that was ever among them.
     ready_up_to: Sequence,
+    /// What is leased is not started because a delivery waits for a place.
+    held_up: bool,
+    /// How many events are begun at once: fewer where they have more deliveries than there are places.
+    few: usize,
     open: BTreeMap<Sequence, Open>,
     /// When each open event is cut off, in the order of starting; an entry may be stale.
     cuts: VecDeque<(Instant, Sequence)>,
@@ -201,6 +207,8 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             late: mpsc::channel(1024),
             ready: VecDeque::new(),
             ready_up_to: Sequence(0),
+            held_up: false,
+            few: FEW,
             open: BTreeMap::new(),
             cuts: VecDeque::new(),
             running: BTreeMap::new(),
@@ -239,7 +247,12 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             if let Some(summary) = self.finished() {
                 return Ok(summary);
             }
-            if (1..=FEW).contains(&started) && started == self.hands.busy() {
+            if started == self.few {
+                // A large event would leave no places for others: these make known how many they need.
+                tokio::task::yield_now().await;
+                continue;
+            }
+            if started > 0 && started == self.hands.busy() {
                 // These are all there is to do, so they begin before the store is asked for more.
                 tokio::task::yield_now().await;
             }
@@ -254,20 +267,27 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         }
     }
 
-    /// Starts what is leased, as long as there are places, and tells how many. What was leased so long ago that the lease may have run out
-    /// (this process stood still, or the store was away) is left alone: another may have done it, and if nobody has, the
-    /// store gives it again.
+    /// Starts some of what is leased, as long as there are places and no delivery waits for one, and tells how many. What
+    /// was leased so long ago that the lease may have run out (this process stood still, or the store was away) is left
+    /// alone: another may have done it, and if nobody has, the store gives it again.
     fn start_ready(&mut self) -> usize {
         let now = Instant::now();
         while self.ready.front().is_some_and(|ready| ready.until <= now) {
             self.ready.pop_front();
             self.events_dry = false;
         }
-        if !self.ready.is_empty() && self.hands.busy() >= self.shared.settings.concurrency {
+        let is_full = self.hands.busy() >= self.shared.settings.concurrency;
+        let some_wait = self.shared.endpoints.some_wait();
+        if !self.ready.is_empty() && (is_full || some_wait) {
             self.shared.endpoints.crowded(self.shared.clock.now());
         }
+        self.held_up = some_wait && !is_full && !self.ready.is_empty();
+        self.few = if some_wait { 1 } else { FEW.min(2 * self.few) };
+        if self.stopping.is_some() || some_wait {
+            return 0;
+        }
         let mut started = 0;
-        while self.stopping.is_none() && self.hands.busy() < self.shared.settings.concurrency {
+        while started < self.few && self.hands.busy() < self.shared.settings.concurrency {
             let Some(Ready { leased, .. }) = self.ready.pop_front() else { break };
             started += 1;
             let progress = Arc::new(Progress::default());
@@ -442,6 +462,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             reply = call(&mut self.leasing_deliveries) => Happening::Deliveries(reply),
             reply = call(&mut self.renewing) => Happening::Renewed(reply),
             Some(late) = self.late.1.recv() => Happening::Late(late),
+            () = self.shared.endpoints.all_placed(), if self.held_up => Happening::Placed,
             done = self.hands.done() => Happening::Done(done),
             reply = call(&mut self.waiting), if !stopping => Happening::Woken(reply),
             Ok(()) = self.opened.changed(), if !stopping => Happening::Opened,
@@ -559,6 +580,8 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
                 }
             }
             Happening::Late(Late { id, finished }) => self.finish(id, finished),
+            // The loop begins with starting what is ready.
+            Happening::Placed => {}
             Happening::Opened => self.look_for_deliveries_at = Some(Instant::now()),
             Happening::Tick => self.tick(),
             Happening::Shutdown => {

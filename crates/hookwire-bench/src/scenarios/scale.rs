@@ -218,7 +218,6 @@ pub(crate) fn backlog(bench: Bench, report: &mut Report, kind: StoreKind) -> any
             let store: Store = runtime.block_on(worker::open(&config.settings))?;
             let opening = began.elapsed().as_secs_f64();
             runtime.block_on(worker::publish_all(&store, &events, worker::BATCH))?;
-            place.settle()?;
             let (one, _) =
                 worker::run_until_idle(&runtime, &config.settings, config.definitions, store.clone())?;
             runtime.block_on(store.close());

@@ -57,7 +57,6 @@ pub(crate) fn run(bench: Bench, report: &mut Report, case: &Case) -> anyhow::Res
             worker::publish_all(&store, &events, worker::BATCH).await?;
             anyhow::Ok(store)
         })?;
-        place.settle()?;
         let by_bare = client::bare(&runtime, port, &config.definitions, &events[0], count)?;
         let by_working = match case.working {
             Some(_) => Some(client::working(&runtime, port, load()?.definitions, Arc::clone(&payloads))?),
