@@ -1,6 +1,6 @@
 //! The handle: the working side of the contract.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::{self, Write as _};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -456,22 +456,27 @@ impl RedisQueue {
         if events.is_empty() {
             return Ok(Vec::new());
         }
+        let sizes: Vec<usize> = events.iter().map(|event| event.payload.len().min(9_999_999)).collect();
+        let mut ids = HashSet::with_capacity(events.len());
+        let bytes = events.iter().all(|event| ids.insert(&event.id)).then(|| sizes.iter().sum::<usize>());
         let answer = self.run(Way::Shared, "publish", &scripts::PUBLISH, shard, |command| {
-            command.arg(events.len());
+            command.arg(events.len()).arg(bytes.map_or_else(String::new, |bytes| bytes.to_string()));
             for event in &events {
                 command.arg(event.id.as_str());
             }
-            let (mut value, mut sizes) = (Vec::new(), String::with_capacity(7 * events.len()));
+            let mut value = Vec::new();
             for event in &events {
                 value.clear();
                 value.extend_from_slice(event.id.as_str().as_bytes());
                 value.push(b' ');
                 value.extend_from_slice(&event.payload);
                 command.arg(&value[..]);
-                let size = event.payload.len().min(9_999_999);
-                write!(sizes, "{size:07}").expect(pack::NO_FAILURE);
             }
-            command.arg(sizes);
+            let mut digits = String::with_capacity(7 * sizes.len());
+            for size in &sizes {
+                write!(digits, "{size:07}").expect(pack::NO_FAILURE);
+            }
+            command.arg(digits);
         });
         let answer = answer.await;
         if answer.as_ref().is_err_and(is_closed) {

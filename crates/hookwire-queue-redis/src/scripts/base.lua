@@ -42,6 +42,9 @@ end
 
 -- HMGET of as many fields as there are.
 local function fields(key, names)
+  if #names > 0 and #names <= 1000 then
+    return call('HMGET', key, unpack(names))
+  end
   local all = {}
   for from = 1, #names, 1000 do
     local to = math.min(from + 999, #names)

@@ -10,6 +10,9 @@ local function recognised(id)
     return within_window(seq, at) and seq
   end
 end
+local function size(number)
+  return tonumber(string.sub(SIZES, 7 * number - 6, 7 * number))
+end
 local more, news = 0, 0
 for number, id in ipairs(names) do
   if latest[id] == nil then
@@ -33,7 +36,7 @@ end
 news_events = M.leased_to == M.seq and news > 0
 local reply
 if is_new then
-  reply = take_all(more)
+  reply = take_all()
 else
   reply = {}
   for number, id in ipairs(names) do

@@ -1,38 +1,27 @@
 -- Takes a batch of events in, whole or not at all.
 --
 -- ARGV[7]  how many events
--- ARGV[8..]  their ids; then for each the id, a blank, and the payload; then seven digits of each payload's size
+-- ARGV[8]  bytes of all payloads, if no id comes twice; else nothing
+-- ARGV[9..]  their ids; then for each the id, a blank, and the payload; then seven digits of each payload's size
 -- Reply: the number of the first, if all are new; else a number for each event, negative for a duplicate; or, beyond the
 -- limit, {'full', pending bytes}.
 if M.closed > 0 then
   return redis.error_reply('HWCLOSED the shard takes no new events')
 end
 local COUNT = tonumber(ARGV[7])
-local VALUES, SIZES = 7 + COUNT, ARGV[8 + 2 * COUNT]
+local BYTES = tonumber(ARGV[8])
+local VALUES, SIZES = 8 + COUNT, ARGV[9 + 2 * COUNT]
 local names = {}
 for number = 1, COUNT do
-  names[number] = ARGV[7 + number]
+  names[number] = ARGV[8 + number]
 end
-local known = fields(IDS, names)
-local function size(number)
-  return tonumber(string.sub(SIZES, 7 * number - 6, 7 * number))
-end
-
--- Whether all of the batch are new, and payload bytes of those that are looked at.
-local function are_new()
-  local seen, bytes = {}, 0
-  for number, id in ipairs(names) do
-    if known[number] or seen[id] then
-      return false
-    end
-    seen[id] = true
-    bytes = bytes + size(number)
-  end
-  return true, bytes
+local known, is_new = fields(IDS, names), BYTES ~= nil
+for number = 1, COUNT do
+  is_new = is_new and not known[number]
 end
 
 -- Takes in a batch of which all are new, in as few steps as there can be, and gives the number of the first.
-local function take_all(bytes)
+local function take_all()
   local first, ids, stamp, suffix = M.seq + 1, {}, ' ' .. text(now), '-' .. text(now)
   -- Whoever found nothing to lease did so when everything was leased: the first event after that is news, the others
   -- need not be told.
@@ -43,16 +32,15 @@ local function take_all(bytes)
     ids[2 * number - 1], ids[2 * number] = names[number], digits .. stamp
   end
   M.seq = M.seq + COUNT
-  M.pending_bytes = M.pending_bytes + bytes
+  M.pending_bytes = M.pending_bytes + BYTES
   many('HSET', IDS, ids)
   call('RPUSH', ID_QUEUE, text(first) .. ' ' .. COUNT .. stamp .. ' ' .. table.concat(names, ' '))
   write_sizes(first, SIZES)
   return first
 end
 
-local is_new, bytes_new = are_new()
-if is_new and M.pending_bytes + bytes_new <= PENDING_MAX and not ids_are_old() then
-  local first = take_all(bytes_new)
+if is_new and M.pending_bytes + BYTES <= PENDING_MAX and not ids_are_old() then
+  local first = take_all()
   tell_news()
   write_meta()
   return first
