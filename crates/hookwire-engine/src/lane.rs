@@ -21,7 +21,8 @@ use hookwire_dispatch::Dispatch;
 use hookwire_model::{DeliveryId, Event, EventId, RuleName, Sequence, Shard, WaitingReason, WebhookName};
 use hookwire_queue::{
     EventFate, Fate, Lease, LeaseDeliveries, LeaseEvents, LeasedDeliveries, LeasedDelivery, LeasedEvent,
-    Queue, QueueError, Rooms as RoomsLeft, Settled, SettledDelivery, SettledEvent, Settlement, Subject,
+    NewDelivery, Queue, QueueError, Rooms as RoomsLeft, Settled, SettledDelivery, SettledEvent, Settlement,
+    Subject,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinError;
@@ -39,9 +40,7 @@ use crate::{Clock, EngineError, Shared, Summary};
 const CUT_AFTER: Duration = Duration::from_millis(250);
 /// Larger batches gain nothing: a round trip is already shared by a hundred.
 const BATCH_MAX: usize = 100;
-/// So many events are begun at once at most; then it is looked whether their deliveries have left places for more.
-const FEW: usize = 8;
-/// How long events that were delivered wait at most for others to be settled with, while there are such.
+/// How long events that are over wait at most for others to be settled with, while there are such.
 const COMPANY_MAX: Duration = Duration::from_millis(5);
 /// How long the lane sleeps at most when there is nothing to do. The store wakes it earlier; this bounds what a wake-up
 /// that went missing can cost.
@@ -68,7 +67,7 @@ enum Happening {
     Woken(Result<(), QueueError>),
     Done(Result<Vec<Done>, JoinError>),
     Late(Late),
-    /// No delivery waits for a place any more, so another event may be begun.
+    /// Another event may be begun, unless a delivery waits for a place.
     Placed,
     /// An endpoint may have room that had none.
     Opened,
@@ -141,6 +140,8 @@ pub(crate) struct Lane<Q, D, C> {
     held_up: bool,
     /// How many events are begun at once: fewer where they have more deliveries than there are places.
     few: usize,
+    /// More can be started, once those that were have made known how many places they need.
+    starts_more: bool,
     open: BTreeMap<Sequence, Open>,
     /// When each open event is cut off, in the order of starting; an entry may be stale.
     cuts: VecDeque<(Instant, Sequence)>,
@@ -208,7 +209,8 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             ready: VecDeque::new(),
             ready_up_to: Sequence(0),
             held_up: false,
-            few: FEW,
+            few: 1,
+            starts_more: false,
             open: BTreeMap::new(),
             cuts: VecDeque::new(),
             running: BTreeMap::new(),
@@ -243,22 +245,19 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
     /// Cancel safety: dropping it is a crash of this worker; leases run out by themselves.
     pub(crate) async fn run(mut self) -> Result<Summary, EngineError> {
         loop {
-            let started = self.start_ready();
+            let started = if self.starts_more { 0 } else { self.start_ready() };
             if let Some(summary) = self.finished() {
                 return Ok(summary);
             }
-            if started == self.few {
-                // A large event would leave no places for others: these make known how many they need.
-                tokio::task::yield_now().await;
-                continue;
-            }
-            if started > 0 && started == self.hands.busy() {
+            self.starts_more |= started == self.few;
+            if started > 0 && !self.starts_more && started == self.hands.busy() {
                 // These are all there is to do, so they begin before the store is asked for more.
                 tokio::task::yield_now().await;
             }
             self.call_store();
             let happening = self.next().await;
             if let Happening::Done(_) = happening {
+                self.starts_more = false;
                 // Whoever is woken runs before all others. The lane goes to the end of the line instead, so that it deals
                 // with all that are done by then at once.
                 tokio::task::yield_now().await;
@@ -282,7 +281,8 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             self.shared.endpoints.crowded(self.shared.clock.now());
         }
         self.held_up = some_wait && !is_full && !self.ready.is_empty();
-        self.few = if some_wait { 1 } else { FEW.min(2 * self.few) };
+        // A part of the places, so that one event more or less does not make the others wait for long.
+        self.few = if some_wait { 1 } else { (self.shared.settings.concurrency / 8).clamp(1, 2 * self.few) };
         if self.stopping.is_some() || some_wait {
             return 0;
         }
@@ -466,6 +466,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             done = self.hands.done() => Happening::Done(done),
             reply = call(&mut self.waiting), if !stopping => Happening::Woken(reply),
             Ok(()) = self.opened.changed(), if !stopping => Happening::Opened,
+            () = tokio::task::yield_now(), if self.starts_more => Happening::Placed,
             () = tokio::time::sleep_until(deadline) => Happening::Tick,
         }
     }
@@ -581,7 +582,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             }
             Happening::Late(Late { id, finished }) => self.finish(id, finished),
             // The loop begins with starting what is ready.
-            Happening::Placed => {}
+            Happening::Placed => self.starts_more = false,
             Happening::Opened => self.look_for_deliveries_at = Some(Instant::now()),
             Happening::Tick => self.tick(),
             Happening::Shutdown => {
@@ -763,7 +764,10 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             // It gets its turn when an attempt ends.
             Fate::Waiting { reason: WaitingReason::Room, .. } => self.deliveries_lack_room = true,
             // By now it may let attempts through again, and then nothing else would tell of it.
-            Fate::Waiting { reason: WaitingReason::RateLimit | WaitingReason::Unhealthy, .. } => {
+            Fate::Waiting { reason, .. }
+                if matches!(reason, WaitingReason::RateLimit | WaitingReason::Unhealthy) =>
+            {
+                self.awaits_more |= *reason == WaitingReason::RateLimit;
                 self.look_at(now + TOKENS_EVERY);
             }
             Fate::Waiting { reason: WaitingReason::Paused, .. } => self.look_when_endpoints_open(now),
@@ -985,10 +989,11 @@ fn panicked(subject: Subject, panic: &(dyn std::any::Any + Send)) -> String {
     message
 }
 
-/// Whether nothing depends on an event's being settled: it is over, and no other waits for its turn after it.
+/// Whether nothing depends on an event's being settled at once: nobody works on it any more, and no other waits for its
+/// turn after it.
 fn is_patient(fate: &EventFate) -> bool {
-    matches!(fate, EventFate::FannedOut { deliveries, .. }
-        if deliveries.iter().all(|new| new.fate == Fate::Delivered && new.order.is_none()))
+    let is_patient = |new: &NewDelivery| !matches!(new.fate, Fate::Running { .. }) && new.order.is_none();
+    matches!(fate, EventFate::FannedOut { deliveries, .. } if deliveries.iter().all(is_patient))
 }
 
 fn settled(lease: Lease, finished: Finished) -> SettledDelivery {
