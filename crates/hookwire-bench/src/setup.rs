@@ -1,5 +1,6 @@
 //! Configurations, written to a file and loaded as anybody's are.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
@@ -38,7 +39,10 @@ impl Setup {
         all.insert("webhooks".to_owned(), webhooks.into());
         all.insert("event_rules".to_owned(), rules.into());
         let path = folder.join("hookwire.json");
-        std::fs::write(&path, serde_json::to_vec(&all)?).with_context(|| path.display().to_string())?;
+        // In one step: a worker may be reading what was written for it.
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        file.write_all(&serde_json::to_vec(&all)?)?;
+        file.persist(&path).with_context(|| path.display().to_string())?;
         Ok(path)
     }
 
