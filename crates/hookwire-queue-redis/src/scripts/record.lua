@@ -108,6 +108,17 @@ local function finished(d)
   return d.s == 'd' or d.s == 'c' or d.s == 's'
 end
 
+-- An event of which nothing is on record.
+local function new_event(seq, size)
+  local h = {
+    class = 'P', queued = true, at = 0, size = size, bytes = 0, open = 0, dead = 0, open_before = 0, dead_before = 0,
+    digests = {}
+  }
+  events[seq] = h
+  event_order[#event_order + 1] = seq
+  return h
+end
+
 -- An event as class, counts and digests; nothing, if there is no such event.
 local function ev(seq)
   local h = events[seq]
@@ -128,18 +139,13 @@ local function ev(seq)
       else
         h.digests = cmsgpack.unpack(string.sub(value, 48)).k
       end
+      h.open_before, h.dead_before = h.open, h.dead
+      events[seq] = h
+      event_order[#event_order + 1] = seq
     else
       local published = entry(seq)
-      if published then
-        h = {class = 'P', queued = true, at = 0, size = size_of(published), bytes = 0, open = 0, dead = 0, digests = {}}
-      else
-        h = false
-      end
-    end
-    events[seq] = h
-    if h then
-      h.open_before, h.dead_before = h.open, h.dead
-      event_order[#event_order + 1] = seq
+      h = published and new_event(seq, size_of(published))
+      events[seq] = h or false
     end
   end
   return h or nil

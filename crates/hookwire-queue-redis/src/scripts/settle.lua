@@ -42,11 +42,14 @@ local function end_delivery(id, d, fate, given)
   end
 end
 
-local function fan_out(seq, body, held, given)
+local function fan_out(seq, body, held, is_first, given)
   local h = unfold(seq)
   for _, new in ipairs(body.d) do
     local id = delivery_id(seq, new.k)
-    local d = (held or new.t == 'd') and load(id)
+    local d = nil
+    if not is_first then
+      d = (held or new.t == 'd') and load(id)
+    end
     if d == nil then
       d = fanned_out(new, body.e, body.o)
       h.digests[#h.digests + 1] = new.k
@@ -107,27 +110,30 @@ local function settle_event(kind, number, token, body)
       return
     end
   end
-  local h = ev(seq)
+  -- What a run holds was never settled, so there is nothing on record to look for.
+  local is_first = state == 48
+  local is_new = is_first and not events[seq]
+  local h = is_new and new_event(seq, tonumber(run_size(run, place_in_run))) or ev(seq)
   if not h or (not held and kind ~= 'F' and kind ~= 'E') then
     return
   end
   local given = {}
   if kind == 'F' or kind == 'E' then
-    fan_out(seq, cmsgpack.unpack(body), held, given)
+    fan_out(seq, cmsgpack.unpack(body), held, is_first, given)
   elseif kind == 'X' then
     dead_event(seq, cmsgpack.unpack(body))
   end
   if not held then
     return
   end
-  if state == 48 then
+  if is_first then
     run.states[place_in_run], run.changed = #given > 0 and 51 or 49, true
     M.run_events = M.run_events - 1
   else
     call('ZREM', LEASES, member)
     call('HDEL', HELD, member)
   end
-  if state ~= 48 or #given > 0 then
+  if not is_first or #given > 0 then
     remember(member, token, given)
   end
   for _, value in ipairs(given) do
@@ -140,8 +146,10 @@ local function settle_event(kind, number, token, body)
     news_events = true
     return
   end
-  call('ZREM', UNSETTLED, number)
-  call('HDEL', LOSSES, number)
+  if not is_first then
+    call('ZREM', UNSETTLED, number)
+    call('HDEL', LOSSES, number)
+  end
   h.queued, h.changed = false, true
   settled = settled + 1
 end
