@@ -46,6 +46,13 @@ async fn a_paused_webhook_keeps_its_backlog_and_the_other_goes_on() {
         (endpoint(&list, "bad")["waiting"].as_u64()? >= 5).then_some(())
     })
     .await;
+    // What was published last is in the backlog only once it is settled.
+    eventually("the settlement of all events", async || {
+        let (_, stats) = server.get("/v1/stats").await;
+        let shard = &stats["shards"][0];
+        (shard["events_queued"] == 0 && shard["events_leased"] == 0).then_some(())
+    })
+    .await;
     let (_, list) = server.get("/v1/endpoints").await;
     assert_eq!(endpoint(&list, "good")["waiting"], 0);
     let sent = receiver.received().iter().filter(|request| request.target == "/bad").count();
