@@ -5,7 +5,7 @@
 //! - At most one lease of events, one lease of deliveries, one settlement and one renewal are on their way to the store.
 //! - What is settled stays in the settlement until the store has answered: a lost reply repeats it as it is.
 //! - An event is settled when its deliveries have results, or [`CUT_AFTER`] after it was started, whichever comes first;
-//!   nothing waits for the slowest.
+//!   nothing waits for the slowest. What nothing depends on may wait [`COMPANY_MAX`] for others to be settled with.
 //! - Maps are ordered: the loop does the same in the same order whenever it is given the same.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -474,8 +474,10 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
     /// When the loop has something to do even if nothing happens.
     fn deadline(&self) -> Instant {
         // Without a place, the end of an attempt is waited for, not a time.
-        let looks = self.stopping.is_none() && self.leasing_deliveries.is_none() && self.places() > 0;
-        let looks = looks && !self.events_go_first();
+        let looks = self.stopping.is_none()
+            && self.leasing_deliveries.is_none()
+            && !self.events_go_first()
+            && self.places() > 0;
         let look = self.look_for_deliveries_at.filter(|_| looks);
         let renew = self.renewing.is_none().then_some(self.renew_at);
         let company = (self.patient > 0 && self.settling.is_none()).then_some(self.patient_until);
@@ -992,8 +994,8 @@ fn panicked(subject: Subject, panic: &(dyn std::any::Any + Send)) -> String {
 /// Whether nothing depends on an event's being settled at once: nobody works on it any more, and no other waits for its
 /// turn after it.
 fn is_patient(fate: &EventFate) -> bool {
-    let is_patient = |new: &NewDelivery| !matches!(new.fate, Fate::Running { .. }) && new.order.is_none();
-    matches!(fate, EventFate::FannedOut { deliveries, .. } if deliveries.iter().all(is_patient))
+    let is_over = |new: &NewDelivery| !matches!(new.fate, Fate::Running { .. }) && new.order.is_none();
+    matches!(fate, EventFate::FannedOut { deliveries, .. } if deliveries.iter().all(is_over))
 }
 
 fn settled(lease: Lease, finished: Finished) -> SettledDelivery {

@@ -456,11 +456,18 @@ impl RedisQueue {
         if events.is_empty() {
             return Ok(Vec::new());
         }
-        let sizes: Vec<usize> = events.iter().map(|event| event.payload.len().min(9_999_999)).collect();
-        let mut ids = HashSet::with_capacity(events.len());
-        let bytes = events.iter().all(|event| ids.insert(&event.id)).then(|| sizes.iter().sum::<usize>());
+        let (mut ids, mut is_distinct) = (HashSet::with_capacity(events.len()), true);
+        let (mut bytes, mut sizes) = (0, String::with_capacity(7 * events.len()));
+        for event in &events {
+            is_distinct &= ids.insert(&event.id);
+            let size = event.payload.len().min(9_999_999);
+            bytes += size;
+            write!(sizes, "{size:07}").expect(pack::NO_FAILURE);
+        }
         let answer = self.run(Way::Shared, "publish", &scripts::PUBLISH, shard, |command| {
-            command.arg(events.len()).arg(bytes.map_or_else(String::new, |bytes| bytes.to_string()));
+            command
+                .arg(events.len())
+                .arg(is_distinct.then_some(bytes).map(|bytes| bytes.to_string()).unwrap_or_default());
             for event in &events {
                 command.arg(event.id.as_str());
             }
@@ -472,11 +479,7 @@ impl RedisQueue {
                 value.extend_from_slice(&event.payload);
                 command.arg(&value[..]);
             }
-            let mut digits = String::with_capacity(7 * sizes.len());
-            for size in &sizes {
-                write!(digits, "{size:07}").expect(pack::NO_FAILURE);
-            }
-            command.arg(digits);
+            command.arg(&sizes);
         });
         let answer = answer.await;
         if answer.as_ref().is_err_and(is_closed) {

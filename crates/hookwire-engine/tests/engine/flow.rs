@@ -398,3 +398,25 @@ fn the_future_can_be_sent_and_dropped() {
     let world = World::new();
     is_send(run(world.engine(world.queue.clone(), || START), CancellationToken::new()));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_over_waits_for_company_only_briefly_and_only_while_there_is_some() {
+    let mut world = World::new();
+    world.settings.until_idle = false;
+    world.script.on("/a", [Act::AnswerAfter(Duration::from_secs(60), 200)]);
+    world.publish(2).await;
+    let shutdown = CancellationToken::new();
+    let running = world.start(world.queue.clone(), shutdown.clone());
+    let delivered = async |after: u64| {
+        tokio::time::sleep(Duration::from_millis(after)).await;
+        world.queue.stats(Shard(0)).await.unwrap().delivered
+    };
+    assert_eq!(delivered(3).await, 0, "the other event may be done soon");
+    assert_eq!(delivered(5).await, 1, "it is not");
+    assert_eq!(delivered(60_000).await, 2);
+    // The first two are known.
+    world.publish(3).await;
+    assert_eq!(delivered(3).await, 3, "nobody else is at work");
+    shutdown.cancel();
+    running.await.unwrap().unwrap();
+}

@@ -93,6 +93,8 @@ local function forget_runs()
       return
     end
     if not call('ZSCORE', SPANS, key) then
+      -- What this call has changed of it is not written any more.
+      runs[key] = false
       call('HDEL', RUNS, key)
     end
     M.runs_to = math.max(M.runs_to, tonumber(key))

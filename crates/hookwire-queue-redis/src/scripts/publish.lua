@@ -33,12 +33,12 @@ if news > 0 and M.pending_bytes + more > PENDING_MAX then
   return {'full', text(M.pending_bytes)}
 end
 
-news_events = M.leased_to == M.seq and news > 0
 local reply
 if is_new then
   reply = take_all()
 else
   reply = {}
+  news_events = news_events or M.leased_to == M.seq and news > 0
   for number, id in ipairs(names) do
     local seq = recognised(id)
     if seq then

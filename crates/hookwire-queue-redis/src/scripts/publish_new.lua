@@ -25,7 +25,7 @@ local function take_all()
   local first, ids, stamp, suffix = M.seq + 1, {}, ' ' .. text(now), '-' .. text(now)
   -- Whoever found nothing to lease did so when everything was leased: the first event after that is news, the others
   -- need not be told.
-  news_events = M.leased_to == M.seq
+  news_events = news_events or M.leased_to == M.seq
   for number = 1, COUNT do
     local digits = text(M.seq + number)
     call('XADD', EVENTS, digits .. suffix, 'e', ARGV[VALUES + number])

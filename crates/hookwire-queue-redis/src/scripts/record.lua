@@ -129,12 +129,12 @@ local function ev(seq)
         class = string.sub(value, 1, 1), queued = string.sub(value, 2, 2) == 'q',
         at = tonumber(string.sub(value, 3, 18)), size = tonumber(string.sub(value, 19, 25)),
         bytes = tonumber(string.sub(value, 26, 35)), open = tonumber(string.sub(value, 36, 41)),
-        dead = tonumber(string.sub(value, 42, 47)), known = true
+        dead = tonumber(string.sub(value, 42, 47))
       }
       if h.class == 'F' then
         local block, _, length = record_of(value)
         h.block = block
-        h.first, h.total, h.dead = cmsgpack.unpack(read_record(value)), h.dead, 0
+        h.first, h.dead = cmsgpack.unpack(read_record(value)), 0
         h.bytes = h.size + RECORD_BYTES + length
       else
         h.digests = cmsgpack.unpack(string.sub(value, 48)).k

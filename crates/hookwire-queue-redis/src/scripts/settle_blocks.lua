@@ -74,10 +74,10 @@ local blocks_left, blocks_end = {}, 9 + 6 * ARGV[8]
 for at = 9, blocks_end - 1, 6 do
   if not (is_usual and settle_whole(unpack(ARGV, at, at + 5))) then
     blocks_left[#blocks_left + 1] = at
-    is_usual = false
   end
 end
-if is_usual and blocks_end > #ARGV and not history_is_full() and not ids_are_old() and call('EXISTS', STALLED) == 0 then
+if is_usual and #blocks_left == 0 and blocks_end > #ARGV and not history_is_full() and not ids_are_old()
+  and call('EXISTS', STALLED) == 0 then
   write_runs()
   write_meta()
   return {{}, {}}
