@@ -14,10 +14,10 @@ use hookwire_definitions::{CompiledWebhook, Route};
 use hookwire_dispatch::Dispatch;
 use hookwire_model::{
     Attempt, AttemptError, DeadReason, DeliveryId, EndpointId, ErrorKind, Outcome, OutcomeKind,
-    PreparedRequest, Timestamp, Timings, WaitingReason, WebhookName,
+    PreparedRequest, TemplateContext, Timestamp, Timings, WaitingReason, WebhookName,
 };
 use hookwire_policy::{Attempted, Decision, Due, Verdict};
-use hookwire_queue::Fate;
+use hookwire_queue::{Fate, PackedAttempt};
 use tokio::time::Instant;
 
 use crate::endpoints::{Entrance, Room};
@@ -51,7 +51,7 @@ pub(crate) struct Past {
 #[derive(Debug)]
 pub(crate) struct Finished {
     pub(crate) endpoint: Option<EndpointId>,
-    pub(crate) attempts: Vec<Attempt>,
+    pub(crate) attempts: Vec<PackedAttempt>,
     pub(crate) fate: Fate,
 }
 
@@ -93,7 +93,7 @@ pub(crate) fn unavailable<D, C: Clock>(
 pub(crate) async fn deliver_guarded<D: Dispatch, C: Clock>(
     shared: &Arc<Shared<D, C>>,
     snapshot: &Snapshot,
-    route: &Route,
+    route: Route,
     past: Past,
 ) -> Finished {
     let id = past.id;
@@ -107,16 +107,16 @@ pub(crate) async fn deliver_guarded<D: Dispatch, C: Clock>(
 async fn deliver<D: Dispatch, C: Clock>(
     shared: &Arc<Shared<D, C>>,
     snapshot: &Snapshot,
-    route: &Route,
+    route: Route,
     past: Past,
 ) -> Finished {
-    let Route { webhook, .. } = route;
+    let Route { webhook, context, .. } = route;
     if !webhook.webhook().enabled {
         let endpoint = past.endpoint.or_else(|| snapshot.literal_endpoint(&webhook.webhook().name));
         return unavailable(shared, endpoint, &webhook.webhook().name, WaitingReason::WebhookDisabled);
     }
     let mut started_at = shared.clock.now();
-    let mut request = match prepare(shared, route, &past, started_at) {
+    let mut request = match prepare(shared, &webhook, &context, &past, started_at) {
         Ok(request) => request,
         Err(finished) => return finished,
     };
@@ -138,7 +138,7 @@ async fn deliver<D: Dispatch, C: Clock>(
         Entrance::Probe(room) if shared.claim(endpoint).await => {
             // The store took its time: what was due then may be too old by now, and its signature would be.
             started_at = shared.clock.now();
-            request = match prepare(shared, route, &past, started_at) {
+            request = match prepare(shared, &webhook, &context, &past, started_at) {
                 Ok(request) => request,
                 Err(finished) => return finished,
             };
@@ -150,23 +150,25 @@ async fn deliver<D: Dispatch, C: Clock>(
         Entrance::Full => return Finished::waits(Some(endpoint), Duration::ZERO, WaitingReason::Room),
         Entrance::Refused(reason) => return Finished::waits(Some(endpoint), Duration::ZERO, reason),
     };
+    // While the request is under way, others may have the memory that the event took.
+    drop(context);
     let in_flight = InFlight::new(&shared.metrics);
     let report = shared.dispatcher.attempt(&request, snapshot.options(&webhook.webhook().name)).await;
     drop(in_flight);
     let outcome = report.outcome.clone();
     let record = hookwire_dispatch::record(&request, shared.settings.keep_bodies);
     let attempt = report.into_attempt(past.attempts + 1, started_at, Some(record));
-    conclude(shared, webhook, &past, Some((endpoint, room)), attempt, &outcome, true)
+    conclude(shared, &webhook, &past, Some((endpoint, room)), attempt, &outcome, true)
 }
 
 /// Makes the request of the next attempt, if there is one to be made now.
 fn prepare<D: Dispatch, C: Clock>(
     shared: &Shared<D, C>,
-    route: &Route,
+    webhook: &CompiledWebhook,
+    context: &TemplateContext,
     past: &Past,
     now: Timestamp,
 ) -> Result<PreparedRequest, Finished> {
-    let Route { webhook, context, .. } = route;
     let counted = past.attempts.saturating_sub(past.forgiven);
     let known = hookwire_policy::Past::new(past.attempts, past.interrupted);
     let due = hookwire_policy::before_attempt(counted, known, past.since, now, &webhook.webhook().retry);
@@ -230,7 +232,7 @@ fn conclude<D: Dispatch, C: Clock>(
         Decision::DeadLetter(reason) => Fate::Dead { reason, error: None },
     };
     log_attempt(past, &webhook.webhook().name, &attempt, &fate);
-    Finished { endpoint, attempts: vec![attempt], fate }
+    Finished { endpoint, attempts: vec![PackedAttempt::from(&attempt)], fate }
 }
 
 /// What went well is told at `debug`: a line for each delivery would cost more than it tells.

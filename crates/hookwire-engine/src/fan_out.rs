@@ -151,7 +151,7 @@ struct Planned {
 pub(crate) async fn handle_event<D: Dispatch, C: Clock>(
     shared: &Arc<Shared<D, C>>,
     shard: Shard,
-    work: &Work,
+    work: Work,
     progress: &Arc<Progress>,
     late: &mpsc::Sender<Late>,
 ) {
@@ -168,7 +168,7 @@ pub(crate) async fn handle_event<D: Dispatch, C: Clock>(
     }
     let snapshot = shared.in_force.snapshot();
     let planned = catch_unwind(AssertUnwindSafe(|| {
-        plan(&shared.metrics, snapshot.definitions(), shard, work, progress)
+        plan(&shared.metrics, snapshot.definitions(), shard, &work, progress)
     }));
     let mut planned = match planned {
         Ok(Ok(planned)) => planned,
@@ -194,11 +194,13 @@ pub(crate) async fn handle_event<D: Dispatch, C: Clock>(
         }
         return;
     }
-    let past =
-        |id| Past { id, endpoint: None, attempts: 0, interrupted: 0, forgiven: 0, since: work.accepted_at };
+    // What was read of it is all that is needed from here on: let the next event have the memory.
+    let since = work.accepted_at;
+    drop(work);
+    let past = |id| Past { id, endpoint: None, attempts: 0, interrupted: 0, forgiven: 0, since };
     if planned.len() == 1 {
         let Planned { place, id, route } = planned.remove(0);
-        let finished = deliver_guarded(shared, &snapshot, &route, past(id)).await;
+        let finished = deliver_guarded(shared, &snapshot, route, past(id)).await;
         return report(progress, late, place, id, finished).await;
     }
     // The deliveries of one event run side by side: a slow one must not hold up its sisters. They share a task, because
@@ -206,7 +208,7 @@ pub(crate) async fn handle_event<D: Dispatch, C: Clock>(
     let deliveries = planned.into_iter().map(|Planned { place, id, route }| {
         let (snapshot, past) = (&snapshot, past(id));
         async move {
-            let finished = deliver_guarded(shared, snapshot, &route, past).await;
+            let finished = deliver_guarded(shared, snapshot, route, past).await;
             report(progress, late, place, id, finished).await;
         }
     });

@@ -949,14 +949,14 @@ async fn work<D: Dispatch, C: Clock>(
         let done = match seat.work().await {
             Job::Event { turn, work, progress } => {
                 let sequence = work.sequence;
-                let handled = AssertUnwindSafe(handle_event(&shared, shard, &work, &progress, &late));
+                let handled = AssertUnwindSafe(handle_event(&shared, shard, work, &progress, &late));
                 let handled = handled.catch_unwind().await;
                 let handled = handled.map_err(|panic| panicked(Subject::Event(sequence), &*panic));
                 Done::Event { sequence, turn, handled }
             }
             Job::Delivery { past, payload, rule, webhook } => {
                 let (id, endpoint) = (past.id, past.endpoint);
-                let finished = AssertUnwindSafe(deliver_stored(&shared, past, &payload, &rule, &webhook));
+                let finished = AssertUnwindSafe(deliver_stored(&shared, past, payload, &rule, &webhook));
                 let finished = finished.catch_unwind().await.unwrap_or_else(|panic| {
                     Finished::panicked(endpoint, panicked(Subject::Delivery(id), &*panic))
                 });
@@ -971,15 +971,16 @@ async fn work<D: Dispatch, C: Clock>(
 async fn deliver_stored<D: Dispatch, C: Clock>(
     shared: &Arc<Shared<D, C>>,
     past: Past,
-    payload: &[u8],
+    payload: Bytes,
     rule: &RuleName,
     webhook: &WebhookName,
 ) -> Finished {
     let snapshot = shared.in_force.snapshot();
-    let event = Event::from_payload(payload).ok();
+    let event = Event::from_payload(&payload).ok();
+    drop(payload);
     let route = event.and_then(|event| snapshot.definitions().route(&Arc::new(event), rule, webhook));
     match route {
-        Some(route) => deliver_guarded(shared, &snapshot, &route, past).await,
+        Some(route) => deliver_guarded(shared, &snapshot, route, past).await,
         None => unavailable(shared, past.endpoint, webhook, WaitingReason::WebhookRemoved),
     }
 }

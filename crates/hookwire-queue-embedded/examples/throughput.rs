@@ -12,8 +12,8 @@ use hookwire_model::{
     Timings, WaitingReason, WebhookName,
 };
 use hookwire_queue::{
-    EventFate, Fate, Inspect as _, LeaseDeliveries, LeaseEvents, NewDelivery, NewEvent, Queue as _, Rooms,
-    SettledDelivery, SettledEvent, Settlement, StoreLimits, WorkerId,
+    EventFate, Fate, Inspect as _, LeaseDeliveries, LeaseEvents, NewDelivery, NewEvent, PackedAttempt,
+    Queue as _, Rooms, SettledDelivery, SettledEvent, Settlement, StoreLimits, WorkerId,
 };
 use hookwire_queue_embedded::EmbeddedQueue;
 
@@ -100,7 +100,7 @@ async fn send_waiting(queue: &EmbeddedQueue, events: usize, batch: usize) -> Res
         let settled = leased.into_iter().map(|delivery| SettledDelivery {
             lease: delivery.lease,
             endpoint: None,
-            attempts: vec![Attempt { number: delivery.attempts + 1, ..attempt() }],
+            attempts: vec![PackedAttempt::from(&Attempt { number: delivery.attempts + 1, ..attempt() })],
             fate: Fate::Delivered,
         });
         let settlement = Settlement { events: vec![], deliveries: settled.collect() };
@@ -202,7 +202,7 @@ async fn drain(queue: &EmbeddedQueue, events: usize, batch: usize, fate: Fate) -
                         // A hundred endpoints.
                         endpoint: Some(EndpointId::from_u64(event.sequence.0 % 100)),
                         order: None,
-                        attempts: vec![attempt()],
+                        attempts: vec![PackedAttempt::from(&attempt())],
                         fate: fate.clone(),
                     };
                     let fate = EventFate::FannedOut {

@@ -103,7 +103,7 @@ fn delivery(
         webhook,
         endpoint: Some(EndpointId::from_u64(endpoint)),
         order: None,
-        attempts,
+        attempts: attempts.iter().map(hookwire_queue::PackedAttempt::from).collect(),
         fate,
     })
 }

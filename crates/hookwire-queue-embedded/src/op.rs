@@ -4,9 +4,10 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use hookwire_model::{Attempt, AttemptError, DeadReason, DeliveryId, EndpointId, RuleName, WebhookName};
-use hookwire_queue::backend::pack_attempt;
-use hookwire_queue::{EventFate, Fate, Lease, Order, SettledDelivery, SettledEvent, Settlement};
+use hookwire_model::{AttemptError, DeadReason, DeliveryId, EndpointId, RuleName, WebhookName};
+use hookwire_queue::{
+    EventFate, Fate, Lease, Order, PackedAttempt, SettledDelivery, SettledEvent, Settlement,
+};
 
 /// A settlement, owned.
 #[derive(Debug)]
@@ -38,7 +39,7 @@ pub(crate) struct NewDeliveryOp {
     pub(crate) webhook: WebhookName,
     pub(crate) endpoint: Option<EndpointId>,
     pub(crate) order: Option<Order>,
-    pub(crate) attempts: Vec<AttemptOp>,
+    pub(crate) attempts: Vec<PackedAttempt>,
     pub(crate) fate: Fate,
 }
 
@@ -47,17 +48,8 @@ pub(crate) struct NewDeliveryOp {
 pub(crate) struct DeliveryOp {
     pub(crate) lease: Lease,
     pub(crate) endpoint: Option<EndpointId>,
-    pub(crate) attempts: Vec<AttemptOp>,
+    pub(crate) attempts: Vec<PackedAttempt>,
     pub(crate) fate: Fate,
-}
-
-/// An attempt, packed already.
-#[derive(Debug)]
-pub(crate) struct AttemptOp {
-    pub(crate) number: u32,
-    pub(crate) status: Option<u16>,
-    pub(crate) error: Option<AttemptError>,
-    pub(crate) packed: Vec<u8>,
 }
 
 /// A second handle on a lease. Leases are not `Clone`, so that a caller cannot settle one twice in two ways; the writer
@@ -103,7 +95,7 @@ impl From<&SettledEvent> for EventOp {
                         webhook: new.webhook.clone(),
                         endpoint: new.endpoint,
                         order: new.order.clone(),
-                        attempts: new.attempts.iter().map(AttemptOp::from).collect(),
+                        attempts: new.attempts.clone(),
                         fate: new.fate.clone(),
                     })
                     .collect(),
@@ -122,29 +114,18 @@ impl From<&SettledDelivery> for DeliveryOp {
         DeliveryOp {
             lease: copy_of(&settled.lease),
             endpoint: settled.endpoint,
-            attempts: settled.attempts.iter().map(AttemptOp::from).collect(),
+            attempts: settled.attempts.clone(),
             fate: settled.fate.clone(),
         }
     }
 }
 
-impl From<&Attempt> for AttemptOp {
-    fn from(attempt: &Attempt) -> Self {
-        AttemptOp {
-            number: attempt.number,
-            status: attempt.status,
-            error: attempt.error.clone(),
-            packed: pack_attempt(attempt),
-        }
-    }
-}
-
 /// The log of attempts that a delivery is first stored with; nothing for none.
-pub(crate) fn log<'a>(attempts: &[&'a AttemptOp]) -> Option<Cow<'a, [u8]>> {
+pub(crate) fn log<'a>(attempts: &[&'a PackedAttempt]) -> Option<Cow<'a, [u8]>> {
     match attempts {
         [] => None,
-        [only] => Some(Cow::Borrowed(&only.packed)),
-        several => Some(several.iter().flat_map(|attempt| &attempt.packed).copied().collect()),
+        [only] => Some(Cow::Borrowed(only.bytes())),
+        several => Some(several.iter().flat_map(|attempt| attempt.bytes()).copied().collect()),
     }
 }
 
@@ -152,7 +133,7 @@ pub(crate) fn log<'a>(attempts: &[&'a AttemptOp]) -> Option<Cow<'a, [u8]>> {
 mod tests {
     use std::time::Duration;
 
-    use hookwire_model::{EventId, Sequence, Shard, WaitingReason};
+    use hookwire_model::{Attempt, EventId, OutcomeKind, Sequence, Shard, Timestamp, Timings, WaitingReason};
     use hookwire_queue::Subject;
 
     use super::*;
@@ -176,7 +157,21 @@ mod tests {
             SettleOp { events: vec![EventOp { lease: lease(), fate }], deliveries: vec![] }
         };
         let waits = || Fate::Waiting { due_in: Duration::ZERO, reason: WaitingReason::Worker };
-        let attempt = || AttemptOp { number: 1, status: Some(500), error: None, packed: vec![] };
+        let attempt = || {
+            PackedAttempt::from(&Attempt {
+                number: 1,
+                started_at: Timestamp::UNIX_EPOCH,
+                duration: Duration::ZERO,
+                outcome: OutcomeKind::Rejected,
+                status: Some(500),
+                error: None,
+                address: None,
+                hops: vec![],
+                timings: Timings::default(),
+                request: None,
+                response: None,
+            })
+        };
         assert!(!fanned_out(vec![]).tells_news());
         assert!(!fanned_out(vec![new(waits(), vec![])]).tells_news());
         assert!(fanned_out(vec![new(waits(), vec![]), new(waits(), vec![attempt()])]).tells_news());

@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use hookwire_model::{Attempt, AttemptError, EndpointId, Sequence};
-use hookwire_queue::backend::write_attempt;
-use hookwire_queue::{EventFate, Fate, Lease, NewDelivery, Settled, SettledDelivery, Settlement, Subject};
+use hookwire_model::{AttemptError, EndpointId, Sequence};
+use hookwire_queue::{
+    EventFate, Fate, Lease, NewDelivery, PackedAttempt, Settled, SettledDelivery, Settlement, Subject,
+};
 use rmp::encode;
 
 use crate::keys;
@@ -216,14 +217,14 @@ fn write_settled(out: &mut Vec<u8>, settled: &SettledDelivery) {
 
 /// An attempt: what the scripts need to know of it, and the attempt itself, which they only pass on. That is a string to
 /// them, whatever its bytes: their MessagePack knows no other kind.
-fn write_attempt_item(out: &mut Vec<u8>, attempt: &Attempt) {
+fn write_attempt_item(out: &mut Vec<u8>, attempt: &PackedAttempt) {
     let mut map = Map::begin(out);
     map.uint("n", u64::from(attempt.number));
     if let Some(status) = attempt.status {
         map.uint("st", u64::from(status));
     }
     map.error("er", attempt.error.as_ref());
-    map.octets("j", |out| write_attempt(out, attempt));
+    map.octets("j", attempt.bytes());
     map.end();
 }
 
@@ -285,18 +286,14 @@ impl<'a> Map<'a> {
         }
     }
 
-    /// What `write` writes, as a string of up to 4 GiB.
-    fn octets(&mut self, name: &str, write: impl FnOnce(&mut Vec<u8>)) {
+    /// A string, whatever its bytes.
+    fn octets(&mut self, name: &str, octets: &[u8]) {
         let out = self.name(name);
-        out.push(rmp::Marker::Str32.to_u8());
-        let begin = out.len() + 4;
-        out.extend_from_slice(&[0; 4]);
-        write(out);
-        let len = (out.len() - begin) as u32;
-        out[begin - 4..begin].copy_from_slice(&len.to_be_bytes());
+        encode::write_str_len(out, octets.len() as u32).expect(NO_FAILURE);
+        out.extend_from_slice(octets);
     }
 
-    fn fate(&mut self, endpoint: Option<EndpointId>, fate: &Fate, attempts: &[Attempt]) {
+    fn fate(&mut self, endpoint: Option<EndpointId>, fate: &Fate, attempts: &[PackedAttempt]) {
         if let Some(endpoint) = endpoint {
             self.hex("p", endpoint.as_u64());
         }

@@ -8,7 +8,8 @@ use hookwire_model::{
     Attempt, AttemptError, ErrorKind, EventId, OutcomeKind, Shard, Timestamp, Timings, WaitingReason,
 };
 use hookwire_queue::{
-    Change, EventFate, Fate, Inspect as _, LeaseEvents, NewEvent, Queue as _, QueueError, Selection, WorkerId,
+    Change, EventFate, Fate, Inspect as _, LeaseEvents, NewEvent, PackedAttempt, Queue as _, QueueError,
+    Selection, WorkerId,
 };
 use hookwire_queue_redis::{RedisOptions, RedisQueue, RedisUrl};
 use hookwire_testkit::RedisServer;
@@ -58,7 +59,7 @@ async fn attempts_of_the_first_version_are_read_and_the_store_becomes_a_new_one(
     let mut settlement = delivered(SHARD, queue.lease_events(SHARD, one()).await.unwrap());
     let EventFate::FannedOut { deliveries, .. } = &mut settlement.events[0].fate else { unreachable!() };
     let id = deliveries[0].id;
-    deliveries[0].attempts = vec![attempt()];
+    deliveries[0].attempts = vec![PackedAttempt::from(&attempt())];
     deliveries[0].fate = Fate::Waiting { due_in: Duration::from_secs(3600), reason: WaitingReason::Retry };
     queue.settle(SHARD, &settlement).await.unwrap();
     let log = |delivery: Option<hookwire_model::Delivery>| delivery.unwrap().attempt_log.unwrap();

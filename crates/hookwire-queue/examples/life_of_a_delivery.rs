@@ -9,7 +9,8 @@ use hookwire_model::{
 use hookwire_queue::backend::ManualClock;
 use hookwire_queue::{
     DeliveryFilter, EventFate, Fate, Inspect as _, LeaseDeliveries, LeaseEvents, MemoryQueue, NewDelivery,
-    NewEvent, Queue as _, Rooms, SettledDelivery, SettledEvent, Settlement, StoreLimits, WorkerId,
+    NewEvent, PackedAttempt, Queue as _, Rooms, SettledDelivery, SettledEvent, Settlement, StoreLimits,
+    WorkerId,
 };
 
 const SHARD: Shard = Shard(0);
@@ -32,7 +33,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             webhook,
             endpoint: None,
             order: None,
-            attempts: vec![attempt(1, 503, clock.now())],
+            attempts: vec![PackedAttempt::from(&attempt(1, 503, clock.now()))],
             fate: Fate::Waiting { due_in: Duration::from_secs(5), reason: WaitingReason::Retry },
         };
         let fate = EventFate::FannedOut {
@@ -52,7 +53,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     clock.advance(Duration::from_secs(5));
     for delivery in queue.lease_deliveries(SHARD, request).await?.deliveries {
         show(&queue).await?;
-        let attempts = vec![attempt(delivery.attempts + 1, 200, clock.now())];
+        let attempts = vec![PackedAttempt::from(&attempt(delivery.attempts + 1, 200, clock.now()))];
         let settled =
             SettledDelivery { lease: delivery.lease, endpoint: None, attempts, fate: Fate::Delivered };
         queue.settle(SHARD, &Settlement { events: vec![], deliveries: vec![settled] }).await?;

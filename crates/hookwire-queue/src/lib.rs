@@ -102,6 +102,7 @@
 //!
 //! This crate knows nothing of HTTP, rules, templates, or of what makes a delivery succeed.
 
+mod attempt;
 pub mod backend;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -119,6 +120,7 @@ use std::time::Duration;
 use hookwire_model::DeadReason;
 use hookwire_model::{EndpointId, Event, Sequence, Shard};
 
+pub use attempt::PackedAttempt;
 pub use error::QueueError;
 pub use inspect::{
     Backlog, Change, Changed, DeliveryFilter, DeliveryPage, EndpointRecord, EventState, Inspect,

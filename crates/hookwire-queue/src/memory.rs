@@ -20,9 +20,9 @@ use crate::backend::{Acted, EventHead, Leases, Record, StoreClock, Wake, system_
 use crate::{
     Backlog, Change, Changed, DeliveryFilter, DeliveryPage, EndpointRecord, EventFate, EventState, Expired,
     Fate, Inspect, Lease, LeaseDeliveries, LeaseEvents, LeasedDeliveries, LeasedDelivery, LeasedEvent,
-    NewDelivery, NewEvent, PendingDelivery, PendingEvent, PendingItem, Published, PutEndpoint, Queue,
-    QueueError, ScanPage, Selection, Settled, SettledDelivery, SettledEvent, Settlement, Stats, StoreLimits,
-    StoredEvent, Subject,
+    NewDelivery, NewEvent, PackedAttempt, PendingDelivery, PendingEvent, PendingItem, Published, PutEndpoint,
+    Queue, QueueError, ScanPage, Selection, Settled, SettledDelivery, SettledEvent, Settlement, Stats,
+    StoreLimits, StoredEvent, Subject,
 };
 
 /// What a finished delivery counts in the history besides its attempts: names, numbers, and their overhead.
@@ -1072,10 +1072,10 @@ impl State {
 
 impl Stored {
     /// Puts attempts on record that are not there yet (S8).
-    fn attempted(&mut self, attempts: &[Attempt]) {
+    fn attempted(&mut self, attempts: &[PackedAttempt]) {
         for attempt in attempts {
             if self.record.attempted(attempt.number, attempt.status, attempt.error.as_ref()) {
-                self.log.insert(attempt.number, attempt.clone());
+                self.log.insert(attempt.number, attempt.unpack());
             }
         }
     }

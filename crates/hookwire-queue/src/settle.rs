@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookwire_model::{
-    Attempt, AttemptError, DeadReason, DeliveryId, EndpointId, OnFailure, RuleName, Sequence, WaitingReason,
+    AttemptError, DeadReason, DeliveryId, EndpointId, OnFailure, RuleName, Sequence, WaitingReason,
     WebhookName,
 };
 
-use crate::{Lease, Subject};
+use crate::{Lease, PackedAttempt, Subject};
 
 /// Leases that end, in one call.
 #[derive(Debug, Default)]
@@ -74,7 +74,7 @@ pub struct NewDelivery {
     /// Its place in an order, if it has one.
     pub order: Option<Order>,
     /// The attempts made so far.
-    pub attempts: Vec<Attempt>,
+    pub attempts: Vec<PackedAttempt>,
     /// What became of it.
     pub fate: Fate,
 }
@@ -96,7 +96,7 @@ pub struct SettledDelivery {
     /// The endpoint it rendered to last, which may differ from the one it was stored under.
     pub endpoint: Option<EndpointId>,
     /// The attempts made under this lease.
-    pub attempts: Vec<Attempt>,
+    pub attempts: Vec<PackedAttempt>,
     /// What became of it.
     pub fate: Fate,
 }

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use hookwire_model::{DeliveryId, EndpointId, Timestamp};
-use hookwire_queue::backend::{Acted, Record, pack_attempt};
-use hookwire_queue::{Change, Changed, EndpointRecord, PendingItem, PutEndpoint, QueueError};
+use hookwire_queue::backend::{Acted, Record};
+use hookwire_queue::{Change, Changed, EndpointRecord, PackedAttempt, PendingItem, PutEndpoint, QueueError};
 use rusqlite::{OptionalExtension as _, params};
 use std::time::Duration;
 
@@ -89,7 +89,12 @@ impl Store<'_> {
             for attempt in &pending.attempts {
                 let sql =
                     "INSERT OR IGNORE INTO attempts (seq, digest, number, record) VALUES (?1, ?2, ?3, ?4)";
-                conn.prepare_cached(sql)?.execute((seq, digest, attempt.number, pack_attempt(attempt)))?;
+                conn.prepare_cached(sql)?.execute((
+                    seq,
+                    digest,
+                    attempt.number,
+                    PackedAttempt::from(attempt).bytes(),
+                ))?;
             }
         }
         self.restand(sequence, Standing::Pending)?;

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use hookwire_model::{DeadReason, DeliveryId, DeliveryState, Sequence, Timestamp};
 use hookwire_queue::backend::{EventHead, Record};
-use hookwire_queue::{Expired, Fate, Settled, Subject};
+use hookwire_queue::{Expired, Fate, PackedAttempt, Settled, Subject};
 
 use super::record::Standing;
 use super::{EventInfo, Failure, RECORD_BYTES, Store};
-use crate::op::{AttemptOp, DeliveryOp, EventFateOp, EventOp, NewDeliveryOp, SettleOp, log};
+use crate::op::{DeliveryOp, EventFateOp, EventOp, NewDeliveryOp, SettleOp, log};
 use crate::row::{self, key};
 
 impl Store<'_> {
@@ -110,7 +110,7 @@ impl Store<'_> {
                     given.push((new.id, None));
                     reply.over.push(new.id);
                 }
-                let attempts: usize = new.attempts.iter().map(|attempt| attempt.packed.len()).sum();
+                let attempts: usize = new.attempts.iter().map(|attempt| attempt.bytes().len()).sum();
                 let more = RECORD_BYTES + attempts as u64;
                 bytes = bytes.filter(|_| state.is_finished()).map(|bytes| bytes + more);
                 if let Fate::Running { lease } = new.fate {
@@ -169,11 +169,11 @@ impl Store<'_> {
         Ok(Some(state))
     }
 
-    fn add_attempt(&self, id: DeliveryId, attempt: &AttemptOp) -> rusqlite::Result<()> {
+    fn add_attempt(&self, id: DeliveryId, attempt: &PackedAttempt) -> rusqlite::Result<()> {
         let (seq, digest) = key(id);
         let sql = "INSERT INTO attempts (seq, digest, number, record) VALUES (?1, ?2, ?3, ?4)";
         let mut statement = self.conn.prepare_cached(sql)?;
-        statement.execute((seq, digest, attempt.number, &attempt.packed[..])).map(drop)
+        statement.execute((seq, digest, attempt.number, attempt.bytes())).map(drop)
     }
 
     /// An event's lease was lost; what it says was delivered is believed all the same (S3).
@@ -295,7 +295,7 @@ impl Store<'_> {
         &mut self,
         before: &Record,
         endpoint: Option<hookwire_model::EndpointId>,
-        attempts: &[AttemptOp],
+        attempts: &[PackedAttempt],
         fate: &Fate,
     ) -> rusqlite::Result<()> {
         let id = before.delivery.id;

@@ -19,9 +19,9 @@ use hookwire_model::{
 use super::TestStore;
 use crate::{
     Change, Changed, DeliveryFilter, EventFate, EventState, Expired, Fate, Inspect, Lease, LeaseDeliveries,
-    LeaseEvents, LeasedDelivery, LeasedEvent, NewDelivery, NewEvent, Order, Published, PutEndpoint, Queue,
-    QueueError, Rooms, Selection, Settled, SettledDelivery, SettledEvent, Settlement, StoreLimits, Subject,
-    WorkerId,
+    LeaseEvents, LeasedDelivery, LeasedEvent, NewDelivery, NewEvent, Order, PackedAttempt, Published,
+    PutEndpoint, Queue, QueueError, Rooms, Selection, Settled, SettledDelivery, SettledEvent, Settlement,
+    StoreLimits, Subject, WorkerId,
 };
 
 const SHARD: Shard = Shard(0);
@@ -41,8 +41,8 @@ fn endpoint(number: u64) -> EndpointId {
     EndpointId::from_u64(number)
 }
 
-fn attempt(number: u32, status: u16) -> Attempt {
-    Attempt {
+fn attempt(number: u32, status: u16) -> PackedAttempt {
+    PackedAttempt::from(&Attempt {
         number,
         started_at: Timestamp::from_secs(1_800_000_000),
         duration: Duration::from_millis(12),
@@ -54,7 +54,7 @@ fn attempt(number: u32, status: u16) -> Attempt {
         timings: Timings::default(),
         request: None,
         response: None,
-    }
+    })
 }
 
 async fn publish(queue: &impl Queue, ids: &[&str]) -> Vec<Published> {
@@ -120,7 +120,7 @@ async fn settle_event(queue: &impl Queue, event: LeasedEvent, deliveries: Vec<Ne
     queue.settle(SHARD, &settlement).await.unwrap()
 }
 
-fn settled(leased: LeasedDelivery, attempts: Vec<Attempt>, fate: Fate) -> SettledDelivery {
+fn settled(leased: LeasedDelivery, attempts: Vec<PackedAttempt>, fate: Fate) -> SettledDelivery {
     SettledDelivery { lease: leased.lease, endpoint: None, attempts, fate }
 }
 

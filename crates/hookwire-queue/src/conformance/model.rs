@@ -16,8 +16,8 @@ use hookwire_model::{
 use super::TestStore;
 use crate::{
     Change, DeliveryFilter, EventFate, Fate, Inspect, Lease, LeaseDeliveries, LeaseEvents, MemoryQueue,
-    NewDelivery, NewEvent, Order, Queue, Rooms, Selection, SettledDelivery, SettledEvent, Settlement,
-    StoreLimits, Subject, WorkerId,
+    NewDelivery, NewEvent, Order, PackedAttempt, Queue, Rooms, Selection, SettledDelivery, SettledEvent,
+    Settlement, StoreLimits, Subject, WorkerId,
 };
 
 const SHARD: Shard = Shard(0);
@@ -443,21 +443,27 @@ fn fate(rng: &mut Rng) -> Fate {
     }
 }
 
-fn attempts(rng: &mut Rng, before: u32, fate: &Fate) -> Vec<Attempt> {
+fn attempts(rng: &mut Rng, before: u32, fate: &Fate) -> Vec<PackedAttempt> {
     let count = rng.u32(..3);
     (0..count)
-        .map(|number| Attempt {
-            number: before + 1 + number,
-            started_at: Timestamp::from_secs(1_800_000_000),
-            duration: Duration::from_millis(u64::from(number)),
-            outcome: if *fate == Fate::Delivered { OutcomeKind::Succeeded } else { OutcomeKind::Rejected },
-            status: rng.bool().then(|| rng.u16(200..599)),
-            error: error(rng),
-            address: None,
-            hops: vec![],
-            timings: Timings::default(),
-            request: None,
-            response: None,
+        .map(|number| {
+            PackedAttempt::from(&Attempt {
+                number: before + 1 + number,
+                started_at: Timestamp::from_secs(1_800_000_000),
+                duration: Duration::from_millis(u64::from(number)),
+                outcome: if *fate == Fate::Delivered {
+                    OutcomeKind::Succeeded
+                } else {
+                    OutcomeKind::Rejected
+                },
+                status: rng.bool().then(|| rng.u16(200..599)),
+                error: error(rng),
+                address: None,
+                hops: vec![],
+                timings: Timings::default(),
+                request: None,
+                response: None,
+            })
         })
         .collect()
 }

@@ -165,7 +165,7 @@ impl Server {
                     endpoint: Some(endpoint(&webhook)),
                     webhook,
                     order: None,
-                    attempts: vec![attempt()],
+                    attempts: vec![hookwire_queue::PackedAttempt::from(&attempt())],
                     fate: fate.clone(),
                 }
             })

@@ -7,8 +7,8 @@
 
 use std::time::Duration;
 
-use hookwire_model::{Attempt, DeadReason, DeliveryId, ErrorKind, Outcome, Schedule, WaitingReason};
-use hookwire_queue::Fate;
+use hookwire_model::{DeadReason, DeliveryId, ErrorKind, Outcome, Schedule, WaitingReason};
+use hookwire_queue::{Fate, PackedAttempt};
 
 use super::{Books, Held};
 use crate::plan::Asks;
@@ -22,7 +22,7 @@ impl Books {
     pub(super) fn check_fate(
         &mut self,
         id: DeliveryId,
-        attempts: &[Attempt],
+        attempts: &[PackedAttempt],
         fate: &Fate,
         held: Option<Held>,
         lost: bool,

@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -59,18 +60,49 @@ struct PackedResponse<'a> {
     truncated: bool,
 }
 
+/// An attempt on its way to a store: packed at once, because the attempt itself takes some thirty pieces of memory, and
+/// may wait for others to be settled with; beside it what settling needs to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackedAttempt {
+    /// Its number, from 1.
+    pub number: u32,
+    /// The answer's status, if there was one.
+    pub status: Option<u16>,
+    /// What went wrong.
+    pub error: Option<AttemptError>,
+    packed: Arc<[u8]>,
+}
+
+impl PackedAttempt {
+    /// As stores keep it. Several, one behind the other, are a log.
+    pub fn bytes(&self) -> &[u8] {
+        &self.packed
+    }
+
+    /// The attempt again, with times to the microsecond.
+    pub fn unpack(&self) -> Attempt {
+        let attempts = unpack_attempts(&self.packed).ok().and_then(|mut attempts| attempts.pop());
+        attempts.expect("what was packed can be read")
+    }
+}
+
+impl From<&Attempt> for PackedAttempt {
+    fn from(attempt: &Attempt) -> Self {
+        let mut packed = Vec::with_capacity(USUAL_BYTES);
+        write_attempt(&mut packed, attempt);
+        PackedAttempt {
+            number: attempt.number,
+            status: attempt.status,
+            error: attempt.error.clone(),
+            packed: packed.into(),
+        }
+    }
+}
+
 /// Most attempts have less than this; growing by steps would copy.
 const USUAL_BYTES: usize = 768;
 
-/// An attempt as stores keep it.
-pub fn pack_attempt(attempt: &Attempt) -> Vec<u8> {
-    let mut out = Vec::with_capacity(USUAL_BYTES);
-    write_attempt(&mut out, attempt);
-    out
-}
-
-/// Writes an attempt behind what is there already.
-pub fn write_attempt(out: &mut Vec<u8>, attempt: &Attempt) {
+fn write_attempt(out: &mut Vec<u8>, attempt: &Attempt) {
     let Timings { resolve, connect, tls, head, body } = attempt.timings;
     let mut out = Writer(out);
     out.list(11);
@@ -276,10 +308,15 @@ mod tests {
         [bare, full]
     }
 
+    fn packed(attempt: &Attempt) -> Vec<u8> {
+        PackedAttempt::from(attempt).bytes().to_vec()
+    }
+
     #[test]
     fn a_log_reads_back_as_it_was_written() {
         let attempts = attempts();
-        let log: Vec<u8> = attempts.iter().flat_map(pack_attempt).collect();
+        let log: Vec<u8> = attempts.iter().flat_map(packed).collect();
+        assert_eq!(attempts.each_ref().map(|attempt| PackedAttempt::from(attempt).unpack()), attempts);
         assert_eq!(unpack_attempts(&log).unwrap(), attempts);
         assert_eq!(unpack_attempts(&[]).unwrap(), []);
         let json: usize = attempts.iter().map(|attempt| serde_json::to_string(attempt).unwrap().len()).sum();
@@ -290,7 +327,7 @@ mod tests {
     #[test]
     fn what_is_written_is_what_the_members_say() {
         for attempt in attempts() {
-            let packed = pack_attempt(&attempt);
+            let packed = packed(&attempt);
             let read: Packed<'_> = rmp_serde::from_slice(&packed).unwrap();
             assert_eq!(rmp_serde::to_vec(&read).unwrap(), packed);
         }
@@ -298,7 +335,7 @@ mod tests {
 
     #[test]
     fn a_broken_log_is_told() {
-        let log = pack_attempt(&attempts()[1]);
+        let log = packed(&attempts()[1]);
         for end in 1..log.len() {
             let error = unpack_attempts(&log[..end]).unwrap_err();
             assert!(matches!(error, QueueError::Damaged(_)), "{error}");
