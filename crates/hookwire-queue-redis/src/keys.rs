@@ -7,7 +7,9 @@
 //! | --- | --- | --- |
 //! | `meta` | hash | the layout's version (`v`), counters, the end of each cursor; read and written by every script |
 //! | `in` | stream | events published by plain `XADD`, until the next lease takes them in |
-//! | `events` | stream | events under `<number>-<time>`: field `e` (`p`: by plain `XADD`), id, a blank, payload |
+//! | `e:<number>`, `batches` | strings, sorted set | events that were published together, with where each ends before them; their first numbers, how many they are, when they were accepted |
+//! | `new:<name>` | string | a batch on its way into the store |
+//! | `events` | stream | other events, under `<number>-<time>`: field `e` (`p`: by plain `XADD`), id, a blank, payload |
 //! | its group `lease` | | how far events were read; it holds nothing back |
 //! | `sizes:<thousand>` | string | seven digits of the size of each event that was never leased |
 //! | `kept`, `old` | hash, sorted set | the same for events older than the history's beginning that are still wanted |
@@ -34,14 +36,15 @@
 //! Beside the shards there is `{hw:shards}`, a string: how many there are, or how many were made at each change of the
 //! number, with blanks between. The last ones take new events. In those before, `meta` has `closed`, and `in` is a string.
 //!
-//! Invariant: an event is in the stream `events` or in `kept`, never in both; it goes when nothing is left to do for it
+//! Invariant: an event is in a batch, in the stream `events`, or in `kept`, and never in two of them; it goes when nothing is left to do for it
 //! and the history has no room for it.
 
 use hookwire_model::{DeliveryId, EndpointId, Sequence, Shard};
 
 /// The version of the layout; the scripts refuse a newer one, and turn an older one into it with their next write.
-/// Version 1 kept attempts as JSON, and version 2 had a field in `evt` for each event in a block; both are still read.
-pub(crate) const LAYOUT_VERSION: u64 = 3;
+/// Version 1 kept attempts as JSON, version 2 had a field in `evt` for each event in a block, and version 3 had no batches;
+/// all are still read.
+pub(crate) const LAYOUT_VERSION: u64 = 4;
 
 /// The beginning of all keys of a shard.
 pub(crate) fn tag(prefix: &str, shard: Shard) -> String {

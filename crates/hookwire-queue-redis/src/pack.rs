@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::io::Write as _;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use hookwire_model::{
     RuleName, Sequence, Shard, Timestamp, WebhookName,
 };
 use hookwire_queue::backend::{EventHead, Record, unpack_attempts};
-use hookwire_queue::{Fate, Order, PendingDelivery, QueueError};
+use hookwire_queue::{Fate, NewEvent, Order, PendingDelivery, QueueError};
 use redis::Value;
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -371,6 +372,81 @@ impl Published {
         let payload = Bytes::from(value).slice(end + 1..);
         Some(Published::new(sequence.parse().ok()?, id, accepted_at, payload, field == b"p"))
     }
+}
+
+/// The most events of a batch, and the most bytes of one with more than one event: whoever leases some reads all of it.
+const BATCH_EVENTS_MAX: usize = 32;
+const BATCH_BYTES_MAX: usize = 64 * 1024;
+
+/// Events as they are put in together.
+pub(crate) struct Batch {
+    /// How many.
+    pub(crate) events: usize,
+    /// `scripts/entries.lua` tells how it is written.
+    pub(crate) text: Vec<u8>,
+}
+
+/// Puts events into batches, in their order.
+pub(crate) fn batches(mut events: &[NewEvent]) -> Vec<Batch> {
+    let len = |event: &NewEvent| event.id.as_str().len() + 1 + event.payload.len();
+    let mut batches = Vec::new();
+    while !events.is_empty() {
+        let mut bytes = 0;
+        let fitting = events.iter().take(BATCH_EVENTS_MAX).take_while(|event| {
+            bytes += len(event);
+            bytes <= BATCH_BYTES_MAX
+        });
+        let (together, rest) = events.split_at(fitting.count().max(1));
+        let mut text = Vec::with_capacity(together.iter().map(|event| 8 + len(event)).sum());
+        let mut end = 0;
+        for event in together {
+            end += len(event);
+            write!(text, "{end:08}").expect(NO_FAILURE);
+        }
+        for event in together {
+            write_event(&mut text, event);
+        }
+        batches.push(Batch { events: together.len(), text });
+        events = rest;
+    }
+    batches
+}
+
+/// Writes an event as it is kept: the id, a blank, the payload.
+pub(crate) fn write_event(out: &mut Vec<u8>, event: &NewEvent) {
+    out.extend_from_slice(event.id.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(&event.payload);
+}
+
+/// Reads a batch, which `batches` has under this name. The events share the text.
+pub(crate) fn read_batch(name: &str, text: Vec<u8>) -> Result<Vec<Published>, QueueError> {
+    let wrong = || damaged("a batch of events is not as it was written");
+    let mut numbers = name.split(':').map(|digits| digits.parse::<u64>().ok());
+    let (Some(Some(first)), Some(Some(count)), Some(Some(at))) =
+        (numbers.next(), numbers.next(), numbers.next())
+    else {
+        return Err(wrong());
+    };
+    let accepted_at = Timestamp::from_micros(i64::try_from(at).map_err(damaged)?);
+    let count = usize::try_from(count).map_err(damaged)?;
+    let (text, begin) = (Bytes::from(text), 8 * count);
+    let (mut events, mut from) = (Vec::with_capacity(count), begin);
+    for (sequence, end) in (first..).zip(text.get(..begin).ok_or_else(wrong)?.chunks_exact(8)) {
+        let end = std::str::from_utf8(end).ok().and_then(|digits| digits.parse::<usize>().ok());
+        let to = begin + end.ok_or_else(wrong)?;
+        let value = text.get(from..to).ok_or_else(wrong)?;
+        let blank = value.iter().position(|byte| *byte == b' ').ok_or_else(wrong)?;
+        // One that was removed has no id any more.
+        if blank > 0 {
+            let id = std::str::from_utf8(&value[..blank]).map_err(damaged)?;
+            let id = EventId::new(id).map_err(damaged)?;
+            let payload = text.slice(from + blank + 1..to);
+            events.push(Published::new(sequence, id, accepted_at, payload, false));
+        }
+        from = to;
+    }
+    Ok(events)
 }
 
 /// Reads entries of the stream of events.

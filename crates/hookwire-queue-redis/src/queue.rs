@@ -39,6 +39,10 @@ const BLOCK_MAX: Duration = Duration::from_secs(60);
 /// From so many bytes on, what a settlement says goes to the server beside the script: there, Lua would look at every
 /// byte. Below, the transaction would cost more.
 const APART_MIN: usize = 4096;
+/// A batch tells in eight digits where its events end.
+const BATCHED_BYTES_MAX: usize = 9_999_999;
+/// How long a batch is there that was not taken in, because something failed.
+const NEW_MAX: Duration = Duration::from_secs(60);
 /// A connection that ends sooner than that while somebody waits on it is a server that fails.
 const CUT_SOON: Duration = Duration::from_secs(1);
 /// So many records of endpoints, of some hundred bytes each, hold nobody up.
@@ -78,6 +82,9 @@ pub struct RedisOptions {
     pub tls: RedisTls,
     /// How many replicas must have an event before publishing returns. 0: none.
     pub wait_replicas: u32,
+    /// So many events that are published together stand in one string, which is published and leased in half the time;
+    /// with fewer, the commands more would cost more than is saved.
+    pub together_min: usize,
     /// How long opening waits for a server that cannot be reached, or is loading.
     pub wait: Duration,
 }
@@ -95,6 +102,7 @@ impl Default for RedisOptions {
             event_bytes_max: 1 << 20,
             tls: RedisTls::default(),
             wait_replicas: 0,
+            together_min: 4,
             wait: Duration::ZERO,
         }
     }
@@ -114,6 +122,7 @@ pub(crate) struct Inner {
     pub(crate) prefix: String,
     event_bytes_max: usize,
     wait_replicas: u32,
+    together_min: usize,
     clock: Option<StoreClock>,
     pub(crate) limits: StoreLimits,
     /// The limits as scripts take them.
@@ -271,6 +280,7 @@ impl RedisQueue {
             prefix: options.prefix,
             event_bytes_max: options.event_bytes_max,
             wait_replicas: options.wait_replicas,
+            together_min: options.together_min,
             clock,
             limits,
             limit_arguments,
@@ -464,24 +474,42 @@ impl RedisQueue {
             bytes += size;
             write!(sizes, "{size:07}").expect(pack::NO_FAILURE);
         }
-        let answer = self.run(Way::Shared, "publish", &scripts::PUBLISH, shard, |command| {
-            command
-                .arg(events.len())
-                .arg(is_distinct.then_some(bytes).map(|bytes| bytes.to_string()).unwrap_or_default());
+        let bytes = is_distinct.then_some(bytes).map(|bytes| bytes.to_string()).unwrap_or_default();
+        let arguments = |command: &mut Cmd, begin: &str| {
+            command.arg(events.len()).arg(&bytes).arg(begin).arg(&sizes);
             for event in &events {
                 command.arg(event.id.as_str());
             }
-            let mut value = Vec::new();
-            for event in &events {
-                value.clear();
-                value.extend_from_slice(event.id.as_str().as_bytes());
-                value.push(b' ');
-                value.extend_from_slice(&event.payload);
-                command.arg(&value[..]);
-            }
-            command.arg(&sizes);
-        });
-        let answer = answer.await;
+        };
+        let fit = events.iter().all(|event| event.payload.len() <= BATCHED_BYTES_MAX);
+        let answer = if events.len() < self.inner.together_min || !fit {
+            let answer = self.run(Way::Shared, "publish", &scripts::PUBLISH, shard, |command| {
+                arguments(command, "");
+                let mut value = Vec::new();
+                for event in &events {
+                    value.clear();
+                    pack::write_event(&mut value, event);
+                    command.arg(&value[..]);
+                }
+            });
+            answer.await
+        } else {
+            let batches = pack::batches(&events);
+            let begin = self.key(shard, &format!("new:{:016x}:", fastrand::u64(..)))?;
+            let store = |pipeline: &mut redis::Pipeline| {
+                for (number, batch) in (1..).zip(&batches) {
+                    let name = format!("{begin}{number}");
+                    pipeline.cmd("SET").arg(name).arg(&batch.text).arg("EX").arg(NEW_MAX.as_secs());
+                }
+            };
+            let answer = self.run_with(Around::Before(&store), &scripts::PUBLISH, shard, |command| {
+                arguments(command, &begin);
+                for batch in &batches {
+                    command.arg(batch.events);
+                }
+            });
+            answer.await.map(|(answer, _)| answer)
+        };
         if answer.as_ref().is_err_and(is_closed) {
             // Whoever publishes goes by the new shards from now on.
             self.learn().await?;
@@ -514,6 +542,32 @@ impl RedisQueue {
         let published = published.collect::<Result<Vec<_>, _>>()?;
         self.wait_for_replicas().await?;
         Ok(published)
+    }
+
+    /// What stands in batches of these names. One that is gone meanwhile has nothing to say.
+    async fn read_batches(&self, shard: Shard, mut names: Reply) -> Result<Vec<pack::Published>, QueueError> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (mut known_as, mut read) = (Vec::with_capacity(names.len()), redis::cmd("MGET"));
+        while !names.is_empty() {
+            let name = names.text()?;
+            let first = name.split(':').next().unwrap_or_default();
+            read.arg(self.key(shard, &format!("e:{first}"))?);
+            known_as.push(name);
+        }
+        // On the shared connection: the pool's would cost a round trip more.
+        let texts = self.inner.link.call(Way::Shared, &read).await?;
+        let Value::Array(texts) = texts else { return Err(names.odd()) };
+        let mut events = Vec::new();
+        for (name, text) in known_as.iter().zip(texts) {
+            match text {
+                Value::BulkString(text) => events.append(&mut pack::read_batch(name, text)?),
+                Value::Nil => {}
+                _ => return Err(names.odd()),
+            }
+        }
+        Ok(events)
     }
 
     /// Leases events; and tells whether the shard waits for older ones (1, or 2 if it has events).
@@ -554,8 +608,17 @@ impl RedisQueue {
             leased.push(LeasedEvent { losses, recorded, ..leased_event(event, token, leased_at, bytes_max) });
         }
         let mut runs = reply.array()?;
+        let (born, last) = (reply.count()?, reply.count()?);
+        let (gate, closed) = (reply.count()?, reply.count()?);
         // Where nothing was leased before, there may be no group; then there is nothing to read, either.
-        let entries = if runs.is_empty() { Vec::new() } else { pack::read_entries(entries)? };
+        let mut entries = if runs.is_empty() { Vec::new() } else { pack::read_entries(entries)? };
+        let batches = self.read_batches(shard, reply.array()?).await?;
+        if entries.is_empty() {
+            entries = batches;
+        } else if !batches.is_empty() {
+            entries.extend(batches);
+            entries.sort_by_key(|event| event.sequence);
+        }
         let mut entries = entries.into_iter().peekable();
         let mut missing = Vec::new();
         while !runs.is_empty() {
@@ -587,8 +650,6 @@ impl RedisQueue {
         if !missing.is_empty() {
             leased.sort_by_key(|event| event.sequence);
         }
-        let (born, last) = (reply.count()?, reply.count()?);
-        let (gate, closed) = (reply.count()?, reply.count()?);
         let all = leased.len() < request.max;
         let mut loss = None;
         self.note(shard, now, next_end, |seen| {

@@ -1,4 +1,5 @@
-//! The Redis backend passes the suite: on one shard, with three shards, and on a cluster of three nodes.
+//! The Redis backend passes the suite: on one shard, with three shards, on a cluster of three nodes, and where all events
+//! stand in batches.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -25,13 +26,15 @@ struct RedisTestStore {
     clock: ManualClock,
     servers: Servers,
     shards: u16,
+    together_min: usize,
     prefix: Mutex<String>,
 }
 
 impl RedisTestStore {
     fn new(servers: Servers, shards: u16) -> Self {
         let clock = ManualClock::new(Timestamp::from_secs(1_800_000_000));
-        RedisTestStore { clock, servers, shards, prefix: Mutex::default() }
+        let together_min = RedisOptions::default().together_min;
+        RedisTestStore { clock, servers, shards, together_min, prefix: Mutex::default() }
     }
 
     /// The server that has a key.
@@ -44,7 +47,8 @@ impl RedisTestStore {
 
     async fn open_under(&self, prefix: String, limits: StoreLimits) -> RedisQueue {
         *self.prefix.lock().unwrap() = prefix.clone();
-        let options = RedisOptions { limits, shards: self.shards, prefix, ..RedisOptions::default() };
+        let (shards, together_min) = (self.shards, self.together_min);
+        let options = RedisOptions { limits, shards, together_min, prefix, ..RedisOptions::default() };
         let url = match &self.servers {
             Servers::One(server) => server.url(),
             Servers::Cluster(cluster) => cluster.url(),
@@ -105,4 +109,13 @@ mod cluster {
     use super::*;
 
     hookwire_queue::conformance!(RedisTestStore::new(Servers::Cluster(RedisCluster::shared()), 3));
+}
+
+mod batches {
+    use super::*;
+
+    hookwire_queue::conformance!(RedisTestStore {
+        together_min: 1,
+        ..RedisTestStore::new(Servers::One(RedisServer::shared()), 1)
+    });
 }

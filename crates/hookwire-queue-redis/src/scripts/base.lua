@@ -16,14 +16,14 @@
 --
 -- Redis' Lua hashes every byte of every string that comes into being, more than a microsecond for a kilobyte. So
 -- payloads and records do not pass through here on the path of every event, or once at most.
-local VERSION = 3
+local VERSION = 4
 -- What a record counts in the history beyond its bytes.
 local RECORD_BYTES = 256
 local call = redis.call
 local P = string.sub(KEYS[1], 1, -5)
 local META, EVENTS, EVT, REC, HELD = KEYS[1], P .. 'events', P .. 'evt', P .. 'rec', P .. 'held'
 local LEASES, RUNS, RUN_LEASES, SPANS = P .. 'leases', P .. 'runs', P .. 'run_leases', P .. 'spans'
-local IDS, ID_QUEUE = P .. 'ids', P .. 'id_queue'
+local IDS, ID_QUEUE, BATCHES = P .. 'ids', P .. 'id_queue', P .. 'batches'
 local UNSETTLED, FREE, SUSPECTS, LOSSES = P .. 'unsettled', P .. 'free', P .. 'suspects', P .. 'losses'
 local PLACES, READY, STALLED = P .. 'places', P .. 'ready', P .. 'stalled'
 local DEDUP_WINDOW, DEDUP_MAX = tonumber(ARGV[2]), tonumber(ARGV[3])

@@ -6,12 +6,51 @@ local function as_entry(item)
   return string.format('%016d', string.match(item[1], '%d+$')) .. (item[2][1] == 'p' and '~' or ' ') .. item[2][2]
 end
 
-local function entry(seq)
-  if seq >= M.history_from then
-    local found = call('XRANGE', EVENTS, text(seq), text(seq))[1]
-    return found and as_entry(found)
+-- Events that were published together stand in a string of their own, a batch: for each eight digits, which tell where it
+-- ends, and then one after the other, as id, a blank, and the payload. One that was removed begins with a blank.
+-- `batches` has them by their first numbers: that number, how many, when they were accepted, with colons between.
+local batch = {first = 0, past = 0}
+
+-- The batch of an event; nothing, if it is in none.
+local function batch_of(seq)
+  if seq < batch.first or seq >= batch.past then
+    local name = call('ZREVRANGEBYSCORE', BATCHES, text(seq), '-inf', 'LIMIT', 0, 1)[1]
+    if not name then
+      return
+    end
+    local first, count, at = string.match(name, '^(%d+):(%d+):(%d+)$')
+    batch = {key = P .. 'e:' .. first, first = tonumber(first), count = tonumber(count), at = tonumber(at)}
+    batch.past = batch.first + batch.count
   end
-  return call('HGET', P .. 'kept', text(seq)) or nil
+  return seq < batch.past and batch or nil
+end
+
+-- An event of a batch that stands in this key, as it was published, or so many bytes of it; and where it begins.
+local function in_batch(key, count, place, max)
+  local ends = call('GETRANGE', key, math.max(0, 8 * place - 8), 8 * place + 7)
+  local from, to = place > 0 and tonumber(string.sub(ends, 1, 8)) or 0, tonumber(string.sub(ends, -8))
+  if not from or not to or to <= from then
+    return '', 0
+  end
+  from = 8 * count + from
+  return call('GETRANGE', key, from, math.min(8 * count + to, from + (max or math.huge)) - 1), from
+end
+
+-- More than an id has bytes.
+local ID_BYTES = 160
+
+-- `max`: no more than so many bytes of the id and the payload are wanted.
+local function entry(seq, max)
+  if seq < M.history_from then
+    return call('HGET', P .. 'kept', text(seq)) or nil
+  end
+  local of = batch_of(seq)
+  if of then
+    local value = in_batch(of.key, of.count, seq - of.first, max)
+    return string.find(value, '^[^ ]') and string.format('%016d ', of.at) .. value or nil
+  end
+  local found = call('XRANGE', EVENTS, text(seq), text(seq))[1]
+  return found and as_entry(found)
 end
 
 local function id_of(value)

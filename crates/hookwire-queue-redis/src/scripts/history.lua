@@ -5,7 +5,8 @@
 -- holds them in the order of acceptance, until they are out of the window, batch by batch: the first number, how many,
 -- the time, the ids, with blanks between.
 --
--- The stream `events` holds every event from `history_from` on. What is older and still wanted was moved to `kept`.
+-- Batches and the stream `events` hold every event from `history_from` on. What is older and still wanted was moved to
+-- `kept`.
 -- An id that comes again and again keeps so many earlier numbers.
 local EARLIER_MAX = 100
 
@@ -24,7 +25,7 @@ local function is_kept(seq)
   if seq < M.history_from then
     return call('ZSCORE', P .. 'old', text(seq))
   end
-  return has_value(seq) or entry(seq)
+  return has_value(seq) or entry(seq, ID_BYTES)
 end
 
 -- Forgets ids that are out of the window, batch by batch; those whose event is kept stay findable until it goes. Tells
@@ -169,7 +170,13 @@ local function remove_closed(member)
   call('HDEL', EVT, member)
   call('ZREM', P .. 'closed', member)
   if seq >= M.history_from then
-    call('XDEL', EVENTS, member .. '-' .. text(tonumber(string.sub(published, 1, 16))))
+    local of = batch_of(seq)
+    if of then
+      local _, begin = in_batch(of.key, of.count, seq - of.first, 0)
+      call('SETRANGE', of.key, begin, ' ')
+    else
+      call('XDEL', EVENTS, member .. '-' .. text(tonumber(string.sub(published, 1, 16))))
+    end
   else
     call('HDEL', P .. 'kept', member)
     call('ZREM', P .. 'old', member)
@@ -212,7 +219,7 @@ local function pass(max, closed_at)
         gone[#gone + 1] = numbers[number]
       end
       if seq <= M.forgotten_to then
-        drop_id(seq, entry(seq))
+        drop_id(seq, entry(seq, ID_BYTES))
       end
     else
       local published = entry(seq)
@@ -235,6 +242,13 @@ local function pass(max, closed_at)
       release_block(block, count)
     end
     call('XTRIM', EVENTS, 'MINID', text(M.history_from))
+    for _, name in ipairs(call('ZRANGEBYSCORE', BATCHES, '-inf', '(' .. text(M.history_from))) do
+      local first, count = string.match(name, '^(%d+):(%d+)')
+      if first + count <= M.history_from then
+        call('ZREM', BATCHES, name)
+        call('UNLINK', P .. 'e:' .. first)
+      end
+    end
   end
   return passed, kept_at
 end

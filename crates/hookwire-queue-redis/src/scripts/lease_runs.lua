@@ -5,15 +5,15 @@
 -- Reply: the time, the last news, when the next lease of anybody runs out, then singly leased events
 -- as {number, token, lost leases, entry, digests on record}, then runs as {first number, token, how many}, then when
 -- the store began (0: it is empty), the last number given, 1 if older shards come first (2: and something
--- waits for that), and since when the shard takes nothing new (0: it does). What the events of runs say comes with the command
--- after this script, in the same transaction: it reads on in the stream `events` by the group `lease`, which stands
--- where the runs begin.
+-- waits for that), since when the shard takes nothing new (0: it does), and the batches in which events of the runs stand, as
+-- `batches` has them. What the others say comes with the command after this script, in the same transaction: it reads on
+-- in the stream `events` by the group `lease`, which stands where the runs begin, or at its end if there are no others.
 local LEASE, MAX, SUSPECTS_MAX = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 -- Runs are short enough that Lua can take one apart at once.
 local RUN_MAX = 1000
 -- So many events in runs are remembered after they were settled, so that a lost reply can be asked for again.
 local RUN_QUEUE, REMEMBERED_MAX = P .. 'run_queue', 16384
-local singles, runs_out = {}, {}
+local singles, runs_out, batches_out = {}, {}, {}
 local ends = now + LEASE
 
 local function read_sizes(first, count)
@@ -39,14 +39,27 @@ local function open_run(first, count)
   runs_out[#runs_out + 1] = {first, key, count}
 end
 
+-- Puts down the batches with events from one number to another, and tells how many of these are in them.
+local function find_batches(first, last)
+  local names, found = call('ZREVRANGEBYSCORE', BATCHES, text(first), '-inf', 'LIMIT', 0, 1), 0
+  for _, name in ipairs(call('ZRANGEBYSCORE', BATCHES, '(' .. text(first), text(last))) do
+    names[#names + 1] = name
+  end
+  for _, name in ipairs(names) do
+    local from, count = string.match(name, '^(%d+):(%d+)')
+    local overlap = math.min(last + 1, from + count) - math.max(first, tonumber(from))
+    if overlap > 0 then
+      found = found + overlap
+      batches_out[#batches_out + 1] = name
+    end
+  end
+  return found
+end
+
 -- Leases events that were never leased, in runs: one lease for many.
 local function lease_runs(wanted)
   if wanted <= 0 or M.leased_to >= M.seq then
     return
-  end
-  local before_first = text(M.leased_to) .. '-18446744073709551615'
-  if redis.pcall('XGROUP', 'SETID', EVENTS, 'lease', before_first).err then
-    call('XGROUP', 'CREATE', EVENTS, 'lease', before_first, 'MKSTREAM')
   end
   local jumps = call('EXISTS', P .. 'ahead') == 1
   local first, seq = M.leased_to + 1, M.leased_to
@@ -74,6 +87,11 @@ local function lease_runs(wanted)
   close_run()
   for chunk = math.floor((M.leased_to + 1) / 1000), math.floor((seq + 1) / 1000) - 1 do
     call('DEL', sizes_key(1000 * chunk))
+  end
+  local in_batches = find_batches(M.leased_to + 1, seq)
+  local from = text(in_batches < seq - M.leased_to and M.leased_to or 2 ^ 53) .. '-18446744073709551615'
+  if redis.pcall('XGROUP', 'SETID', EVENTS, 'lease', from).err then
+    call('XGROUP', 'CREATE', EVENTS, 'lease', from, 'MKSTREAM')
   end
   M.leased_to = seq
 end
@@ -106,7 +124,7 @@ local function reply(next_at)
   local gate = M.gate == 1 and (M.seq > M.leased_to and 2 or 1) or 0
   return {
     text(now), M.news_events, text(next_at), singles, runs_out, text(before.born), text(M.seq), text(gate),
-    text(M.closed)
+    text(M.closed), batches_out
   }
 end
 

@@ -13,6 +13,26 @@ end
 local function size(number)
   return tonumber(string.sub(SIZES, 7 * number - 6, 7 * number))
 end
+-- An event's id, a blank, and the payload.
+local function value_of_new(number)
+  if NEW == '' then
+    return ARGV[REST + number]
+  end
+  local before = 0
+  for place = 1, #ARGV - REST do
+    local count = tonumber(ARGV[REST + place])
+    if number <= before + count then
+      return (in_batch(NEW .. place, count, number - before - 1))
+    end
+    before = before + count
+  end
+end
+-- What is not taken in as a batch does not stay.
+local function drop_batches()
+  for place = 1, NEW == '' and 0 or #ARGV - REST do
+    call('UNLINK', NEW .. place)
+  end
+end
 local more, news = 0, 0
 for number, id in ipairs(names) do
   if latest[id] == nil then
@@ -29,6 +49,7 @@ if news > 0 and M.pending_bytes + more > PENDING_MAX then
   write_events()
 end
 if news > 0 and M.pending_bytes + more > PENDING_MAX then
+  drop_batches()
   done()
   return {'full', text(M.pending_bytes)}
 end
@@ -44,10 +65,11 @@ else
     if seq then
       reply[number] = -seq
     else
-      latest[id] = accept(id, ARGV[VALUES + number], size(number), latest[id], now, 'e')
+      latest[id] = accept(id, value_of_new(number), size(number), latest[id], now, 'e')
       reply[number] = M.seq
     end
   end
+  drop_batches()
 end
 forget_ids(2 * COUNT)
 done()

@@ -2,7 +2,10 @@
 --
 -- ARGV[7]  how many events
 -- ARGV[8]  bytes of all payloads, if no id comes twice; else nothing
--- ARGV[9..]  their ids; then for each the id, a blank, and the payload; then seven digits of each payload's size
+-- ARGV[9]  what the names of the keys begin with in which commands before this script have put the events as batches,
+--   numbered from 1; nothing, if the events stand below
+-- ARGV[10]  seven digits of each payload's size
+-- ARGV[11..]  their ids; then how many events each batch has; or for each event the id, a blank, and the payload
 -- Reply: the number of the first, if all are new; else a number for each event, negative for a duplicate; or, beyond the
 -- limit, {'full', pending bytes}.
 if M.closed > 0 then
@@ -10,10 +13,10 @@ if M.closed > 0 then
 end
 local COUNT = tonumber(ARGV[7])
 local BYTES = tonumber(ARGV[8])
-local VALUES, SIZES = 8 + COUNT, ARGV[9 + 2 * COUNT]
+local NEW, SIZES, REST = ARGV[9], ARGV[10], 10 + COUNT
 local names = {}
 for number = 1, COUNT do
-  names[number] = ARGV[8 + number]
+  names[number] = ARGV[10 + number]
 end
 local known, is_new = fields(IDS, names), BYTES ~= nil
 for number = 1, COUNT do
@@ -28,8 +31,21 @@ local function take_all()
   news_events = news_events or M.leased_to == M.seq
   for number = 1, COUNT do
     local digits = text(M.seq + number)
-    call('XADD', EVENTS, digits .. suffix, 'e', ARGV[VALUES + number])
+    if NEW == '' then
+      call('XADD', EVENTS, digits .. suffix, 'e', ARGV[REST + number])
+    end
     ids[2 * number - 1], ids[2 * number] = names[number], digits .. stamp
+  end
+  if NEW ~= '' then
+    local begins, batches = first, {}
+    for number = 1, #ARGV - REST do
+      local digits, key = text(begins), NEW .. number
+      batches[2 * number - 1], batches[2 * number] = begins, digits .. ':' .. ARGV[REST + number] .. ':' .. text(now)
+      call('PERSIST', key)
+      call('RENAME', key, P .. 'e:' .. digits)
+      begins = begins + ARGV[REST + number]
+    end
+    many('ZADD', BATCHES, batches)
   end
   M.seq = M.seq + COUNT
   M.pending_bytes = M.pending_bytes + BYTES

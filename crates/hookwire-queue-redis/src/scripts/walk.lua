@@ -25,10 +25,22 @@ if source ~= 'all' then
 else
   indexed('ahead', '(' .. text(M.leased_to))
   from = math.min(from, M.leased_to)
-  if looked < count and from >= M.history_from then
-    local found = call('XREVRANGE', EVENTS, text(from), text(M.history_from), 'COUNT', count - looked)
-    for _, item in ipairs(found) do
-      add(tonumber(string.match(item[1], '^(%d+)')), as_entry(item))
+  while looked < count and from >= M.history_from do
+    local of = batch_of(from)
+    if of then
+      -- One that was removed counts, too, so that a call does not look at more than it may.
+      add(from, entry(from, ID_BYTES))
+      from = from - 1
+    else
+      local left, low = count - looked, M.history_from
+      if batch.first <= from then
+        low = math.max(low, batch.past)
+      end
+      local found = call('XREVRANGE', EVENTS, text(from), text(low), 'COUNT', left)
+      for _, item in ipairs(found) do
+        add(tonumber(string.match(item[1], '^(%d+)')), as_entry(item))
+      end
+      from = low - 1
     end
   end
   if looked < count then
