@@ -42,7 +42,7 @@ const APART_MIN: usize = 4096;
 /// A batch tells in eight digits where its events end.
 const BATCHED_BYTES_MAX: usize = 9_999_999;
 /// How long a batch is there that was not taken in, because something failed.
-const NEW_MAX: Duration = Duration::from_secs(60);
+const NEW_MAX: Duration = Duration::from_secs(10);
 /// A connection that ends sooner than that while somebody waits on it is a server that fails.
 const CUT_SOON: Duration = Duration::from_secs(1);
 /// So many records of endpoints, of some hundred bytes each, hold nobody up.
@@ -544,7 +544,24 @@ impl RedisQueue {
         Ok(published)
     }
 
-    /// What stands in batches of these names. One that is gone meanwhile has nothing to say.
+    /// Events of these numbers that the history has gone past, as far as they are still there.
+    async fn kept(&self, shard: Shard, numbers: &[u64]) -> Result<Vec<pack::Published>, QueueError> {
+        if numbers.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut read = redis::cmd("HMGET");
+        read.arg(self.key(shard, "kept")?).arg(numbers);
+        let mut reply = Reply::of("lease_events", self.call(&read).await?)?;
+        let mut events = Vec::new();
+        for number in numbers {
+            if let Some(entry) = reply.optional_bytes()? {
+                events.push(pack::Published::read(*number, entry)?);
+            }
+        }
+        Ok(events)
+    }
+
+    /// What stands in batches of these names, as far as they are there.
     async fn read_batches(&self, shard: Shard, mut names: Reply) -> Result<Vec<pack::Published>, QueueError> {
         if names.is_empty() {
             return Ok(Vec::new());
@@ -557,7 +574,11 @@ impl RedisQueue {
             known_as.push(name);
         }
         // On the shared connection: the pool's would cost a round trip more.
-        let texts = self.inner.link.call(Way::Shared, &read).await?;
+        let texts = match self.inner.link.call(Way::Shared, &read).await {
+            // The events are leased already, and would be left alone until the lease ends.
+            Err(error) if error.is_transient() => self.inner.link.call(Way::Shared, &read).await?,
+            texts => texts?,
+        };
         let Value::Array(texts) = texts else { return Err(names.odd()) };
         let mut events = Vec::new();
         for (name, text) in known_as.iter().zip(texts) {
@@ -641,10 +662,14 @@ impl RedisQueue {
             // The group stood somewhere else, or had to pass events that are no longer to be leased.
             let mut range = redis::cmd("XRANGE");
             range.arg(&stream).arg(*first).arg(*last);
-            for event in pack::entries(self.call(&range).await?)? {
-                if !leased.iter().any(|have| have.sequence == event.sequence) {
-                    leased.push(leased_event(event, *token, leased_at, bytes_max));
-                }
+            let mut found = pack::entries(self.call(&range).await?)?;
+            found.retain(|event| !leased.iter().any(|have| have.sequence == event.sequence));
+            leased.extend(found.into_iter().map(|event| leased_event(event, *token, leased_at, bytes_max)));
+            // The history went past a batch before it was read: what is still wanted of it was kept.
+            let is_missing = |number: &u64| !leased.iter().any(|have| have.sequence.0 == *number);
+            let numbers: Vec<u64> = (*first..=*last).filter(is_missing).collect();
+            for event in self.kept(shard, &numbers).await? {
+                leased.push(leased_event(event, *token, leased_at, bytes_max));
             }
         }
         if !missing.is_empty() {

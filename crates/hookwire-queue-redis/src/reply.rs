@@ -51,6 +51,15 @@ impl Reply {
         }
     }
 
+    /// The same, if there is such.
+    pub(crate) fn optional_bytes(&mut self) -> Result<Option<Vec<u8>>, QueueError> {
+        match self.next()? {
+            Value::Nil => Ok(None),
+            Value::BulkString(bytes) => Ok(Some(bytes)),
+            _ => Err(odd_answer(self.script)),
+        }
+    }
+
     /// The next part, text.
     pub(crate) fn text(&mut self) -> Result<String, QueueError> {
         String::from_utf8(self.bytes()?).map_err(|_| odd_answer(self.script))

@@ -147,3 +147,31 @@ async fn one_that_was_finished_later_is_removed_by_itself() {
     }
     assert_events(&lease(&tight, 10).await, 4..8);
 }
+
+/// The state that a worker finds where the history went past a batch between its lease and its reading.
+#[tokio::test]
+async fn what_was_kept_of_a_batch_that_went_is_leased() {
+    let server = RedisServer::start();
+    let queue = open(&server, StoreLimits::default()).await;
+    queue.publish(SHARD, (0..6).map(event).collect()).await.unwrap();
+    for number in [0, 1, 2, 4, 5] {
+        let NewEvent { id, payload } = event(number);
+        let payload = std::str::from_utf8(&payload).unwrap();
+        let entry = format!("1800000000000000 {} {payload}", id.as_str());
+        server.command(&["HSET", "{hw:0}:kept", &(number + 1).to_string(), &entry]);
+    }
+    server.command(&["DEL", "{hw:0}:e:1"]);
+    assert_events(&lease(&queue, 10).await, [0, 1, 2, 4, 5]);
+}
+
+#[tokio::test]
+async fn one_known_id_among_very_many_does_not_hold_the_server_up() {
+    let server = RedisServer::start();
+    let queue = open(&server, StoreLimits::default()).await;
+    queue.publish(SHARD, vec![event(0)]).await.unwrap();
+    let published = queue.publish(SHARD, (0..50_000).map(event).collect()).await.unwrap();
+    assert_eq!(published.iter().filter(|published| published.duplicate).count(), 1);
+    assert_eq!(published.last().unwrap().sequence.0, 50_000);
+    assert_eq!(keys(&server, "{hw:0}:new:*"), 0);
+    assert_events(&lease(&queue, 500).await, 0..500);
+}

@@ -7,7 +7,7 @@
 -- the store began (0: it is empty), the last number given, 1 if older shards come first (2: and something
 -- waits for that), since when the shard takes nothing new (0: it does), and the batches in which events of the runs stand, as
 -- `batches` has them. What the others say comes with the command after this script, in the same transaction: it reads on
--- in the stream `events` by the group `lease`, which stands where the runs begin, or at its end if there are no others.
+-- in the stream `events` by the group `lease`, which stands where the runs begin, or at its end if there are few others.
 local LEASE, MAX, SUSPECTS_MAX = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 -- Runs are short enough that Lua can take one apart at once.
 local RUN_MAX = 1000
@@ -88,8 +88,9 @@ local function lease_runs(wanted)
   for chunk = math.floor((M.leased_to + 1) / 1000), math.floor((seq + 1) / 1000) - 1 do
     call('DEL', sizes_key(1000 * chunk))
   end
-  local in_batches = find_batches(M.leased_to + 1, seq)
-  local from = text(in_batches < seq - M.leased_to and M.leased_to or 2 ^ 53) .. '-18446744073709551615'
+  -- Where most are in batches, few of what would be read on are wanted now; whoever leases asks for them by number.
+  local others = seq - M.leased_to - find_batches(M.leased_to + 1, seq)
+  local from = text(2 * others > seq - M.leased_to and M.leased_to or 2 ^ 53) .. '-18446744073709551615'
   if redis.pcall('XGROUP', 'SETID', EVENTS, 'lease', from).err then
     call('XGROUP', 'CREATE', EVENTS, 'lease', from, 'MKSTREAM')
   end

@@ -13,25 +13,16 @@ end
 local function size(number)
   return tonumber(string.sub(SIZES, 7 * number - 6, 7 * number))
 end
--- An event's id, a blank, and the payload.
+-- An event's id, a blank, and the payload; of one after the other.
+local at_batch, before_batch = 1, 0
 local function value_of_new(number)
   if NEW == '' then
     return ARGV[REST + number]
   end
-  local before = 0
-  for place = 1, #ARGV - REST do
-    local count = tonumber(ARGV[REST + place])
-    if number <= before + count then
-      return (in_batch(NEW .. place, count, number - before - 1))
-    end
-    before = before + count
+  while number > before_batch + ARGV[REST + at_batch] do
+    before_batch, at_batch = before_batch + ARGV[REST + at_batch], at_batch + 1
   end
-end
--- What is not taken in as a batch does not stay.
-local function drop_batches()
-  for place = 1, NEW == '' and 0 or #ARGV - REST do
-    call('UNLINK', NEW .. place)
-  end
+  return (in_batch(NEW .. at_batch, tonumber(ARGV[REST + at_batch]), number - before_batch - 1))
 end
 local more, news = 0, 0
 for number, id in ipairs(names) do

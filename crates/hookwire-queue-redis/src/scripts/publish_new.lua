@@ -8,12 +8,19 @@
 -- ARGV[11..]  their ids; then how many events each batch has; or for each event the id, a blank, and the payload
 -- Reply: the number of the first, if all are new; else a number for each event, negative for a duplicate; or, beyond the
 -- limit, {'full', pending bytes}.
-if M.closed > 0 then
-  return redis.error_reply('HWCLOSED the shard takes no new events')
-end
 local COUNT = tonumber(ARGV[7])
 local BYTES = tonumber(ARGV[8])
 local NEW, SIZES, REST = ARGV[9], ARGV[10], 10 + COUNT
+-- What is not taken in as a batch does not stay.
+local function drop_batches()
+  for place = 1, NEW == '' and 0 or #ARGV - REST do
+    call('UNLINK', NEW .. place)
+  end
+end
+if M.closed > 0 then
+  drop_batches()
+  return redis.error_reply('HWCLOSED the shard takes no new events')
+end
 local names = {}
 for number = 1, COUNT do
   names[number] = ARGV[10 + number]
