@@ -36,8 +36,8 @@
 //! Beside the shards there is `{hw:shards}`, a string: how many there are, or how many were made at each change of the
 //! number, with blanks between. The last ones take new events. In those before, `meta` has `closed`, and `in` is a string.
 //!
-//! Invariant: an event is in a batch, in the stream `events`, or in `kept`, and never in two of them; it goes when nothing is left to do for it
-//! and the history has no room for it.
+//! Invariant: an event is in a batch, in the stream `events`, or in `kept`, and never in two of them; it goes when nothing
+//! is left to do for it and the history has no room for it.
 
 use hookwire_model::{DeliveryId, EndpointId, Sequence, Shard};
 

@@ -9,7 +9,7 @@ use std::io::Write as _;
 use std::str::FromStr;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use hookwire_model::{
     Attempt, AttemptError, Delivery, DeliveryId, DeliveryState, Event, EventDefaults, EventError, EventId,
     RuleName, Sequence, Shard, Timestamp, WebhookName,
@@ -332,14 +332,11 @@ impl Published {
     /// Reads 16 digits of time, a blank or, if it came by plain `XADD`, a tilde, the id, a blank, the payload.
     pub(crate) fn read(sequence: u64, entry: Vec<u8>) -> Result<Self, QueueError> {
         let wrong = || damaged("an event in the stream is not as it was written");
-        let (begin, rest) = entry.split_at_checked(17).ok_or_else(wrong)?;
-        let end = rest.iter().position(|byte| *byte == b' ').ok_or_else(wrong)?;
-        let id = std::str::from_utf8(&rest[..end]).map_err(damaged)?;
-        let id = EventId::new(id).map_err(damaged)?;
+        let (begin, _) = entry.split_at_checked(17).ok_or_else(wrong)?;
         let at = std::str::from_utf8(&begin[..16]).ok().and_then(|digits| digits.parse().ok());
         let accepted_at = Timestamp::from_micros(at.ok_or_else(wrong)?);
         let is_plain = begin[16] == b'~';
-        let payload = Bytes::from(entry).slice(17 + end + 1..);
+        let (id, payload) = read_event(Bytes::from(entry).slice(17..)).ok_or_else(wrong)?;
         Ok(Published::new(sequence, id, accepted_at, payload, is_plain))
     }
 
@@ -367,9 +364,7 @@ impl Published {
         };
         let (sequence, at) = std::str::from_utf8(&number).ok()?.split_once('-')?;
         let accepted_at = Timestamp::from_micros(at.parse().ok()?);
-        let end = value.iter().position(|byte| *byte == b' ')?;
-        let id = EventId::new(std::str::from_utf8(&value[..end]).ok()?).ok()?;
-        let payload = Bytes::from(value).slice(end + 1..);
+        let (id, payload) = read_event(Bytes::from(value))?;
         Some(Published::new(sequence.parse().ok()?, id, accepted_at, payload, field == b"p"))
     }
 }
@@ -419,29 +414,43 @@ pub(crate) fn write_event(out: &mut Vec<u8>, event: &NewEvent) {
     out.extend_from_slice(&event.payload);
 }
 
-/// Reads a batch, which `batches` has under this name. The events share the text.
-pub(crate) fn read_batch(name: &str, text: Vec<u8>) -> Result<Vec<Published>, QueueError> {
+/// Reads what [`write_event`] wrote. The payload shares the memory.
+fn read_event(mut value: Bytes) -> Option<(EventId, Bytes)> {
+    let blank = value.iter().position(|byte| *byte == b' ')?;
+    let id = EventId::new(std::str::from_utf8(&value[..blank]).ok()?).ok()?;
+    value.advance(blank + 1);
+    Some((id, value))
+}
+
+/// What `batches` says of a batch.
+pub(crate) struct BatchName {
+    /// The number of its first event, which its key has, too.
+    pub(crate) first: u64,
+    count: usize,
+    accepted_at: Timestamp,
+}
+
+impl BatchName {
+    pub(crate) fn read(name: &str) -> Option<Self> {
+        let (first, rest) = name.split_once(':')?;
+        let (count, at) = rest.split_once(':')?;
+        let accepted_at = Timestamp::from_micros(at.parse().ok()?);
+        Some(BatchName { first: first.parse().ok()?, count: count.parse().ok()?, accepted_at })
+    }
+}
+
+/// Reads a batch. The events share the text.
+pub(crate) fn read_batch(name: &BatchName, text: Vec<u8>) -> Result<Vec<Published>, QueueError> {
     let wrong = || damaged("a batch of events is not as it was written");
-    let mut numbers = name.split(':').map(|digits| digits.parse::<u64>().ok());
-    let (Some(Some(first)), Some(Some(count)), Some(Some(at))) =
-        (numbers.next(), numbers.next(), numbers.next())
-    else {
-        return Err(wrong());
-    };
-    let accepted_at = Timestamp::from_micros(i64::try_from(at).map_err(damaged)?);
-    let count = usize::try_from(count).map_err(damaged)?;
+    let BatchName { first, count, accepted_at } = *name;
     let (text, begin) = (Bytes::from(text), 8 * count);
     let (mut events, mut from) = (Vec::with_capacity(count), begin);
     for (sequence, end) in (first..).zip(text.get(..begin).ok_or_else(wrong)?.chunks_exact(8)) {
         let end = std::str::from_utf8(end).ok().and_then(|digits| digits.parse::<usize>().ok());
         let to = begin + end.ok_or_else(wrong)?;
-        let value = text.get(from..to).ok_or_else(wrong)?;
-        let blank = value.iter().position(|byte| *byte == b' ').ok_or_else(wrong)?;
         // One that was removed has no id any more.
-        if blank > 0 {
-            let id = std::str::from_utf8(&value[..blank]).map_err(damaged)?;
-            let id = EventId::new(id).map_err(damaged)?;
-            let payload = text.slice(from + blank + 1..to);
+        if *text.get(from..to).and_then(<[u8]>::first).ok_or_else(wrong)? != b' ' {
+            let (id, payload) = read_event(text.slice(from..to)).ok_or_else(wrong)?;
             events.push(Published::new(sequence, id, accepted_at, payload, false));
         }
         from = to;

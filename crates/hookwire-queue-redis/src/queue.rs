@@ -39,8 +39,9 @@ const BLOCK_MAX: Duration = Duration::from_secs(60);
 /// From so many bytes on, what a settlement says goes to the server beside the script: there, Lua would look at every
 /// byte. Below, the transaction would cost more.
 const APART_MIN: usize = 4096;
-/// A batch tells in eight digits where its events end.
-const BATCHED_BYTES_MAX: usize = 9_999_999;
+/// The size of a payload has seven digits; a larger one counts as much, and is in no batch, which tells in eight where its
+/// events end.
+const SIZE_MAX: usize = 9_999_999;
 /// How long a batch is there that was not taken in, because something failed.
 const NEW_MAX: Duration = Duration::from_secs(10);
 /// A connection that ends sooner than that while somebody waits on it is a server that fails.
@@ -466,12 +467,13 @@ impl RedisQueue {
         if events.is_empty() {
             return Ok(Vec::new());
         }
-        let (mut ids, mut is_distinct) = (HashSet::with_capacity(events.len()), true);
+        let (mut ids, mut is_distinct, mut fit) = (HashSet::with_capacity(events.len()), true, true);
         let (mut bytes, mut sizes) = (0, String::with_capacity(7 * events.len()));
         for event in &events {
             is_distinct &= ids.insert(&event.id);
-            let size = event.payload.len().min(9_999_999);
+            let size = event.payload.len().min(SIZE_MAX);
             bytes += size;
+            fit &= event.payload.len() <= SIZE_MAX;
             write!(sizes, "{size:07}").expect(pack::NO_FAILURE);
         }
         let bytes = is_distinct.then_some(bytes).map(|bytes| bytes.to_string()).unwrap_or_default();
@@ -481,7 +483,6 @@ impl RedisQueue {
                 command.arg(event.id.as_str());
             }
         };
-        let fit = events.iter().all(|event| event.payload.len() <= BATCHED_BYTES_MAX);
         let answer = if events.len() < self.inner.together_min || !fit {
             let answer = self.run(Way::Shared, "publish", &scripts::PUBLISH, shard, |command| {
                 arguments(command, "");
@@ -568,9 +569,8 @@ impl RedisQueue {
         }
         let (mut known_as, mut read) = (Vec::with_capacity(names.len()), redis::cmd("MGET"));
         while !names.is_empty() {
-            let name = names.text()?;
-            let first = name.split(':').next().unwrap_or_default();
-            read.arg(self.key(shard, &format!("e:{first}"))?);
+            let name = pack::BatchName::read(&names.text()?).ok_or_else(|| names.odd())?;
+            read.arg(self.key(shard, &format!("e:{}", name.first))?);
             known_as.push(name);
         }
         // On the shared connection: the pool's would cost a round trip more.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use hookwire_model::{EventId, Shard, WaitingReason};
 use hookwire_queue::{
-    EventFate, Fate, Inspect as _, LeaseDeliveries, LeaseEvents, LeasedEvent, NewEvent, Queue as _,
-    QueueError, Rooms, SettledDelivery, Settlement, StoreLimits, WorkerId,
+    EventFate, Fate, Inspect as _, LeaseDeliveries, LeaseEvents, LeasedDelivery, LeasedEvent, NewEvent,
+    Queue as _, QueueError, Rooms, SettledDelivery, Settlement, StoreLimits, WorkerId,
 };
 use hookwire_queue_redis::{RedisOptions, RedisQueue, RedisUrl};
 use hookwire_testkit::RedisServer;
@@ -29,6 +29,13 @@ fn event(number: usize) -> NewEvent {
 async fn lease(queue: &RedisQueue, max: usize) -> Vec<LeasedEvent> {
     let (worker, lease) = (WorkerId::new("worker"), Duration::from_secs(60));
     queue.lease_events(SHARD, LeaseEvents { worker, lease, max, suspects_max: 1 }).await.unwrap()
+}
+
+async fn lease_deliveries(queue: &RedisQueue) -> Vec<LeasedDelivery> {
+    let (worker, lease) = (WorkerId::new("worker"), Duration::from_secs(60));
+    let rooms = Rooms { default: 10, exceptions: Vec::new() };
+    let request = LeaseDeliveries { worker, lease, max: 10, rooms };
+    queue.lease_deliveries(SHARD, request).await.unwrap().deliveries
 }
 
 /// What was published as events of these numbers, in this order.
@@ -101,13 +108,7 @@ async fn a_batch_goes_with_the_last_of_its_events() {
     let queue = open(&server, StoreLimits { history_bytes_max: 0, ..StoreLimits::default() }).await;
     queue.tidy().await.unwrap();
     assert_eq!((keys(&server, "{hw:0}:e:*"), keys(&server, "{hw:0}:batches")), (0, 0));
-    let request = LeaseDeliveries {
-        worker: WorkerId::new("worker"),
-        lease: Duration::from_secs(60),
-        max: 10,
-        rooms: Rooms { default: 10, exceptions: Vec::new() },
-    };
-    let left = queue.lease_deliveries(SHARD, request).await.unwrap().deliveries;
+    let left = lease_deliveries(&queue).await;
     let payloads: Vec<_> = left.iter().map(|delivery| delivery.payload.clone()).collect();
     assert_eq!(payloads, [event(5).payload, event(40).payload]);
 }
@@ -123,13 +124,7 @@ async fn one_that_was_finished_later_is_removed_by_itself() {
     deliveries[0].fate = Fate::Waiting { due_in: Duration::ZERO, reason: WaitingReason::Retry };
     let second = Settlement { events: settlement.events.split_off(2), deliveries: Vec::new() };
     queue.settle(SHARD, &second).await.unwrap();
-    let request = LeaseDeliveries {
-        worker: WorkerId::new("worker"),
-        lease: Duration::from_secs(60),
-        max: 1,
-        rooms: Rooms { default: 1, exceptions: Vec::new() },
-    };
-    let retried = queue.lease_deliveries(SHARD, request).await.unwrap().deliveries.remove(0);
+    let retried = lease_deliveries(&queue).await.remove(0);
     assert_eq!((&retried.rule, &retried.webhook), (&rule, &webhook));
     let id = retried.id;
     let done =

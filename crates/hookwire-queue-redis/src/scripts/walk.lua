@@ -32,11 +32,9 @@ else
       add(from, entry(from, ID_BYTES))
       from = from - 1
     else
-      local left, low = count - looked, M.history_from
-      if batch.first <= from then
-        low = math.max(low, batch.past)
-      end
-      local found = call('XREVRANGE', EVENTS, text(from), text(low), 'COUNT', left)
+      -- The batch that was looked at is the nearest below, if there is any below.
+      local low = math.max(M.history_from, batch.first <= from and batch.past or 0)
+      local found = call('XREVRANGE', EVENTS, text(from), text(low), 'COUNT', count - looked)
       for _, item in ipairs(found) do
         add(tonumber(string.match(item[1], '^(%d+)')), as_entry(item))
       end
