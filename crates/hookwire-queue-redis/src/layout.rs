@@ -114,13 +114,15 @@ pub(crate) async fn settle(link: &Link, options: &RedisOptions) -> Result<Vec<u1
             command.arg(&text).arg(format!("{text} {asked}"));
         };
         counts.push(asked);
-        Layout::new(&options.prefix, counts, &[])?;
+        Layout::new(&options.prefix, counts.clone(), &[])?;
         if link.run(Way::Shared, &scripts::LAYOUT, &key, write).await? == Value::Int(1) {
             tracing::warn!(
                 before = last,
                 now = asked,
                 "the number of shards is changed; new events go to new shards, after what waits in the old ones"
             );
+            // Once: where two ask for two numbers, the later one stays.
+            return Ok(counts);
         }
     }
 }
