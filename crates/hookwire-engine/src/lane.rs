@@ -55,6 +55,8 @@ const LEASES_EVERY: Duration = Duration::from_millis(1);
 const LIMIT_TOLD_EVERY: Duration = Duration::from_secs(60);
 /// How long a stopping lane goes on trying to settle with a store that fails.
 const SETTLE_AT_STOP_MAX: Duration = Duration::from_secs(10);
+/// How long a lane that goes waits for what was handed over to it.
+const HANDED_AT_STOP_MAX: Duration = Duration::from_secs(1);
 
 type Call<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -163,6 +165,8 @@ pub(crate) struct Lane<Q, D, C> {
     deliveries_asked_at: Instant,
     /// Whether the last lease brought all there was.
     events_dry: bool,
+    /// Events may have been handed over that nobody has asked for yet.
+    may_be_handed: bool,
     /// Whether the lease under way asked for no suspects, because one was held.
     suspects_left_out: bool,
     /// When to look for due deliveries.
@@ -225,6 +229,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             events_asked_at: Instant::now(),
             deliveries_asked_at: Instant::now(),
             events_dry: false,
+            may_be_handed: false,
             suspects_left_out: false,
             look_for_deliveries_at: Some(Instant::now()),
             deliveries_lack_room: false,
@@ -347,23 +352,18 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
                 }));
             }
         }
+        let goes = self.stopping.is_some() || settings.until_idle && self.is_idle();
+        if goes && self.may_be_handed && self.leasing_events.is_none() {
+            self.may_be_handed = false;
+            self.waiting = None;
+            self.lease_events(now, 0);
+        }
         if self.stopping.is_some() {
             return;
         }
         let batch = self.batch();
         if self.leasing_events.is_none() && !self.events_dry && self.ready.len() <= batch / 2 {
-            let holds_suspect = self.holds_suspect();
-            self.suspects_left_out = holds_suspect;
-            self.events_asked_at = now;
-            let request = LeaseEvents {
-                worker: settings.worker.clone(),
-                lease: settings.lease,
-                max: batch,
-                // One suspect at a time: should it take the worker down, it is known which it was.
-                suspects_max: usize::from(!holds_suspect),
-            };
-            let (queue, shard) = (Arc::clone(&self.queue), self.shard);
-            self.leasing_events = Some(Box::pin(async move { queue.lease_events(shard, request).await }));
+            self.lease_events(now, batch);
         }
         let free = self.places();
         let look = self.look_for_deliveries_at.is_some_and(|at| at <= now) && !self.events_go_first();
@@ -392,10 +392,32 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         }
         // What the store has is known only after looking; until then it would say "there is something" at once.
         let looked = free > 0 && !look && self.leasing_deliveries.is_none();
-        if self.waiting.is_none() && self.events_dry && looked {
+        if self.waiting.is_none() && self.events_dry && looked && self.leasing_events.is_none() {
+            self.may_be_handed = true;
             let (queue, shard) = (Arc::clone(&self.queue), self.shard);
             self.waiting = Some(Box::pin(async move { queue.wait(shard, IDLE_MAX).await }));
         }
+    }
+
+    fn lease_events(&mut self, now: Instant, max: usize) {
+        let holds_suspect = self.holds_suspect();
+        self.suspects_left_out = holds_suspect;
+        self.events_asked_at = now;
+        let request = LeaseEvents {
+            worker: self.shared.settings.worker.clone(),
+            lease: self.shared.settings.lease,
+            max,
+            // One suspect at a time: should it take the worker down, it is known which it was.
+            suspects_max: usize::from(!holds_suspect),
+        };
+        let (queue, shard) = (Arc::clone(&self.queue), self.shard);
+        self.leasing_events = Some(Box::pin(async move {
+            let leased = queue.lease_events(shard, request);
+            match max {
+                0 => tokio::time::timeout(HANDED_AT_STOP_MAX, leased).await.unwrap_or(Ok(Vec::new())),
+                _ => leased.await,
+            }
+        }));
     }
 
     /// How many events are leased at once: half as many again as there are places, so that one call serves more.
@@ -659,7 +681,8 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             open.lease = leased.lease;
             return;
         }
-        let until = self.events_asked_at + self.shared.settings.lease;
+        // What was handed over was leased up to a tenth of that earlier.
+        let until = self.events_asked_at + self.shared.settings.lease * 9 / 10;
         let new = Ready { leased, since: Instant::now(), until };
         let sequence = new.leased.sequence;
         // They come in order, but for those that come again: only these can be among the ready ones.
@@ -904,16 +927,12 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
 
     /// Whether there is nothing left to do, and what came of it.
     fn finished(&self) -> Option<Summary> {
-        let settled = self.settlement.is_empty() && self.settling.is_none();
-        let quiet = settled
-            && self.hands.busy() == 0
-            && self.late.1.is_empty()
-            && self.leasing_events.is_none()
-            && self.leasing_deliveries.is_none();
+        let quiet = self.is_quiet();
         let summary =
             Summary { waits_for_later: self.look_for_deliveries_at.is_some() || self.deliveries_lack_room };
         match self.stopping {
-            Some(_) if quiet => Some(summary),
+            // What a store that fails has handed over is left until its leases run out.
+            Some(_) if quiet && (!self.may_be_handed || self.store_pause.is_some()) => Some(summary),
             Some(since)
                 if self.cut_off
                     && since + self.shared.settings.grace + SETTLE_AT_STOP_MAX <= Instant::now() =>
@@ -925,16 +944,30 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             }
             Some(_) => None,
             None => {
-                let nothing_due = self.look_for_deliveries_at.is_none_or(|at| at > Instant::now());
-                let idle = quiet
-                    && self.ready.is_empty()
-                    && self.events_dry
-                    && nothing_due
-                    && !self.awaits_more
-                    && self.store_pause.is_none();
-                (self.shared.settings.until_idle && idle).then_some(summary)
+                let ends = self.shared.settings.until_idle && !self.may_be_handed && self.is_idle();
+                ends.then_some(summary)
             }
         }
+    }
+
+    /// Whether nothing is under way.
+    fn is_quiet(&self) -> bool {
+        self.settlement.is_empty()
+            && self.settling.is_none()
+            && self.hands.busy() == 0
+            && self.late.1.is_empty()
+            && self.leasing_events.is_none()
+            && self.leasing_deliveries.is_none()
+    }
+
+    /// Whether nothing is under way, and nothing is due.
+    fn is_idle(&self) -> bool {
+        self.is_quiet()
+            && self.ready.is_empty()
+            && self.events_dry
+            && self.look_for_deliveries_at.is_none_or(|at| at > Instant::now())
+            && !self.awaits_more
+            && self.store_pause.is_none()
     }
 }
 

@@ -17,6 +17,7 @@ mod inspect;
 pub mod keys;
 mod layout;
 mod link;
+mod listener;
 mod pack;
 mod queue;
 mod reply;

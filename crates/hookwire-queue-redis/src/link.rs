@@ -12,7 +12,9 @@ use hookwire_queue::QueueError;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, ProtocolVersion, RedisError, ServerErrorKind, Value,
+};
 use tokio::sync::Mutex;
 
 use crate::error::{from_redis, unavailable};
@@ -33,8 +35,17 @@ pub(crate) struct Link {
 }
 
 enum Servers {
-    Single { client: Client, shared: Slot<MultiplexedConnection>, pool: Pool },
-    Cluster { client: ClusterClient, shared: Slot<ClusterConnection> },
+    Single {
+        client: Client,
+        shared: Slot<MultiplexedConnection>,
+        pool: Pool,
+        /// By RESP 3, in which one connection can listen to a channel and wait.
+        listening: Client,
+    },
+    Cluster {
+        client: ClusterClient,
+        shared: Slot<ClusterConnection>,
+    },
 }
 
 /// A connection that is made when it is needed, and made again when it failed.
@@ -88,6 +99,8 @@ impl Link {
             Target::Single(info) => {
                 let info = tls.on(info).map_err(wrong)?;
                 let client = Client::open(info.clone()).map_err(wrong)?;
+                let by_resp3 = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+                let listening = Client::open(info.clone().set_redis_settings(by_resp3)).map_err(wrong)?;
                 let config = config(Some(ANSWER_MAX));
                 let manager = deadpool_redis::Manager::new_with_config(info, config).map_err(wrong)?;
                 let timeouts = deadpool_redis::Timeouts {
@@ -101,7 +114,7 @@ impl Link {
                     .runtime(deadpool_redis::Runtime::Tokio1)
                     .build()
                     .map_err(|error| unavailable(error.to_string(), None, None))?;
-                Servers::Single { client, shared: Slot::new(), pool }
+                Servers::Single { client, shared: Slot::new(), pool, listening }
             }
             Target::Cluster(infos) => {
                 let client = ClusterClient::builder(infos.clone())
@@ -233,7 +246,7 @@ impl Link {
 
     async fn send(&self, way: Way, command: &Cmd) -> Result<Value, RedisError> {
         match &self.target {
-            Servers::Single { client, shared, pool } => match way {
+            Servers::Single { client, shared, pool, .. } => match way {
                 Way::Shared => {
                     let make = async || {
                         client.get_multiplexed_async_connection_with_config(&config(Some(ANSWER_MAX))).await
@@ -272,22 +285,63 @@ impl Link {
         }
     }
 
-    /// A connection for one who waits, whose commands may block for so long.
-    pub(crate) async fn waiter(&self, block_max: Duration) -> Result<Waiter, QueueError> {
+    /// A connection for one who waits, whose commands may block for so long. It listens to the channel, if there is one
+    /// and the server lets it.
+    pub(crate) async fn waiter(
+        &self,
+        block_max: Duration,
+        channel: Option<&str>,
+    ) -> Result<Waiter, QueueError> {
         let made = match &self.target {
-            Servers::Single { client, .. } => {
-                // Whoever waits looks at the time; the connection itself must not end what is meant to last.
-                let made = client.get_multiplexed_async_connection_with_config(&config(None)).await;
-                made.map(Waiter::Single)
+            Servers::Single { client, listening, .. } => {
+                let listens = match channel {
+                    Some(channel) => self.listen(listening, channel).await?,
+                    None => None,
+                };
+                match listens {
+                    Some(connection) => Ok(Waiter { connection: Waits::Single(connection), listens: true }),
+                    None => {
+                        // Whoever waits looks at the time; the connection itself must not end what is meant to last.
+                        let made = client.get_multiplexed_async_connection_with_config(&config(None)).await;
+                        made.map(|made| Waiter { connection: Waits::Single(made), listens: false })
+                    }
+                }
             }
             Servers::Cluster { client, .. } => {
                 let config = redis::cluster::ClusterConfig::new()
                     .set_connection_timeout(CONNECT_MAX)
                     .set_response_timeout(block_max + ANSWER_MAX);
-                client.get_async_connection_with_config(config).await.map(Waiter::Cluster)
+                let made = client.get_async_connection_with_config(config).await;
+                made.map(|made| Waiter { connection: Waits::Cluster(made), listens: false })
             }
         };
         made.map_err(|error| from_redis(error, &self.name))
+    }
+
+    /// A connection that listens to a channel. `None`: the server knows no such thing, or does not let us.
+    async fn listen(
+        &self,
+        client: &Client,
+        channel: &str,
+    ) -> Result<Option<MultiplexedConnection>, QueueError> {
+        let made = async {
+            let mut made = client.get_multiplexed_async_connection_with_config(&config(None)).await?;
+            made.subscribe(channel).await?;
+            Ok(made)
+        };
+        match tokio::time::timeout(ANSWER_MAX, made).await {
+            Ok(Ok(made)) => Ok(Some(made)),
+            Ok(Err(error)) if is_over(&error) => Err(from_redis(error, &self.name)),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "the server hands no events over to those who wait");
+                Ok(None)
+            }
+            Err(_) => Err(self.is_silent()),
+        }
+    }
+
+    fn is_silent(&self) -> QueueError {
+        unavailable(format!("Redis at {} does not answer in time", self.name), None, None)
     }
 
     /// Sends a command on a connection for one who waits.
@@ -298,14 +352,14 @@ impl Link {
         block: Duration,
     ) -> Result<Value, QueueError> {
         let answer = async {
-            match waiter {
-                Waiter::Single(connection) => connection.send_packed_command(command).await,
-                Waiter::Cluster(connection) => connection.req_packed_command(command).await,
+            match &mut waiter.connection {
+                Waits::Single(connection) => connection.send_packed_command(command).await,
+                Waits::Cluster(connection) => connection.req_packed_command(command).await,
             }
         };
         match tokio::time::timeout(block + ANSWER_MAX, answer).await {
             Ok(answer) => unwrap_error(answer).map_err(|error| from_redis(error, &self.name)),
-            Err(_) => Err(unavailable(format!("Redis at {} does not answer in time", self.name), None, None)),
+            Err(_) => Err(self.is_silent()),
         }
     }
 }
@@ -318,7 +372,13 @@ pub(crate) enum Around<'a> {
 }
 
 /// A connection for one who waits.
-pub(crate) enum Waiter {
+pub(crate) struct Waiter {
+    connection: Waits,
+    /// It has subscribed to a channel.
+    pub(crate) listens: bool,
+}
+
+enum Waits {
     Single(MultiplexedConnection),
     Cluster(ClusterConnection),
 }

@@ -362,10 +362,15 @@ impl Published {
         else {
             return None;
         };
-        let (sequence, at) = std::str::from_utf8(&number).ok()?.split_once('-')?;
+        Published::at(&number, value, field == b"p")
+    }
+
+    /// Reads an event whose number and time stand beside it.
+    fn at(place: &[u8], value: Vec<u8>, is_plain: bool) -> Option<Self> {
+        let (sequence, at) = std::str::from_utf8(place).ok()?.split_once('-')?;
         let accepted_at = Timestamp::from_micros(at.parse().ok()?);
         let (id, payload) = read_event(Bytes::from(value))?;
-        Some(Published::new(sequence.parse().ok()?, id, accepted_at, payload, field == b"p"))
+        Some(Published::new(sequence.parse().ok()?, id, accepted_at, payload, is_plain))
     }
 }
 
@@ -477,6 +482,29 @@ pub(crate) fn read_entries(answer: Value) -> Result<Vec<Published>, QueueError> 
         _ => None,
     };
     stream.map_or(Ok(Vec::new()), entries)
+}
+
+/// Reads what was handed over: the token of a lease, and its events.
+pub(crate) fn handed(entries: Value) -> Result<Vec<(u64, Vec<Published>)>, QueueError> {
+    let read = |entry: Value| {
+        let Value::Array(parts) = entry else { return None };
+        let [Value::BulkString(id), Value::Array(fields)] = <[Value; 2]>::try_from(parts).ok()? else {
+            return None;
+        };
+        let (token, _) = std::str::from_utf8(&id).ok()?.split_once('-')?;
+        let mut events = Vec::with_capacity(fields.len() / 2);
+        let mut fields = fields.into_iter();
+        while let Some(place) = fields.next() {
+            let (Value::BulkString(place), Some(Value::BulkString(value))) = (place, fields.next()) else {
+                return None;
+            };
+            events.push(Published::at(&place, value, false)?);
+        }
+        Some((token.parse().ok()?, events))
+    };
+    let wrong = || damaged("an event is not handed over as it should be");
+    let Value::Array(entries) = entries else { return Err(wrong()) };
+    entries.into_iter().map(|entry| read(entry).ok_or_else(wrong)).collect()
 }
 
 /// Gives an event that was published by plain `XADD` what it lacks: an id, and a time. What is no event stays as it is,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt::{self, Write as _};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use hookwire_model::{EndpointId, RuleName, Sequence, Shard, Timestamp, WebhookName};
@@ -20,6 +20,7 @@ use crate::age::Age;
 use crate::error::{damaged, is_closed, is_out_of_memory, odd_answer, unavailable};
 use crate::layout::{self, Layout};
 use crate::link::{Around, Link, Waiter, Way};
+use crate::listener::{self, Asks, Handed};
 use crate::pack::{self, micros};
 use crate::reply::Reply;
 use crate::scripts::{self, Script};
@@ -51,6 +52,10 @@ const ENDPOINTS_FEW: usize = 500;
 /// How long leasing waits in a shard whose events wait for those of older ones, and how often it looks meanwhile.
 const GATE_WAIT: Duration = Duration::from_secs(1);
 const GATE_LOOK: Duration = Duration::from_millis(50);
+/// A lease that was handed over may have begun so long before it is asked for, as a part of it; else it is extended first.
+const LEASE_PART: u32 = 10;
+/// So many entries of a stream tell at once that there is something.
+const TOLD_MAX: usize = 8;
 /// How long somebody waits at a time in such a shard.
 const GATED_WAIT: Duration = Duration::from_millis(250);
 /// How long opening waits before it tries again.
@@ -141,6 +146,7 @@ pub(crate) struct ShardState {
     /// The connection for those who wait, taken out while somebody does: a wait that is dropped takes it along, since
     /// its command may still block.
     waiter: Mutex<Option<Waiter>>,
+    handed: Mutex<Handed>,
     /// How many records of endpoints there were at the last look.
     endpoints: AtomicUsize,
     /// Its events wait for those of older shards.
@@ -166,10 +172,29 @@ impl ShardState {
             tag,
             seen: Mutex::new(seen),
             waiter: Mutex::new(None),
+            handed: Mutex::default(),
             endpoints: AtomicUsize::new(0),
             is_gated: AtomicBool::new(false),
             ids_over: AtomicBool::new(false),
             quiet_until: Mutex::new(None),
+        }
+    }
+}
+
+impl ShardState {
+    fn handed(&self) -> MutexGuard<'_, Handed> {
+        self.handed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Somebody waits on a connection that listens. If that comes to no end, the connection is closed, because its command may
+/// still block.
+struct Listening<'a>(Option<&'a ShardState>);
+
+impl Drop for Listening<'_> {
+    fn drop(&mut self) {
+        if let Some(state) = self.0 {
+            state.handed().closed();
         }
     }
 }
@@ -447,6 +472,17 @@ fn leased_event(event: pack::Published, token: u64, leased_at: Timestamp, bytes_
     }
 }
 
+/// An event that was leased as it was published.
+fn handed_over(event: pack::Published, token: u64) -> LeasedEvent {
+    let leased_at = event.accepted_at;
+    leased_event(event, token, leased_at, usize::MAX)
+}
+
+fn lease_arguments(command: &mut Cmd, request: &LeaseEvents, max: usize, asks: &Asks) {
+    command.arg(micros(request.lease)).arg(max).arg(request.suspects_max);
+    command.arg(&asks.name).arg(&asks.read_to).arg(asks.takes);
+}
+
 /// What is leased, as scripts name it.
 fn member(subject: Subject) -> String {
     match subject {
@@ -591,6 +627,44 @@ impl RedisQueue {
         Ok(events)
     }
 
+    /// Takes what was handed over. What has lain for long is leased once more, as long as it still is; with a `max` of 0 it
+    /// is not to be begun anyway.
+    async fn take_handed(&self, shard: Shard, request: &LeaseEvents) -> Result<Vec<LeasedEvent>, QueueError> {
+        let state = self.shard(shard)?;
+        let (mut events, is_stale) = match request.max {
+            0 => (state.handed().take(usize::MAX, Duration::MAX).0, false),
+            max => state.handed().take(max, request.lease / LEASE_PART),
+        };
+        if events.is_empty() || !is_stale {
+            return Ok(events);
+        }
+        let leases: Vec<&Lease> = events.iter().map(|event| &event.lease).collect();
+        match self.extend(shard, &leases, request.lease).await {
+            Ok(lost) => {
+                events.retain(|event| !lost.contains(&event.lease.subject));
+                Ok(events)
+            }
+            Err(error) => {
+                state.handed().put_back(events);
+                Err(error)
+            }
+        }
+    }
+
+    /// Sees to it that what is published from now on is handed over, if somebody listens.
+    async fn listen(&self, shard: Shard, state: &ShardState) -> Result<(), QueueError> {
+        let Some((request, asks)) = state.handed().asks_anew() else { return Ok(()) };
+        let asked_at = Instant::now();
+        let answer = self.run(Way::Shared, "lease_events", &scripts::LEASE_EVENTS, shard, |command| {
+            lease_arguments(command, &request, 0, &asks);
+        });
+        let Value::Array(mut parts) = answer.await? else { return Err(odd_answer("lease_events")) };
+        let listens = parts.pop() == Some(Value::Int(1));
+        let now = Reply::of("lease_events", Value::Array(parts))?.number()?;
+        state.handed().answered(&asks, asked_at, now, listens);
+        Ok(())
+    }
+
     /// Leases events; and tells whether the shard waits for older ones (1, or 2 if it has events).
     async fn lease_some_events(
         &self,
@@ -601,9 +675,11 @@ impl RedisQueue {
         let mut read_on = redis::cmd("XREADGROUP");
         read_on.arg("GROUP").arg("lease").arg("all").arg("COUNT").arg(request.max.max(1));
         read_on.arg("NOACK").arg("STREAMS").arg(&stream).arg(">");
+        let state = self.shard(shard)?;
+        let (asks, asked_at) = (state.handed().asks(request), Instant::now());
         let (answer, entries) = self
             .run_with(Around::After(&read_on), &scripts::LEASE_EVENTS, shard, |command| {
-                command.arg(micros(request.lease)).arg(request.max).arg(request.suspects_max);
+                lease_arguments(command, request, request.max, &asks);
             })
             .await?;
         let mut reply = Reply::of("lease_events", answer)?;
@@ -633,7 +709,15 @@ impl RedisQueue {
         let (gate, closed) = (reply.count()?, reply.count()?);
         // Where nothing was leased before, there may be no group; then there is nothing to read, either.
         let mut entries = if runs.is_empty() { Vec::new() } else { pack::read_entries(entries)? };
-        let batches = self.read_batches(shard, reply.array()?).await?;
+        let batches = reply.array()?;
+        {
+            // Before anything is waited for: what was handed over is nowhere else any more.
+            let (unread, listens) = (reply.next()?, reply.number()?);
+            let mut handed = state.handed();
+            handed.read(&asks.name, unread, handed_over)?;
+            handed.answered(&asks, asked_at, now, listens == 1);
+        }
+        let batches = self.read_batches(shard, batches).await?;
         if entries.is_empty() {
             entries = batches;
         } else if !batches.is_empty() {
@@ -724,21 +808,33 @@ impl Queue for RedisQueue {
 
     async fn lease_events(&self, shard: Shard, request: LeaseEvents) -> Result<Vec<LeasedEvent>, QueueError> {
         let begin = Instant::now();
-        loop {
+        if request.max > 0 {
+            let handed = self.take_handed(shard, &request).await?;
+            if !handed.is_empty() {
+                return Ok(handed);
+            }
+        }
+        let mut leased = loop {
             let (leased, gate) = self.lease_some_events(shard, &request).await?;
             self.shard(shard)?.is_gated.store(gate > 0, Ordering::Relaxed);
             if gate == 0 {
-                return Ok(leased);
+                break leased;
             }
             if self.open_gate(shard).await? {
                 continue;
             }
             // Not for long: whoever leases may want to stop.
-            if gate == 1 || begin.elapsed() >= GATE_WAIT {
-                return Ok(leased);
+            if gate == 1 || request.max == 0 || begin.elapsed() >= GATE_WAIT {
+                break leased;
             }
             tokio::time::sleep(GATE_LOOK).await;
+        };
+        let handed = self.take_handed(shard, &request).await?;
+        if !handed.is_empty() {
+            leased.extend(handed);
+            leased.sort_by_key(|event| event.sequence);
         }
+        Ok(leased)
     }
 
     async fn lease_deliveries(
@@ -922,6 +1018,9 @@ impl Queue for RedisQueue {
 
     async fn wait(&self, shard: Shard, timeout: Duration) -> Result<(), QueueError> {
         let state = self.shard(shard)?;
+        if state.handed().is_some() || state.handed().is_closed() {
+            return Ok(());
+        }
         let now = Instant::now();
         let (events, deliveries, next_end, tends) = {
             let mut seen = state.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -945,21 +1044,37 @@ impl Queue for RedisQueue {
         let is_used = waiter.is_some();
         let mut waiter = match waiter {
             Some(waiter) => waiter,
-            None => self.inner.link.waiter(BLOCK_MAX).await?,
+            None => self.new_waiter(&state).await?,
         };
+        let listens = waiter.listens;
+        let mut listening = Listening(listens.then_some(&state));
+        let is_open = self.open_shards().contains(&shard.0);
+        if listens && is_open && !is_gated {
+            self.listen(shard, &state).await?;
+        }
+        let rests_until = state.handed().rests_until().filter(|_| listens);
+        let timeout = rests_until.map_or(timeout, |end| end.saturating_duration_since(now).min(timeout));
+        let reads = state.handed().reads().filter(|_| listens);
+        let reads =
+            reads.map(|(name, read_to)| (listener::stream(&state.tag, &name).into_bytes(), name, read_to));
         let mut command = redis::cmd("XREAD");
         // In whole milliseconds, of which 0 would mean for ever.
         let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1);
-        command.arg("COUNT").arg(1).arg("BLOCK").arg(millis).arg("STREAMS");
+        command.arg("COUNT").arg(TOLD_MAX).arg("BLOCK").arg(millis).arg("STREAMS");
         // A shard that takes nothing new has no stream for plain publishing.
-        let is_open = self.open_shards().contains(&shard.0);
         for name in ["news_events", "news_deliveries", "in"].iter().take(if is_open { 3 } else { 2 }) {
             command.arg(format!("{}{name}", state.tag));
+        }
+        if let Some((stream, ..)) = &reads {
+            command.arg(&stream[..]);
         }
         command.arg(events.to_string()).arg(deliveries.to_string());
         if is_open {
             // Whatever is in the stream of plain publishing was not taken in yet.
             command.arg("0-0");
+        }
+        if let Some((_, _, read_to)) = &reads {
+            command.arg(read_to);
         }
         let answer = self.inner.link.wait(&mut waiter, &command, timeout).await;
         if is_open && answer.as_ref().is_err_and(is_closed) {
@@ -973,13 +1088,34 @@ impl Queue for RedisQueue {
             // idle. Whoever waits looks for something to lease now, and finds out whether there is more to it.
             return Ok(());
         }
-        answer?;
-        *state.waiter.lock().unwrap_or_else(PoisonError::into_inner) = Some(waiter);
+        if let (Value::Map(streams), Some((stream, name, _))) = (answer?, reads) {
+            let is_ours = |key: &Value| matches!(key, Value::BulkString(key) if *key == stream);
+            if let Some((_, entries)) = streams.into_iter().find(|(key, _)| is_ours(key)) {
+                state.handed().read(&name, entries, handed_over)?;
+            }
+        }
+        listening.0 = None;
+        let mut place = state.waiter.lock().unwrap_or_else(PoisonError::into_inner);
+        // Of two who waited at once, the one that listens stays.
+        if place.is_none() || listens {
+            *place = Some(waiter);
+        }
         Ok(())
     }
 }
 
 impl RedisQueue {
+    /// A connection for one who waits in a shard; it listens, if there is none that does.
+    async fn new_waiter(&self, state: &ShardState) -> Result<Waiter, QueueError> {
+        let name = state.handed().new_name();
+        let channel = name.as_ref().map(|name| listener::stream(&state.tag, name));
+        let waiter = self.inner.link.waiter(BLOCK_MAX, channel.as_deref()).await?;
+        if let Some(name) = name.filter(|_| waiter.listens) {
+            state.handed().opened(name);
+        }
+        Ok(waiter)
+    }
+
     /// Waits until as many replicas have what was published as the options ask for.
     async fn wait_for_replicas(&self) -> Result<(), QueueError> {
         let wanted = self.inner.wait_replicas;

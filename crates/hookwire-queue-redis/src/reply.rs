@@ -32,7 +32,8 @@ impl Reply {
         self.parts.len()
     }
 
-    fn next(&mut self) -> Result<Value, QueueError> {
+    /// The next part, as it is.
+    pub(crate) fn next(&mut self) -> Result<Value, QueueError> {
         self.parts.next().ok_or_else(|| odd_answer(self.script))
     }
 

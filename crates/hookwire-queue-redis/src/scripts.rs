@@ -32,8 +32,8 @@ macro_rules! scripts {
 }
 
 scripts! {
-    PUBLISH: "base", "publish_new", "entries", "record", "history", "publish";
-    LEASE_EVENTS: "base", "lease_runs", "entries", "record", "history", "lease_events";
+    PUBLISH: "base", "runs", "publish_new", "entries", "record", "history", "publish";
+    LEASE_EVENTS: "base", "runs", "lease_runs", "entries", "record", "history", "lease_events";
     LEASE_DELIVERIES: "base", "entries", "record", "lease_deliveries";
     EXTEND: "base", "entries", "record", "extend";
     SETTLE: "base", "settle_blocks", "entries", "record", "history", "settle";

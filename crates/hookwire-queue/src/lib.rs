@@ -197,7 +197,10 @@ pub trait Queue: Send + Sync + 'static {
         events: Vec<NewEvent>,
     ) -> impl Future<Output = Result<Vec<Published>, QueueError>> + Send;
 
-    /// Leases queued events (E1 to E5); none, if none is queued.
+    /// Leases queued events (E1 to E5); none, if none is queued. Those that were handed over to whoever
+    /// [waited](Self::wait) come first; their leases may have begun earlier, by a tenth of what was asked for.
+    ///
+    /// With a `max` of 0, it brings nothing but what was handed over, and nothing is handed over any more.
     fn lease_events(
         &self,
         shard: Shard,
@@ -246,5 +249,9 @@ pub trait Queue: Send + Sync + 'static {
 
     /// Returns when there may be something to lease that was not there before, at the latest after `timeout`. May
     /// return for nothing. Something that came between the last lease and this call counts.
+    ///
+    /// A store may hand events over to whoever waits, or did: lease them as they are published, for the next call of
+    /// [`lease_events`](Self::lease_events). Whoever goes asks for them with a `max` of 0 first; else they are left until
+    /// their leases run out. What was handed over to a process that ended is lost in the same way.
     fn wait(&self, shard: Shard, timeout: Duration) -> impl Future<Output = Result<(), QueueError>> + Send;
 }

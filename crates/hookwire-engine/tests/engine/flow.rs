@@ -232,6 +232,24 @@ async fn what_comes_later_than_its_lease_lasts_is_not_begun() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_handed_to_a_worker_that_goes_is_there_for_others_at_once() {
+    let mut world = World::new();
+    world.settings.until_idle = false;
+    let shutdown = CancellationToken::new();
+    let running = world.start(Troubled::hands_over(&world.queue), shutdown.clone());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    world.publish(3).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.script.seen().len(), 0, "it does not know yet");
+    shutdown.cancel();
+    running.await.unwrap().unwrap();
+    assert_eq!(world.script.seen().len(), 0);
+    world.settings.until_idle = true;
+    world.run().await;
+    assert_eq!(world.script.seen().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_store_that_cannot_tell_what_waits_is_asked_again() {
     let world = World::new();
     world.publish(1).await;

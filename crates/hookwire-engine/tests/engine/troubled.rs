@@ -10,7 +10,7 @@ use hookwire_queue::{
     Backlog, Change, Changed, DeliveryFilter, DeliveryPage, EndpointRecord, Expired, Inspect, Lease,
     LeaseDeliveries, LeaseEvents, LeasedDeliveries, LeasedEvent, MemoryQueue, NewEvent, PendingItem,
     Published, PutEndpoint, Queue, QueueError, ScanPage, Selection, Settled, Settlement, Stats, StoredEvent,
-    Subject,
+    Subject, WorkerId,
 };
 
 /// A memory queue that is slow, fails, or whose replies to settlements get lost after they took effect.
@@ -25,6 +25,9 @@ pub(crate) struct Troubled {
     next_events_late: Mutex<Duration>,
     next_deliveries_late: Mutex<Duration>,
     never_extends: bool,
+    /// Whoever waits is handed what comes, and is not woken.
+    hands_over: bool,
+    handed: Mutex<Vec<LeasedEvent>>,
     /// How many more times it cannot tell what waits.
     stats_fail: Mutex<u32>,
     /// How many more times it cannot tell about endpoints.
@@ -47,6 +50,8 @@ impl Troubled {
             next_events_late: Mutex::default(),
             next_deliveries_late: Mutex::default(),
             never_extends: false,
+            hands_over: false,
+            handed: Mutex::default(),
             stats_fail: Mutex::new(0),
             endpoints_fail: Mutex::new(0),
             leased: Arc::default(),
@@ -87,6 +92,11 @@ impl Troubled {
         Troubled { never_extends: true, ..Troubled::counting(queue) }
     }
 
+    /// Events are handed over to whoever waits, as late as can be.
+    pub(crate) fn hands_over(queue: &MemoryQueue) -> Self {
+        Troubled { hands_over: true, ..Troubled::counting(queue) }
+    }
+
     /// So many times it cannot tell what waits.
     pub(crate) fn fails_to_count(queue: &MemoryQueue, times: u32) -> Self {
         Troubled { stats_fail: Mutex::new(times), ..Troubled::counting(queue) }
@@ -125,7 +135,8 @@ impl Queue for Troubled {
         self.queue.publish(shard, events).await
     }
     async fn lease_events(&self, shard: Shard, request: LeaseEvents) -> Result<Vec<LeasedEvent>, QueueError> {
-        let leased = self.queue.lease_events(shard, request).await?;
+        let mut leased = self.queue.lease_events(shard, request).await?;
+        leased.append(&mut self.handed.lock().unwrap());
         tokio::time::sleep(self.lease_takes).await;
         if !leased.is_empty() {
             let late = std::mem::take(&mut *self.next_events_late.lock().unwrap());
@@ -189,7 +200,16 @@ impl Queue for Troubled {
         self.queue.hold(shard, endpoint, hold).await
     }
     async fn wait(&self, shard: Shard, timeout: Duration) -> Result<(), QueueError> {
-        self.queue.wait(shard, timeout).await
+        if !self.hands_over {
+            return self.queue.wait(shard, timeout).await;
+        }
+        loop {
+            self.queue.wait(shard, timeout).await?;
+            let (worker, lease) = (WorkerId::new("handed"), Duration::from_secs(3600));
+            let request = LeaseEvents { worker, lease, max: 10, suspects_max: 0 };
+            let mut leased = self.queue.lease_events(shard, request).await?;
+            self.handed.lock().unwrap().append(&mut leased);
+        }
     }
 }
 

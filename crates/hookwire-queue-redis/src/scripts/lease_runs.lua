@@ -2,17 +2,22 @@
 --
 -- ARGV[7]  how long the lease lasts, in microseconds
 -- ARGV[8], ARGV[9]  how many at most, and how many suspects among them
+-- ARGV[10]  the listener that asks, or nothing
+-- ARGV[11], ARGV[12]  up to which entry it has read in its stream, and how many events may be handed over to it before it
+--   asks again, should there be none now
 -- Reply: the time, the last news, when the next lease of anybody runs out, then singly leased events
 -- as {number, token, lost leases, entry, digests on record}, then runs as {first number, token, how many}, then when
 -- the store began (0: it is empty), the last number given, 1 if older shards come first (2: and something
--- waits for that), since when the shard takes nothing new (0: it does), and the batches in which events of the runs stand, as
--- `batches` has them. What the others say comes with the command after this script, in the same transaction: it reads on
+-- waits for that), since when the shard takes nothing new (0: it does), the batches in which events of the runs stand, as
+-- `batches` has them, the entries that the listener has not read, and 1 if events will be handed over to it. What the
+-- others say comes with the command after this script, in the same transaction: it reads on
 -- in the stream `events` by the group `lease`, which stands where the runs begin, or at its end if there are few others.
 local LEASE, MAX, SUSPECTS_MAX = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 -- Runs are short enough that Lua can take one apart at once.
 local RUN_MAX = 1000
 -- So many events in runs are remembered after they were settled, so that a lost reply can be asked for again.
-local RUN_QUEUE, REMEMBERED_MAX = P .. 'run_queue', 16384
+local REMEMBERED_MAX = 16384
+local LISTENER, TAKES = ARGV[10], tonumber(ARGV[12])
 local singles, runs_out, batches_out = {}, {}, {}
 local ends = now + LEASE
 
@@ -26,17 +31,6 @@ local function read_sizes(first, count)
     from = to
   end
   return sizes
-end
-
-local function open_run(first, count)
-  local key = next_token()
-  local head = string.format('%015d%05d', first, count)
-  call('HSET', RUNS, key, head .. string.rep('0', count) .. read_sizes(first, count))
-  call('ZADD', RUN_LEASES, ends, key)
-  call('RPUSH', RUN_QUEUE, key .. ' ' .. count)
-  M.run_events = M.run_events + count
-  M.remembered = M.remembered + count
-  runs_out[#runs_out + 1] = {first, key, count}
 end
 
 -- Puts down the batches with events from one number to another, and tells how many of these are in them.
@@ -65,7 +59,8 @@ local function lease_runs(wanted)
   local first, seq = M.leased_to + 1, M.leased_to
   local function close_run()
     if first <= seq then
-      open_run(first, seq - first + 1)
+      local count = seq - first + 1
+      runs_out[#runs_out + 1] = {first, open_run(first, count, read_sizes(first, count), ends), count}
     end
   end
   while seq < M.seq and (wanted > 0 or jumps) do
@@ -85,16 +80,13 @@ local function lease_runs(wanted)
     end
   end
   close_run()
-  for chunk = math.floor((M.leased_to + 1) / 1000), math.floor((seq + 1) / 1000) - 1 do
-    call('DEL', sizes_key(1000 * chunk))
-  end
   -- Where most are in batches, few of what would be read on are wanted now; whoever leases asks for them by number.
   local others = seq - M.leased_to - find_batches(M.leased_to + 1, seq)
   local from = text(2 * others > seq - M.leased_to and M.leased_to or 2 ^ 53) .. '-18446744073709551615'
   if redis.pcall('XGROUP', 'SETID', EVENTS, 'lease', from).err then
     call('XGROUP', 'CREATE', EVENTS, 'lease', from, 'MKSTREAM')
   end
-  M.leased_to = seq
+  leased_up_to(seq)
 end
 
 -- Runs that were settled long ago are forgotten, but for what is in blocks; one that is still at work is asked about again
@@ -121,11 +113,33 @@ local function forget_runs()
   end
 end
 
+-- Where there is nothing to lease, whoever asks is listening from now on; else it is not, and asks again. What was handed
+-- over and has not been read comes with the reply, unless all that is asked is to go on listening.
+local function listen()
+  if LISTENER == '' then
+    return {}, 0
+  end
+  local unread, listens = {}, 0
+  if MAX > 0 or TAKES == 0 then
+    local stream = stream_of(LISTENER)
+    unread = call('XRANGE', stream, '(' .. ARGV[11], '+')
+    call('UNLINK', stream)
+  end
+  if TAKES > 0 and #singles == 0 and #runs_out == 0 and M.leased_to == M.seq and M.gate == 0 and M.closed == 0 then
+    call('HSET', LISTENERS, LISTENER, text(ends) .. ' ' .. text(LEASE) .. ' ' .. ARGV[12])
+    listens = 1
+  else
+    call('HDEL', LISTENERS, LISTENER)
+  end
+  return unread, listens
+end
+
 local function reply(next_at)
+  local unread, listens = listen()
   local gate = M.gate == 1 and (M.seq > M.leased_to and 2 or 1) or 0
   return {
     text(now), M.news_events, text(next_at), singles, runs_out, text(before.born), text(M.seq), text(gate),
-    text(M.closed), batches_out
+    text(M.closed), batches_out, unread, listens
   }
 end
 
@@ -135,7 +149,8 @@ if M.gate == 1 then
 end
 makes_room()
 local first_end = next_end()
-if not leases_ran_out(first_end) and call('EXISTS', FREE, SUSPECTS) == 0
+local only_listens = MAX == 0 and TAKES > 0
+if only_listens or not leases_ran_out(first_end) and call('EXISTS', FREE, SUSPECTS) == 0
   and (M.closed > 0 or call('XLEN', P .. 'in') == 0) then
   lease_runs(MAX)
   forget_runs()

@@ -30,12 +30,56 @@ for number = 1, COUNT do
   is_new = is_new and not known[number]
 end
 
+-- Who is listening and takes as many events as there are; of several, the one that takes most. Those that are not there
+-- any more are forgotten: they did not ask again in time, or the connection was closed that has subscribed to a channel of
+-- the stream's name.
+local function find_listener()
+  local found
+  local all = call('HGETALL', LISTENERS)
+  for place = 1, #all, 2 do
+    local name, till, lasts, takes = all[place], string.match(all[place + 1], '^(%d+) (%d+) (%d+)$')
+    takes = tonumber(takes)
+    if now >= tonumber(till) then
+      call('HDEL', LISTENERS, name)
+    elseif takes >= (found and found.takes + 1 or COUNT) then
+      local subscribers = redis.pcall('PUBSUB', 'NUMSUB', stream_of(name))
+      if subscribers.err or subscribers[2] == 0 then
+        call('HDEL', LISTENERS, name)
+      else
+        found = {name = name, till = till, lasts = tonumber(lasts), takes = takes}
+      end
+    end
+  end
+  return found
+end
+
+-- More than can be unread: what is handed over before a listener asks again, twice.
+local UNREAD_MAX = 64
+
+-- Leases new events to one who is listening.
+local function hand_over(listener, first)
+  local token, said = open_run(first, COUNT, SIZES, now + listener.lasts), {}
+  leased_up_to(M.seq)
+  for number = 1, COUNT do
+    said[2 * number - 1], said[2 * number] = text(first + number - 1) .. '-' .. text(now), ARGV[REST + number]
+  end
+  local stream = stream_of(listener.name)
+  call('XADD', stream, 'MAXLEN', UNREAD_MAX, token .. '-1', unpack(said))
+  call('PEXPIRE', stream, math.ceil(listener.lasts / 1000))
+  if listener.takes > COUNT then
+    local left = listener.till .. ' ' .. text(listener.lasts) .. ' ' .. text(listener.takes - COUNT)
+    call('HSET', LISTENERS, listener.name, left)
+  else
+    call('HDEL', LISTENERS, listener.name)
+  end
+end
+
 -- Takes in a batch of which all are new, in as few steps as there can be, and gives the number of the first.
 local function take_all()
   local first, ids, stamp, suffix = M.seq + 1, {}, ' ' .. text(now), '-' .. text(now)
   -- Whoever found nothing to lease did so when everything was leased: the first event after that is news, the others
   -- need not be told.
-  news_events = news_events or M.leased_to == M.seq
+  local is_news = M.leased_to == M.seq
   for number = 1, COUNT do
     local digits = text(M.seq + number)
     if NEW == '' then
@@ -58,7 +102,13 @@ local function take_all()
   M.pending_bytes = M.pending_bytes + BYTES
   many('HSET', IDS, ids)
   call('RPUSH', ID_QUEUE, text(first) .. ' ' .. COUNT .. stamp .. ' ' .. table.concat(names, ' '))
-  write_sizes(first, SIZES)
+  local listener = is_news and NEW == '' and M.gate == 0 and find_listener()
+  if listener then
+    hand_over(listener, first)
+  else
+    news_events = news_events or is_news
+    write_sizes(first, SIZES)
+  end
   return first
 end
 

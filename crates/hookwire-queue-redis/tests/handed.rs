@@ -1,0 +1,245 @@
+//! Events that are handed over to whoever waits for them.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::future::Future as _;
+use std::time::Duration;
+
+use hookwire_model::{EventId, Shard, Timestamp};
+use hookwire_queue::backend::{ManualClock, StoreClock};
+use hookwire_queue::{LeaseEvents, LeasedEvent, NewEvent, Queue as _, WorkerId};
+use hookwire_queue_redis::{RedisOptions, RedisQueue, RedisUrl};
+use hookwire_testkit::RedisServer;
+
+use common::delivered;
+
+const SHARD: Shard = Shard(0);
+const LEASE: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_secs(600);
+/// Ends at once where there is nothing, and goes on listening.
+const MOMENT: Duration = Duration::from_millis(1);
+
+async fn open(server: &RedisServer) -> RedisQueue {
+    open_at(&server.url(), None).await
+}
+
+async fn open_at(url: &str, clock: Option<StoreClock>) -> RedisQueue {
+    let url = RedisUrl::parse(url).unwrap();
+    RedisQueue::open_with_clock(&url, RedisOptions::default(), clock).await.unwrap()
+}
+
+async fn publish(queue: &RedisQueue, numbers: impl IntoIterator<Item = usize>) {
+    let event = |number| {
+        let payload = format!(r#"{{"event":"created","object_type":"a.b","data":{{"id":{number}}}}}"#);
+        NewEvent { id: EventId::new(&format!("evt-{number}")).unwrap(), payload: payload.into() }
+    };
+    queue.publish(SHARD, numbers.into_iter().map(event).collect()).await.unwrap();
+}
+
+async fn lease(queue: &RedisQueue, max: usize) -> Vec<LeasedEvent> {
+    let worker = WorkerId::new("worker");
+    queue.lease_events(SHARD, LeaseEvents { worker, lease: LEASE, max, suspects_max: 1 }).await.unwrap()
+}
+
+/// Looks, finds nothing, and waits, so that events are handed over from now on.
+async fn listen(queue: &RedisQueue) {
+    assert_eq!(ids(&lease(queue, 100).await), [""; 0]);
+    queue.wait(SHARD, MOMENT).await.unwrap();
+}
+
+fn ids(leased: &[LeasedEvent]) -> Vec<&str> {
+    leased.iter().map(|event| event.id.as_str()).collect()
+}
+
+#[tokio::test]
+async fn who_waits_has_the_event_without_asking() {
+    let server = RedisServer::start();
+    let (waits, other) = (open(&server).await, open(&server).await);
+    listen(&waits).await;
+    let (waited, ()) = tokio::join!(waits.wait(SHARD, LONG), publish(&other, [1]));
+    waited.unwrap();
+    assert_eq!(ids(&lease(&other, 10).await), [""; 0], "it is leased");
+    let before = server.commands_processed();
+    let leased = lease(&waits, 10).await;
+    assert_eq!(server.commands_processed() - before, 1, "but for the question itself");
+    assert_eq!(ids(&leased), ["evt-1"]);
+    assert_eq!((leased[0].losses, leased[0].sequence.0), (0, 1));
+    assert_eq!(&leased[0].payload[..], br#"{"event":"created","object_type":"a.b","data":{"id":1}}"#);
+    assert_eq!(waits.settle(SHARD, &delivered(SHARD, leased)).await.unwrap().lost, []);
+
+    // Three at once, and then what comes in a batch, which is leased as ever.
+    let (waited, ()) = tokio::join!(waits.wait(SHARD, LONG), publish(&other, 2..5));
+    waited.unwrap();
+    assert_eq!(ids(&lease(&waits, 2).await), ["evt-2", "evt-3"]);
+    assert_eq!(ids(&lease(&waits, 2).await), ["evt-4"]);
+    let (waited, ()) = tokio::join!(waits.wait(SHARD, LONG), publish(&other, 5..15));
+    waited.unwrap();
+    assert_eq!(lease(&other, 4).await.len(), 4);
+    assert_eq!(lease(&waits, 10).await.len(), 6);
+}
+
+#[tokio::test]
+async fn nothing_is_handed_to_one_who_is_gone() {
+    let server = RedisServer::start();
+    let (gone, other) = (open(&server).await, open(&server).await);
+    listen(&gone).await;
+    drop(gone);
+    // The server sees that the connection is closed before it takes the next command of another.
+    while server.command(&["PUBSUB", "CHANNELS"]).trim() != "" {
+        tokio::task::yield_now().await;
+    }
+    publish(&other, [1]).await;
+    assert_eq!(ids(&lease(&other, 10).await), ["evt-1"]);
+    assert_eq!(server.command(&["EXISTS", "{hw:0}:listeners"]).trim(), "0");
+}
+
+#[tokio::test]
+async fn what_was_handed_to_a_process_that_ended_is_given_again_when_its_lease_runs_out() {
+    let server = RedisServer::start();
+    let clock = ManualClock::new(Timestamp::from_secs(1_800_000_000));
+    let (ends, other) = (
+        open_at(&server.url(), Some(clock.store_clock())).await,
+        open_at(&server.url(), Some(clock.store_clock())).await,
+    );
+    listen(&ends).await;
+    publish(&other, [1]).await;
+    drop(ends);
+    assert_eq!(ids(&lease(&other, 10).await), [""; 0]);
+    clock.advance(LEASE);
+    let leased = lease(&other, 10).await;
+    assert_eq!((ids(&leased), leased[0].losses), (vec!["evt-1"], 1));
+}
+
+#[tokio::test]
+async fn who_goes_gets_what_was_handed_over_and_no_more() {
+    let server = RedisServer::start();
+    let (goes, other) = (open(&server).await, open(&server).await);
+    listen(&goes).await;
+    publish(&other, [1]).await;
+    publish(&other, [2]).await;
+    // One was read while it waited, the other is still there.
+    goes.wait(SHARD, LONG).await.unwrap();
+    publish(&other, [3]).await;
+    assert_eq!(ids(&lease(&goes, 0).await), ["evt-1", "evt-2", "evt-3"]);
+    publish(&other, [4]).await;
+    assert_eq!(ids(&lease(&goes, 0).await), [""; 0]);
+    assert_eq!(ids(&lease(&other, 10).await), ["evt-4"]);
+}
+
+#[tokio::test]
+async fn a_wait_that_is_dropped_loses_nothing() {
+    let server = RedisServer::start();
+    let (waits, other) = (open(&server).await, open(&server).await);
+    listen(&waits).await;
+    {
+        let mut waiting = std::pin::pin!(waits.wait(SHARD, LONG));
+        while server.info("blocked_clients") != "1" {
+            let poll = std::future::poll_fn(|cx| std::task::Poll::Ready(waiting.as_mut().poll(cx)));
+            assert!(poll.await.is_pending());
+            tokio::task::yield_now().await;
+        }
+        publish(&other, [1]).await;
+    }
+    assert_eq!(ids(&lease(&waits, 10).await), ["evt-1"]);
+    // And it listens again, by another connection.
+    listen(&waits).await;
+    publish(&other, [2]).await;
+    assert_eq!(ids(&lease(&other, 10).await), [""; 0]);
+    waits.wait(SHARD, LONG).await.unwrap();
+    assert_eq!(ids(&lease(&waits, 10).await), ["evt-2"]);
+}
+
+#[tokio::test]
+async fn no_more_is_handed_over_than_was_asked_for() {
+    let server = RedisServer::start();
+    let (slow, other) = (open(&server).await, open(&server).await);
+    listen(&slow).await;
+    for number in 1..=40 {
+        publish(&other, [number]).await;
+    }
+    let others = lease(&other, 100).await.len();
+    let mut have = 0;
+    while have < 40 - others {
+        slow.wait(SHARD, LONG).await.unwrap();
+        have += lease(&slow, 100).await.len();
+    }
+    assert_eq!((have, others), (32, 8));
+}
+
+#[tokio::test]
+async fn many_who_wait_get_each_event_once() {
+    const EVENTS: usize = 400;
+    let server = RedisServer::start();
+    let publisher = open(&server).await;
+    let (done, is_done) = tokio::sync::watch::channel(false);
+    let (got, mut seen) = tokio::sync::mpsc::unbounded_channel();
+    let mut workers = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let (queue, mut is_done, got) = (open(&server).await, is_done.clone(), got.clone());
+        workers.spawn(async move {
+            loop {
+                let leased = lease(&queue, 20).await;
+                if leased.is_empty() {
+                    tokio::select! {
+                        waited = queue.wait(SHARD, LONG) => waited.unwrap(),
+                        _ = is_done.wait_for(|done| *done) => break,
+                    }
+                    continue;
+                }
+                for event in &leased {
+                    got.send(event.sequence).unwrap();
+                }
+                let settled = queue.settle(SHARD, &delivered(SHARD, leased)).await.unwrap();
+                assert_eq!(settled.lost, []);
+            }
+        });
+    }
+    // One at a time, two, and so many that they come in a batch.
+    let mut number = 0;
+    while number < EVENTS {
+        let count = [1, 1, 2, 1, 5][number % 5].min(EVENTS - number);
+        publish(&publisher, number..number + count).await;
+        number += count;
+    }
+    let mut numbers = BTreeSet::new();
+    while numbers.len() < EVENTS {
+        assert!(numbers.insert(seen.recv().await.unwrap()), "an event came twice");
+    }
+    done.send(true).unwrap();
+    while let Some(worker) = workers.join_next().await {
+        worker.unwrap();
+    }
+    assert!(seen.try_recv().is_err(), "an event came twice");
+}
+
+#[tokio::test]
+async fn a_user_who_may_not_listen_is_told_that_there_is_something() {
+    let server = RedisServer::start();
+    server.command(&["ACL", "SETUSER", "plain", "on", "nopass", "~*", "+@all", "resetchannels"]);
+    let url = format!("unix://{}?user=plain&pass=x", server.socket().display());
+    let (waits, other) = (open_at(&url, None).await, open(&server).await);
+    listen(&waits).await;
+    let (waited, ()) = tokio::join!(waits.wait(SHARD, LONG), publish(&other, [1]));
+    waited.unwrap();
+    assert_eq!(ids(&lease(&waits, 10).await), ["evt-1"]);
+}
+
+#[tokio::test]
+async fn the_rules_for_a_user_in_the_docs_are_enough() {
+    let docs = include_str!("../../../docs/queue.md");
+    let rules =
+        docs.lines().find_map(|line| line.strip_prefix("ACL SETUSER hookwire on >password ")).unwrap();
+    let server = RedisServer::start();
+    let mut command = vec!["ACL", "SETUSER", "hookwire", "on", ">password"];
+    command.extend(rules.split(' '));
+    assert_eq!(server.command(&command).trim(), "OK");
+    let url = format!("unix://{}?user=hookwire&pass=password", server.socket().display());
+    let (waits, other) = (open_at(&url, None).await, open_at(&url, None).await);
+    listen(&waits).await;
+    publish(&other, [1]).await;
+    assert_eq!(ids(&lease(&other, 10).await), [""; 0], "it was handed over");
+    waits.wait(SHARD, LONG).await.unwrap();
+    let leased = lease(&waits, 10).await;
+    assert_eq!(waits.settle(SHARD, &delivered(SHARD, leased)).await.unwrap().lost, []);
+}
