@@ -160,6 +160,8 @@ pub(crate) struct Lane<Q, D, C> {
     renewing: Option<Call<Result<Vec<Subject>, QueueError>>>,
     waiting: Option<Call<Result<(), QueueError>>>,
 
+    /// How many events the lease under way asked for.
+    events_asked: usize,
     /// When the leases under way were asked for: what they brought may have run out before the answer came.
     events_asked_at: Instant,
     deliveries_asked_at: Instant,
@@ -226,6 +228,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             settling: None,
             renewing: None,
             waiting: None,
+            events_asked: 0,
             events_asked_at: Instant::now(),
             deliveries_asked_at: Instant::now(),
             events_dry: false,
@@ -353,7 +356,9 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             }
         }
         let goes = self.stopping.is_some() || settings.until_idle && self.is_idle();
-        if goes && self.may_be_handed && self.leasing_events.is_none() {
+        let batch = self.batch();
+        let is_full = self.waiting.is_none() && (self.places() == 0 || self.ready.len() > batch / 2);
+        if self.may_be_handed && (goes || is_full) && self.leasing_events.is_none() {
             self.may_be_handed = false;
             self.waiting = None;
             self.lease_events(now, 0);
@@ -361,7 +366,6 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         if self.stopping.is_some() {
             return;
         }
-        let batch = self.batch();
         if self.leasing_events.is_none() && !self.events_dry && self.ready.len() <= batch / 2 {
             self.lease_events(now, batch);
         }
@@ -402,7 +406,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
     fn lease_events(&mut self, now: Instant, max: usize) {
         let holds_suspect = self.holds_suspect();
         self.suspects_left_out = holds_suspect;
-        self.events_asked_at = now;
+        (self.events_asked, self.events_asked_at) = (max, now);
         let request = LeaseEvents {
             worker: self.shared.settings.worker.clone(),
             lease: self.shared.settings.lease,
@@ -524,7 +528,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
                 self.events_first = false;
                 if let Some(events) = self.store_answered(reply)? {
                     self.shared.metrics.batch(BatchCall::LeaseEvents, events.len());
-                    let all = events.len() < self.batch();
+                    let all = events.len() < self.events_asked;
                     for event in events {
                         self.event_leased(event);
                     }

@@ -85,26 +85,24 @@ impl Handed {
         Some((listener.name.clone(), entry(listener.read_to)))
     }
 
-    /// How the listener goes by where events are leased.
+    /// How the listener goes by where events are leased: it is handed none from then on, until it is said again that
+    /// somebody listens.
     pub(crate) fn asks(&mut self, request: &LeaseEvents) -> Asks {
-        let takes = if request.max > 0 { TAKES } else { 0 };
-        if request.max > 0 {
-            self.asked = Some(request.clone());
-        }
-        self.goes_by(takes)
+        self.asked = (request.max > 0).then(|| request.clone());
+        self.goes_by(0)
     }
 
-    /// The same, and what was asked for last, where it has to be asked to hand over more.
+    /// What was asked for last, and how the listener goes by, where it has to be said that somebody listens.
     pub(crate) fn asks_anew(&self) -> Option<(LeaseEvents, Asks)> {
-        let listener = self.listener.as_ref()?;
-        let is_low = listener.is_open && listener.takes <= TAKES / 2;
-        Some((self.asked.clone().filter(|_| is_low)?, self.goes_by(TAKES)))
+        let listener = self.listener.as_ref().filter(|listener| listener.is_open)?;
+        let rested = self.rests_until().is_some_and(|rests_until| rests_until <= Instant::now());
+        let is_due = rested || listener.takes <= TAKES / 2;
+        Some((self.asked.clone().filter(|_| is_due)?, self.goes_by(TAKES)))
     }
 
     fn goes_by(&self, takes: usize) -> Asks {
         match &self.listener {
-            Some(Listener { name, read_to, is_open, .. }) => {
-                let takes = if *is_open { takes } else { 0 };
+            Some(Listener { name, read_to, .. }) => {
                 Asks { name: name.clone(), read_to: entry(*read_to), takes }
             }
             None => Asks { name: String::new(), read_to: entry(0), takes: 0 },
@@ -119,8 +117,7 @@ impl Handed {
         listener.takes = if listens { asks.takes } else { 0 };
         if listens {
             self.asked_at = Some((asked_at, now));
-        }
-        if !listener.is_open && asks.takes == 0 {
+        } else if !listener.is_open && asks.takes == 0 {
             self.listener = None;
         }
     }
@@ -164,7 +161,7 @@ impl Handed {
         }
     }
 
-    /// Until when the listener need not look for anything else, such as leases of others that ran out.
+    /// Until when the listener need not say again that it listens.
     pub(crate) fn rests_until(&self) -> Option<Instant> {
         let listener = self.listener.as_ref()?;
         let lease = self.asked.as_ref()?.lease;
@@ -224,7 +221,8 @@ mod tests {
     fn listening(age: Duration, now: Timestamp) -> Handed {
         let mut handed = Handed::default();
         handed.opened("me".to_owned());
-        let asks = handed.asks(&asked());
+        handed.asks(&asked());
+        let (_, asks) = handed.asks_anew().unwrap();
         handed.answered(&asks, Instant::now() - age, now.as_micros(), true);
         handed
     }
@@ -266,14 +264,16 @@ mod tests {
         assert!(handed.asks_anew().is_none(), "nobody listens");
         handed.opened("me".to_owned());
         assert!(handed.asks_anew().is_none(), "nothing was asked for yet");
-        let asks = handed.asks(&asked());
+        assert_eq!(handed.asks(&asked()).takes, 0);
+        let (_, asks) = handed.asks_anew().unwrap();
         assert_eq!((asks.name.as_str(), asks.read_to.as_str(), asks.takes), ("me", "0-1", TAKES));
-        assert!(handed.asks_anew().is_some());
         handed.answered(&asks, Instant::now(), 0, true);
         handed.read("me", entries(1..16), leased).unwrap();
         assert!(handed.asks_anew().is_none());
         handed.read("me", entries(16..17), leased).unwrap();
         assert_eq!(handed.asks_anew().unwrap().1.read_to, "16-1");
+        handed.asks(&LeaseEvents { max: 0, ..asked() });
+        assert!(handed.asks_anew().is_none(), "none are wanted");
     }
 
     #[test]

@@ -182,6 +182,11 @@ impl ShardState {
 }
 
 impl ShardState {
+    /// When a lease of anybody runs out next, as far as is known.
+    fn next_end(&self) -> Option<Instant> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).next_end
+    }
+
     fn handed(&self) -> MutexGuard<'_, Handed> {
         self.handed.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -660,9 +665,10 @@ impl RedisQueue {
         });
         let Value::Array(mut parts) = answer.await? else { return Err(odd_answer("lease_events")) };
         let listens = parts.pop() == Some(Value::Int(1));
-        let now = Reply::of("lease_events", Value::Array(parts))?.number()?;
+        let mut reply = Reply::of("lease_events", Value::Array(parts))?;
+        let (now, _, next_end) = (reply.number()?, reply.text()?, reply.number()?);
         state.handed().answered(&asks, asked_at, now, listens);
-        Ok(())
+        self.note(shard, now, next_end, |_| {})
     }
 
     /// Leases events; and tells whether the shard waits for older ones (1, or 2 if it has events).
@@ -1033,11 +1039,11 @@ impl Queue for RedisQueue {
         if tends {
             self.tend(shard, TEND_STEPS).await?;
         }
-        // A lease that runs out makes something available, and nobody else would tell.
-        let timeout = next_end.map_or(timeout, |end| end.saturating_duration_since(now).min(timeout));
         let is_gated = state.is_gated.load(Ordering::Relaxed);
         let timeout = timeout.min(if is_gated { GATED_WAIT } else { BLOCK_MAX });
-        if timeout.is_zero() {
+        // A lease that runs out makes something available, and nobody else would tell.
+        let until = next_end.map_or(now + timeout, |end| end.min(now + timeout));
+        if until <= now {
             return Ok(());
         }
         let waiter = state.waiter.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -1049,34 +1055,43 @@ impl Queue for RedisQueue {
         let listens = waiter.listens;
         let mut listening = Listening(listens.then_some(&state));
         let is_open = self.open_shards().contains(&shard.0);
-        if listens && is_open && !is_gated {
-            self.listen(shard, &state).await?;
-        }
-        let rests_until = state.handed().rests_until().filter(|_| listens);
-        let timeout = rests_until.map_or(timeout, |end| end.saturating_duration_since(now).min(timeout));
-        let reads = state.handed().reads().filter(|_| listens);
-        let reads =
-            reads.map(|(name, read_to)| (listener::stream(&state.tag, &name).into_bytes(), name, read_to));
-        let mut command = redis::cmd("XREAD");
-        // In whole milliseconds, of which 0 would mean for ever.
-        let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1);
-        command.arg("COUNT").arg(TOLD_MAX).arg("BLOCK").arg(millis).arg("STREAMS");
-        // A shard that takes nothing new has no stream for plain publishing.
-        for name in ["news_events", "news_deliveries", "in"].iter().take(if is_open { 3 } else { 2 }) {
-            command.arg(format!("{}{name}", state.tag));
-        }
-        if let Some((stream, ..)) = &reads {
-            command.arg(&stream[..]);
-        }
-        command.arg(events.to_string()).arg(deliveries.to_string());
-        if is_open {
-            // Whatever is in the stream of plain publishing was not taken in yet.
-            command.arg("0-0");
-        }
-        if let Some((_, _, read_to)) = &reads {
-            command.arg(read_to);
-        }
-        let answer = self.inner.link.wait(&mut waiter, &command, timeout).await;
+        let (answer, reads) = loop {
+            let mut until = until;
+            if listens && is_open && !is_gated {
+                self.listen(shard, &state).await?;
+                until = state.next_end().map_or(until, |end| end.min(until));
+            }
+            // It says again that it listens, and by that sees the leases of others.
+            let rests_until =
+                state.handed().rests_until().filter(|rests_until| listens && *rests_until < until);
+            let reads = state.handed().reads().filter(|_| listens);
+            let reads = reads
+                .map(|(name, read_to)| (listener::stream(&state.tag, &name).into_bytes(), name, read_to));
+            let mut command = redis::cmd("XREAD");
+            // In whole milliseconds, of which 0 would mean for ever.
+            let block = rests_until.unwrap_or(until).saturating_duration_since(Instant::now());
+            let millis = u64::try_from(block.as_millis()).unwrap_or(u64::MAX).max(1);
+            command.arg("COUNT").arg(TOLD_MAX).arg("BLOCK").arg(millis).arg("STREAMS");
+            // A shard that takes nothing new has no stream for plain publishing.
+            for name in ["news_events", "news_deliveries", "in"].iter().take(if is_open { 3 } else { 2 }) {
+                command.arg(format!("{}{name}", state.tag));
+            }
+            if let Some((stream, ..)) = &reads {
+                command.arg(&stream[..]);
+            }
+            command.arg(events.to_string()).arg(deliveries.to_string());
+            if is_open {
+                // Whatever is in the stream of plain publishing was not taken in yet.
+                command.arg("0-0");
+            }
+            if let Some((_, _, read_to)) = &reads {
+                command.arg(read_to);
+            }
+            let answer = self.inner.link.wait(&mut waiter, &command, block).await;
+            if rests_until.is_none() || !matches!(answer, Ok(Value::Nil)) {
+                break (answer, reads);
+            }
+        };
         if is_open && answer.as_ref().is_err_and(is_closed) {
             self.learn().await?;
             if !self.open_shards().contains(&shard.0) {

@@ -38,13 +38,21 @@ async fn publish(queue: &RedisQueue, numbers: impl IntoIterator<Item = usize>) {
 }
 
 async fn lease(queue: &RedisQueue, max: usize) -> Vec<LeasedEvent> {
+    lease_for(queue, LEASE, max).await
+}
+
+async fn lease_for(queue: &RedisQueue, lease: Duration, max: usize) -> Vec<LeasedEvent> {
     let worker = WorkerId::new("worker");
-    queue.lease_events(SHARD, LeaseEvents { worker, lease: LEASE, max, suspects_max: 1 }).await.unwrap()
+    queue.lease_events(SHARD, LeaseEvents { worker, lease, max, suspects_max: 1 }).await.unwrap()
 }
 
 /// Looks, finds nothing, and waits, so that events are handed over from now on.
 async fn listen(queue: &RedisQueue) {
-    assert_eq!(ids(&lease(queue, 100).await), [""; 0]);
+    listen_for(queue, LEASE).await;
+}
+
+async fn listen_for(queue: &RedisQueue, lease: Duration) {
+    assert_eq!(ids(&lease_for(queue, lease, 100).await), [""; 0]);
     queue.wait(SHARD, MOMENT).await.unwrap();
 }
 
@@ -109,6 +117,27 @@ async fn what_was_handed_to_a_process_that_ended_is_given_again_when_its_lease_r
     clock.advance(LEASE);
     let leased = lease(&other, 10).await;
     assert_eq!((ids(&leased), leased[0].losses), (vec!["evt-1"], 1));
+}
+
+#[tokio::test]
+async fn who_listens_sees_when_the_lease_of_another_runs_out() {
+    const SHORT: Duration = Duration::from_millis(400);
+    let server = RedisServer::start();
+    let (stays, ends, other) = (open(&server).await, open(&server).await, open(&server).await);
+    listen_for(&stays, SHORT).await;
+    publish(&other, [1]).await;
+    // It takes one more than the other does now.
+    listen_for(&ends, SHORT).await;
+    publish(&other, [2]).await;
+    drop(ends);
+    stays.wait(SHARD, LONG).await.unwrap();
+    let leased = lease_for(&stays, SHORT, 10).await;
+    assert_eq!(ids(&leased), ["evt-1"]);
+    stays.settle(SHARD, &delivered(SHARD, leased)).await.unwrap();
+    // Nobody tells it of the second one, which was leased after it had looked.
+    stays.wait(SHARD, LONG).await.unwrap();
+    let leased = lease_for(&stays, SHORT, 10).await;
+    assert_eq!((ids(&leased), leased[0].losses), (vec!["evt-2"], 1));
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! What a worker asks of a server while there is nothing to do: one look after each long wait, and the endpoints'
-//! records every two seconds.
+//! What a worker asks of a server while there is nothing to do: one look after each long wait, a word that it listens twice
+//! in the time of a lease, and the endpoints' records every two seconds.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use hookwire_queue_redis::{RedisOptions, RedisQueue, RedisUrl};
 use hookwire_testkit::RedisServer;
 
 const SHARD: Shard = Shard(0);
-/// What one look for work may cost, together with the wait before it, in commands: those of its two scripts count. With
-/// a look every thirty seconds that is less than one in a second.
-const LOOK_MAX: u64 = 30;
+/// What one look for work may cost, together with the wait before it, in commands: those of its three scripts count. With
+/// a look every thirty seconds that is little more than one in a second.
+const LOOK_MAX: u64 = 40;
 
 async fn look(queue: &RedisQueue) {
     let (worker, lease) = (WorkerId::new("worker"), Duration::from_secs(15));

@@ -200,7 +200,8 @@ pub trait Queue: Send + Sync + 'static {
     /// Leases queued events (E1 to E5); none, if none is queued. Those that were handed over to whoever
     /// [waited](Self::wait) come first; their leases may have begun earlier, by a tenth of what was asked for.
     ///
-    /// With a `max` of 0, it brings nothing but what was handed over, and nothing is handed over any more.
+    /// With a `max` of 0, it brings nothing but what was handed over, and nothing is handed over any more before it is called
+    /// with another.
     fn lease_events(
         &self,
         shard: Shard,
@@ -251,7 +252,7 @@ pub trait Queue: Send + Sync + 'static {
     /// return for nothing. Something that came between the last lease and this call counts.
     ///
     /// A store may hand events over to whoever waits, or did: lease them as they are published, for the next call of
-    /// [`lease_events`](Self::lease_events). Whoever goes asks for them with a `max` of 0 first; else they are left until
-    /// their leases run out. What was handed over to a process that ended is lost in the same way.
+    /// [`lease_events`](Self::lease_events). Whoever does not wait again soon, or goes, asks for them with a `max` of 0;
+    /// else they are left until their leases run out, as is what was handed over to a process that ended.
     fn wait(&self, shard: Shard, timeout: Duration) -> impl Future<Output = Result<(), QueueError>> + Send;
 }

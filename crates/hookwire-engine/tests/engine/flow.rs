@@ -1,6 +1,7 @@
 //! How events go through: to the end, again, past failures, through crashes and shutdowns.
 
 use std::future::Future;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -229,6 +230,26 @@ async fn what_comes_later_than_its_lease_lasts_is_not_begun() {
             running.await.unwrap().unwrap();
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_without_a_place_lets_go_of_what_is_handed_over() {
+    let mut world = World::new();
+    world.settings.until_idle = false;
+    world.settings.concurrency = 2;
+    world.script.always("/a", Act::AnswerAfter(Duration::from_secs(20), 200));
+    let (queue, shutdown) = (Troubled::counting(&world.queue), CancellationToken::new());
+    let let_go = queue.let_go();
+    let running = world.start(queue, shutdown.clone());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // Those that were published before are known, so that each time one more comes.
+    for (count, expected) in [(1, 0), (2, 1), (3, 1)] {
+        world.publish(count).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(let_go.load(Ordering::Relaxed), expected, "one place is left, none, and still none");
+    }
+    shutdown.cancel();
+    running.await.unwrap().unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -34,6 +34,8 @@ pub(crate) struct Troubled {
     endpoints_fail: Mutex<u32>,
     /// How many deliveries were leased.
     leased: Arc<AtomicUsize>,
+    /// How often nothing was asked for but what was handed over.
+    let_go: Arc<AtomicUsize>,
     /// How many more times deliveries may be leased before it is taken for a loop that never ends.
     looks_left: AtomicUsize,
 }
@@ -55,6 +57,7 @@ impl Troubled {
             stats_fail: Mutex::new(0),
             endpoints_fail: Mutex::new(0),
             leased: Arc::default(),
+            let_go: Arc::default(),
             looks_left: AtomicUsize::new(usize::MAX),
         }
     }
@@ -65,6 +68,10 @@ impl Troubled {
 
     pub(crate) fn leased(&self) -> Arc<AtomicUsize> {
         Arc::clone(&self.leased)
+    }
+
+    pub(crate) fn let_go(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.let_go)
     }
 
     pub(crate) fn slow(queue: &MemoryQueue) -> Self {
@@ -135,6 +142,9 @@ impl Queue for Troubled {
         self.queue.publish(shard, events).await
     }
     async fn lease_events(&self, shard: Shard, request: LeaseEvents) -> Result<Vec<LeasedEvent>, QueueError> {
+        if request.max == 0 {
+            self.let_go.fetch_add(1, Ordering::Relaxed);
+        }
         let mut leased = self.queue.lease_events(shard, request).await?;
         leased.append(&mut self.handed.lock().unwrap());
         tokio::time::sleep(self.lease_takes).await;

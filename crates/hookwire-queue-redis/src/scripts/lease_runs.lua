@@ -3,8 +3,8 @@
 -- ARGV[7]  how long the lease lasts, in microseconds
 -- ARGV[8], ARGV[9]  how many at most, and how many suspects among them
 -- ARGV[10]  the listener that asks, or nothing
--- ARGV[11], ARGV[12]  up to which entry it has read in its stream, and how many events may be handed over to it before it
---   asks again, should there be none now
+-- ARGV[11], ARGV[12]  up to which entry it has read in its stream, and, where it leases none, how many events may be
+--   handed over to it from now on before it asks again
 -- Reply: the time, the last news, when the next lease of anybody runs out, then singly leased events
 -- as {number, token, lost leases, entry, digests on record}, then runs as {first number, token, how many}, then when
 -- the store began (0: it is empty), the last number given, 1 if older shards come first (2: and something
@@ -113,25 +113,24 @@ local function forget_runs()
   end
 end
 
--- Where there is nothing to lease, whoever asks is listening from now on; else it is not, and asks again. What was handed
--- over and has not been read comes with the reply, unless all that is asked is to go on listening.
+-- Whoever only asks to be handed events is listening from now on, if there are none. Who leases some is not, and what was
+-- handed over and has not been read comes with the reply.
 local function listen()
   if LISTENER == '' then
     return {}, 0
   end
-  local unread, listens = {}, 0
-  if MAX > 0 or TAKES == 0 then
-    local stream = stream_of(LISTENER)
-    unread = call('XRANGE', stream, '(' .. ARGV[11], '+')
-    call('UNLINK', stream)
-  end
-  if TAKES > 0 and #singles == 0 and #runs_out == 0 and M.leased_to == M.seq and M.gate == 0 and M.closed == 0 then
+  if TAKES > 0 and M.leased_to == M.seq and M.gate == 0 and M.closed == 0 then
     call('HSET', LISTENERS, LISTENER, text(ends) .. ' ' .. text(LEASE) .. ' ' .. ARGV[12])
-    listens = 1
-  else
-    call('HDEL', LISTENERS, LISTENER)
+    return {}, 1
   end
-  return unread, listens
+  call('HDEL', LISTENERS, LISTENER)
+  if TAKES > 0 then
+    return {}, 0
+  end
+  local stream = stream_of(LISTENER)
+  local unread = call('XRANGE', stream, '(' .. ARGV[11], '+')
+  call('UNLINK', stream)
+  return unread, 0
 end
 
 local function reply(next_at)
@@ -149,8 +148,7 @@ if M.gate == 1 then
 end
 makes_room()
 local first_end = next_end()
-local only_listens = MAX == 0 and TAKES > 0
-if only_listens or not leases_ran_out(first_end) and call('EXISTS', FREE, SUSPECTS) == 0
+if TAKES > 0 or not leases_ran_out(first_end) and call('EXISTS', FREE, SUSPECTS) == 0
   and (M.closed > 0 or call('XLEN', P .. 'in') == 0) then
   lease_runs(MAX)
   forget_runs()
