@@ -414,13 +414,17 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             // One suspect at a time: should it take the worker down, it is known which it was.
             suspects_max: usize::from(!holds_suspect),
         };
-        let (queue, shard) = (Arc::clone(&self.queue), self.shard);
+        let (queue, shard, stops) = (Arc::clone(&self.queue), self.shard, self.stopping.is_some());
         self.leasing_events = Some(Box::pin(async move {
             let leased = queue.lease_events(shard, request);
-            match max {
-                0 => tokio::time::timeout(HANDED_AT_STOP_MAX, leased).await.unwrap_or(Ok(Vec::new())),
-                _ => leased.await,
+            if !stops {
+                return leased.await;
             }
+            let in_time = tokio::time::timeout(HANDED_AT_STOP_MAX, leased).await;
+            in_time.unwrap_or_else(|_| {
+                let message = "the store does not answer in time".to_owned();
+                Err(QueueError::Unavailable { message, retry_after: None, source: None })
+            })
         }));
     }
 
@@ -517,8 +521,10 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             false => since + self.shared.settings.grace,
             true => since + self.shared.settings.grace + SETTLE_AT_STOP_MAX,
         });
+        let handed = self.stopping.filter(|_| self.may_be_handed).map(|since| since + HANDED_AT_STOP_MAX);
+        let handed = handed.filter(|at| *at > Instant::now());
         let far = Instant::now() + IDLE_MAX;
-        [work, cut, grace].into_iter().flatten().min().map_or(far, |at| at.min(far))
+        [work, cut, grace, handed].into_iter().flatten().min().map_or(far, |at| at.min(far))
     }
 
     fn react(&mut self, happening: Happening) -> Result<(), EngineError> {
@@ -936,7 +942,9 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             Summary { waits_for_later: self.look_for_deliveries_at.is_some() || self.deliveries_lack_room };
         match self.stopping {
             // What a store that fails has handed over is left until its leases run out.
-            Some(_) if quiet && (!self.may_be_handed || self.store_pause.is_some()) => Some(summary),
+            Some(since) if quiet && (!self.may_be_handed || since + HANDED_AT_STOP_MAX <= Instant::now()) => {
+                Some(summary)
+            }
             Some(since)
                 if self.cut_off
                     && since + self.shared.settings.grace + SETTLE_AT_STOP_MAX <= Instant::now() =>

@@ -31,7 +31,7 @@
 //! | `holds` | hash | endpoint -> until when it is held |
 //! | `endpoints` | hash | endpoint -> version, a blank, state |
 //! | `news_events`, `news_deliveries` | streams of one entry | tell those who wait that there may be something to lease |
-//! | `listeners` | hash | those who wait for events: until when they are expected, how long a lease of theirs lasts, how many events they take |
+//! | `listeners` | hash | those who wait for events: until when they are expected, how long a lease of theirs lasts, how often they are handed some |
 //! | `to:<listener>` | stream | events that were leased to one who waited, under `<token>-1`: field `<number>-<time>`, id, a blank, payload |
 //! | `probe` | - | never there: writing nothing to it tells whether the server takes writes |
 //!

@@ -286,24 +286,26 @@ impl Link {
     }
 
     /// A connection for one who waits, whose commands may block for so long. It listens to the channel, if there is one
-    /// and the server lets it.
+    /// and the server lets it; then it has the name that stands beside it.
     pub(crate) async fn waiter(
         &self,
         block_max: Duration,
-        channel: Option<&str>,
+        channel: Option<(&str, String)>,
     ) -> Result<Waiter, QueueError> {
         let made = match &self.target {
             Servers::Single { client, listening, .. } => {
                 let listens = match channel {
-                    Some(channel) => self.listen(listening, channel).await?,
+                    Some((channel, name)) => {
+                        self.listen(listening, channel).await?.map(|connection| (connection, name))
+                    }
                     None => None,
                 };
                 match listens {
-                    Some(connection) => Ok(Waiter { connection: Waits::Single(connection), listens: true }),
+                    Some((made, name)) => Ok(Waiter { connection: Waits::Single(made), listens: Some(name) }),
                     None => {
                         // Whoever waits looks at the time; the connection itself must not end what is meant to last.
                         let made = client.get_multiplexed_async_connection_with_config(&config(None)).await;
-                        made.map(|made| Waiter { connection: Waits::Single(made), listens: false })
+                        made.map(|made| Waiter { connection: Waits::Single(made), listens: None })
                     }
                 }
             }
@@ -312,7 +314,7 @@ impl Link {
                     .set_connection_timeout(CONNECT_MAX)
                     .set_response_timeout(block_max + ANSWER_MAX);
                 let made = client.get_async_connection_with_config(config).await;
-                made.map(|made| Waiter { connection: Waits::Cluster(made), listens: false })
+                made.map(|made| Waiter { connection: Waits::Cluster(made), listens: None })
             }
         };
         made.map_err(|error| from_redis(error, &self.name))
@@ -374,8 +376,8 @@ pub(crate) enum Around<'a> {
 /// A connection for one who waits.
 pub(crate) struct Waiter {
     connection: Waits,
-    /// It has subscribed to a channel.
-    pub(crate) listens: bool,
+    /// By which name it listens.
+    pub(crate) listens: Option<String>,
 }
 
 enum Waits {

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::pack;
 
-/// So many events are handed over before it is asked for more.
+/// So often events are handed over before it is asked for more.
 const TAKES: usize = 32;
 
 /// What is handed over in a shard.
@@ -27,15 +27,17 @@ pub(crate) struct Handed {
     events: VecDeque<LeasedEvent>,
     /// What was asked for last.
     asked: Option<LeaseEvents>,
-    /// When it was asked to hand over, and the store's clock then, in microseconds.
+    /// When the server was asked last, and its clock then, in microseconds.
     asked_at: Option<(Instant, i64)>,
+    /// There is something else to lease, too, which must not wait for long.
+    is_not_all: bool,
 }
 
 struct Listener {
     name: String,
     /// The token of the last entry that was read in its stream.
     read_to: u64,
-    /// How many events more will be handed over, at most.
+    /// How often more will be handed over, at most.
     takes: usize,
     /// Its connection is open.
     is_open: bool,
@@ -47,7 +49,7 @@ pub(crate) struct Asks {
     pub(crate) name: String,
     /// The entry up to which it has read its stream.
     pub(crate) read_to: String,
-    /// How many events more it takes without asking.
+    /// How often more it takes without asking.
     pub(crate) takes: usize,
 }
 
@@ -57,15 +59,26 @@ impl Handed {
         self.listener.is_none().then(|| format!("{:016x}", fastrand::u64(..)))
     }
 
-    /// A connection listens by this name.
-    pub(crate) fn opened(&mut self, name: String) {
-        self.listener = Some(Listener { name, read_to: 0, takes: 0, is_open: true });
+    /// A connection listens by this name. `false`: another one does already.
+    pub(crate) fn opened(&mut self, name: &str) -> bool {
+        if self.listener.is_some() {
+            return false;
+        }
+        self.listener = Some(Listener { name: name.to_owned(), read_to: 0, takes: 0, is_open: true });
+        true
     }
 
-    /// The listener's connection is closed. It is forgotten when the server has said what it had not read.
-    pub(crate) fn closed(&mut self) {
-        if let Some(listener) = &mut self.listener {
+    /// The connection that listens by this name is closed. It is forgotten when the server has said what it had not read.
+    pub(crate) fn closed(&mut self, name: &str) {
+        if let Some(listener) = self.listener.as_mut().filter(|listener| listener.name == name) {
             listener.is_open = false;
+        }
+    }
+
+    /// The store lost its data, and gives tokens anew.
+    pub(crate) fn lost(&mut self) {
+        if let Some(listener) = &mut self.listener {
+            (listener.is_open, listener.read_to, listener.takes) = (false, 0, 0);
         }
     }
 
@@ -79,16 +92,27 @@ impl Handed {
         !self.events.is_empty()
     }
 
-    /// The listener's name, and the entry up to which it has read its stream.
-    pub(crate) fn reads(&self) -> Option<(String, String)> {
-        let listener = self.listener.as_ref().filter(|listener| listener.is_open)?;
-        Some((listener.name.clone(), entry(listener.read_to)))
+    /// Whether what was handed over may come before everything else.
+    pub(crate) fn is_all(&self) -> bool {
+        !self.is_not_all
+    }
+
+    /// There is something else to lease.
+    pub(crate) fn is_not_all(&mut self) {
+        self.is_not_all = true;
+    }
+
+    /// The entry up to which the listener of this name has read its stream. `None`: it does not listen any more.
+    pub(crate) fn read_to(&self, name: &str) -> Option<String> {
+        let listener = self.listener.as_ref().filter(|listener| listener.is_open && listener.name == name)?;
+        Some(entry(listener.read_to))
     }
 
     /// How the listener goes by where events are leased: it is handed none from then on, until it is said again that
     /// somebody listens.
     pub(crate) fn asks(&mut self, request: &LeaseEvents) -> Asks {
         self.asked = (request.max > 0).then(|| request.clone());
+        self.is_not_all = false;
         self.goes_by(0)
     }
 
@@ -109,15 +133,14 @@ impl Handed {
         }
     }
 
-    /// Notes whether who went by this name is listening since then, which is `now` by the store's clock.
-    pub(crate) fn answered(&mut self, asks: &Asks, asked_at: Instant, now: i64, listens: bool) {
+    /// Notes how often more is handed over to who went by this name, since then, which is `now` by the store's clock.
+    pub(crate) fn answered(&mut self, asks: &Asks, asked_at: Instant, now: i64, takes: usize) {
+        self.asked_at = Some((asked_at, now));
         let Some(listener) = self.listener.as_mut().filter(|listener| listener.name == asks.name) else {
             return;
         };
-        listener.takes = if listens { asks.takes } else { 0 };
-        if listens {
-            self.asked_at = Some((asked_at, now));
-        } else if !listener.is_open && asks.takes == 0 {
+        listener.takes = takes;
+        if !listener.is_open && asks.takes == 0 {
             self.listener = None;
         }
     }
@@ -137,7 +160,7 @@ impl Handed {
                 continue;
             }
             listener.read_to = token;
-            listener.takes = listener.takes.saturating_sub(events.len());
+            listener.takes = listener.takes.saturating_sub(1);
             self.events.extend(events.into_iter().map(|event| leased(event, token)));
         }
         Ok(())
@@ -147,8 +170,9 @@ impl Handed {
     pub(crate) fn take(&mut self, max: usize, fresh: Duration) -> (Vec<LeasedEvent>, bool) {
         let oldest = self.events.front().map(|event| event.leased_at.as_micros());
         let age = self.asked_at.zip(oldest).map(|((asked_at, now), leased_at)| {
-            let since = Duration::from_micros(u64::try_from(leased_at - now).unwrap_or(0));
-            asked_at.elapsed().saturating_sub(since)
+            let before = Duration::from_micros((now - leased_at).unsigned_abs());
+            let since = asked_at.elapsed();
+            if leased_at < now { since + before } else { since.saturating_sub(before) }
         });
         let count = self.events.len().min(max);
         (self.events.drain(..count).collect(), age.is_none_or(|age| age > fresh))
@@ -220,10 +244,10 @@ mod tests {
     /// One that listens since so long ago, when the store's clock showed this.
     fn listening(age: Duration, now: Timestamp) -> Handed {
         let mut handed = Handed::default();
-        handed.opened("me".to_owned());
+        assert!(handed.opened("me") && !handed.opened("another"));
         handed.asks(&asked());
         let (_, asks) = handed.asks_anew().unwrap();
-        handed.answered(&asks, Instant::now() - age, now.as_micros(), true);
+        handed.answered(&asks, Instant::now() - age, now.as_micros(), TAKES);
         handed
     }
 
@@ -237,7 +261,7 @@ mod tests {
         handed.read("me", entries([1, 2]), leased).unwrap();
         handed.read("me", entries([1, 2, 3]), leased).unwrap();
         handed.read("another", entries([4]), leased).unwrap();
-        assert_eq!(handed.reads(), Some(("me".to_owned(), "3-1".to_owned())));
+        assert_eq!((handed.read_to("me").as_deref(), handed.read_to("another")), (Some("3-1"), None));
         let (first, _) = handed.take(2, Duration::MAX);
         assert_eq!(ids(&first), ["evt-1", "evt-2"]);
         handed.put_back(first);
@@ -249,9 +273,10 @@ mod tests {
     fn the_age_of_a_lease_counts_from_when_it_began() {
         let second = Duration::from_secs(1);
         for (age, asked_before, is_stale) in
-            [(0, 0, false), (2, 0, true), (100, 100, false), (100, 98, true), (0, 100, false)]
+            [(0, 0, false), (2, 0, true), (100, 100, false), (100, 98, true), (0, 100, false), (0, -5, true)]
         {
-            let now = published().saturating_sub(second * asked_before);
+            let micros = published().as_micros() - i64::from(asked_before) * 1_000_000;
+            let now = Timestamp::from_micros(micros);
             let mut handed = listening(second * age, now);
             handed.read("me", entries([1]), leased).unwrap();
             assert_eq!(handed.take(1, second).1, is_stale, "{age} {asked_before}");
@@ -262,12 +287,12 @@ mod tests {
     fn it_asks_anew_when_half_of_what_it_takes_has_come() {
         let mut handed = Handed::default();
         assert!(handed.asks_anew().is_none(), "nobody listens");
-        handed.opened("me".to_owned());
+        handed.opened("me");
         assert!(handed.asks_anew().is_none(), "nothing was asked for yet");
         assert_eq!(handed.asks(&asked()).takes, 0);
         let (_, asks) = handed.asks_anew().unwrap();
         assert_eq!((asks.name.as_str(), asks.read_to.as_str(), asks.takes), ("me", "0-1", TAKES));
-        handed.answered(&asks, Instant::now(), 0, true);
+        handed.answered(&asks, Instant::now(), 0, TAKES);
         handed.read("me", entries(1..16), leased).unwrap();
         assert!(handed.asks_anew().is_none());
         handed.read("me", entries(16..17), leased).unwrap();
@@ -279,12 +304,14 @@ mod tests {
     #[test]
     fn one_whose_connection_closed_is_forgotten_when_its_stream_was_read() {
         let mut handed = listening(Duration::ZERO, published());
-        handed.closed();
-        assert!(handed.is_closed() && handed.reads().is_none() && handed.new_name().is_none());
+        handed.closed("another");
+        assert!(!handed.is_closed());
+        handed.closed("me");
+        assert!(handed.is_closed() && handed.read_to("me").is_none() && handed.new_name().is_none());
         let asks = handed.asks(&asked());
         assert_eq!((asks.name.as_str(), asks.takes), ("me", 0));
         handed.read("me", entries([5]), leased).unwrap();
-        handed.answered(&asks, Instant::now(), 0, false);
+        handed.answered(&asks, Instant::now(), 0, 0);
         assert!(handed.is_some() && !handed.is_closed() && handed.new_name().is_some());
     }
 }

@@ -54,8 +54,6 @@ const GATE_WAIT: Duration = Duration::from_secs(1);
 const GATE_LOOK: Duration = Duration::from_millis(50);
 /// A lease that was handed over may have begun so long before it is asked for, as a part of it; else it is extended first.
 const LEASE_PART: u32 = 10;
-/// So many entries of a stream tell at once that there is something.
-const TOLD_MAX: usize = 8;
 /// How long somebody waits at a time in such a shard.
 const GATED_WAIT: Duration = Duration::from_millis(250);
 /// How long opening waits before it tries again.
@@ -182,6 +180,15 @@ impl ShardState {
 }
 
 impl ShardState {
+    /// Whether a connection serves the next who waits: of two who wait at once, only the one that listens.
+    fn is_fit(&self, waiter: &Waiter) -> bool {
+        let handed = self.handed();
+        match &waiter.listens {
+            Some(name) => handed.read_to(name).is_some(),
+            None => handed.new_name().is_some(),
+        }
+    }
+
     /// When a lease of anybody runs out next, as far as is known.
     fn next_end(&self) -> Option<Instant> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).next_end
@@ -194,12 +201,12 @@ impl ShardState {
 
 /// Somebody waits on a connection that listens. If that comes to no end, the connection is closed, because its command may
 /// still block.
-struct Listening<'a>(Option<&'a ShardState>);
+struct Listening<'a>(Option<(&'a ShardState, String)>);
 
 impl Drop for Listening<'_> {
     fn drop(&mut self) {
-        if let Some(state) = self.0 {
-            state.handed().closed();
+        if let Some((state, name)) = &self.0 {
+            state.handed().closed(name);
         }
     }
 }
@@ -632,19 +639,20 @@ impl RedisQueue {
         Ok(events)
     }
 
-    /// Takes what was handed over. What has lain for long is leased once more, as long as it still is; with a `max` of 0 it
-    /// is not to be begun anyway.
-    async fn take_handed(&self, shard: Shard, request: &LeaseEvents) -> Result<Vec<LeasedEvent>, QueueError> {
+    /// Takes what was handed over, so many at most. What has lain for long is leased once more, as long as it still is.
+    async fn take_handed(
+        &self,
+        shard: Shard,
+        lease: Duration,
+        max: usize,
+    ) -> Result<Vec<LeasedEvent>, QueueError> {
         let state = self.shard(shard)?;
-        let (mut events, is_stale) = match request.max {
-            0 => (state.handed().take(usize::MAX, Duration::MAX).0, false),
-            max => state.handed().take(max, request.lease / LEASE_PART),
-        };
+        let (mut events, is_stale) = state.handed().take(max, lease / LEASE_PART);
         if events.is_empty() || !is_stale {
             return Ok(events);
         }
         let leases: Vec<&Lease> = events.iter().map(|event| &event.lease).collect();
-        match self.extend(shard, &leases, request.lease).await {
+        match self.extend(shard, &leases, lease).await {
             Ok(lost) => {
                 events.retain(|event| !lost.contains(&event.lease.subject));
                 Ok(events)
@@ -663,11 +671,9 @@ impl RedisQueue {
         let answer = self.run(Way::Shared, "lease_events", &scripts::LEASE_EVENTS, shard, |command| {
             lease_arguments(command, &request, 0, &asks);
         });
-        let Value::Array(mut parts) = answer.await? else { return Err(odd_answer("lease_events")) };
-        let listens = parts.pop() == Some(Value::Int(1));
-        let mut reply = Reply::of("lease_events", Value::Array(parts))?;
-        let (now, _, next_end) = (reply.number()?, reply.text()?, reply.number()?);
-        state.handed().answered(&asks, asked_at, now, listens);
+        let mut reply = Reply::of("listen", answer.await?)?;
+        let (now, next_end, takes) = (reply.number()?, reply.number()?, reply.small()?);
+        state.handed().answered(&asks, asked_at, now, takes as usize);
         self.note(shard, now, next_end, |_| {})
     }
 
@@ -718,10 +724,9 @@ impl RedisQueue {
         let batches = reply.array()?;
         {
             // Before anything is waited for: what was handed over is nowhere else any more.
-            let (unread, listens) = (reply.next()?, reply.number()?);
             let mut handed = state.handed();
-            handed.read(&asks.name, unread, handed_over)?;
-            handed.answered(&asks, asked_at, now, listens == 1);
+            handed.read(&asks.name, reply.next()?, handed_over)?;
+            handed.answered(&asks, asked_at, now, 0);
         }
         let batches = self.read_batches(shard, batches).await?;
         if entries.is_empty() {
@@ -775,6 +780,7 @@ impl RedisQueue {
         })?;
         if let Some(loss) = loss {
             loss.tell(self.inner.link.name(), shard);
+            state.handed().lost();
             self.tell_shards().await;
         }
         if closed > 0 && self.layout().open().contains(&shard.0) {
@@ -814,8 +820,8 @@ impl Queue for RedisQueue {
 
     async fn lease_events(&self, shard: Shard, request: LeaseEvents) -> Result<Vec<LeasedEvent>, QueueError> {
         let begin = Instant::now();
-        if request.max > 0 {
-            let handed = self.take_handed(shard, &request).await?;
+        if request.max > 0 && self.shard(shard)?.handed().is_all() {
+            let handed = self.take_handed(shard, request.lease, request.max).await?;
             if !handed.is_empty() {
                 return Ok(handed);
             }
@@ -835,10 +841,16 @@ impl Queue for RedisQueue {
             }
             tokio::time::sleep(GATE_LOOK).await;
         };
-        let handed = self.take_handed(shard, &request).await?;
-        if !handed.is_empty() {
-            leased.extend(handed);
-            leased.sort_by_key(|event| event.sequence);
+        let more = if request.max == 0 { usize::MAX } else { request.max.saturating_sub(leased.len()) };
+        match self.take_handed(shard, request.lease, more).await {
+            Ok(handed) if handed.is_empty() => {}
+            Ok(handed) => {
+                leased.extend(handed);
+                leased.sort_by_key(|event| event.sequence);
+            }
+            // They stay where they are; what was leased just now must not be lost with them.
+            Err(_) if !leased.is_empty() => {}
+            Err(error) => return Err(error),
         }
         Ok(leased)
     }
@@ -1047,13 +1059,15 @@ impl Queue for RedisQueue {
             return Ok(());
         }
         let waiter = state.waiter.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let waiter = waiter.filter(|waiter| state.is_fit(waiter));
         let is_used = waiter.is_some();
         let mut waiter = match waiter {
             Some(waiter) => waiter,
             None => self.new_waiter(&state).await?,
         };
-        let listens = waiter.listens;
-        let mut listening = Listening(listens.then_some(&state));
+        let name = waiter.listens.clone();
+        let listens = name.is_some();
+        let mut listening = Listening(name.clone().map(|name| (&*state, name)));
         let is_open = self.open_shards().contains(&shard.0);
         let (answer, reads) = loop {
             let mut until = until;
@@ -1064,14 +1078,15 @@ impl Queue for RedisQueue {
             // It says again that it listens, and by that sees the leases of others.
             let rests_until =
                 state.handed().rests_until().filter(|rests_until| listens && *rests_until < until);
-            let reads = state.handed().reads().filter(|_| listens);
-            let reads = reads
-                .map(|(name, read_to)| (listener::stream(&state.tag, &name).into_bytes(), name, read_to));
+            let reads = name.as_ref().and_then(|name| {
+                let read_to = state.handed().read_to(name)?;
+                Some((listener::stream(&state.tag, name).into_bytes(), read_to))
+            });
             let mut command = redis::cmd("XREAD");
             // In whole milliseconds, of which 0 would mean for ever.
             let block = rests_until.unwrap_or(until).saturating_duration_since(Instant::now());
             let millis = u64::try_from(block.as_millis()).unwrap_or(u64::MAX).max(1);
-            command.arg("COUNT").arg(TOLD_MAX).arg("BLOCK").arg(millis).arg("STREAMS");
+            command.arg("COUNT").arg(1).arg("BLOCK").arg(millis).arg("STREAMS");
             // A shard that takes nothing new has no stream for plain publishing.
             for name in ["news_events", "news_deliveries", "in"].iter().take(if is_open { 3 } else { 2 }) {
                 command.arg(format!("{}{name}", state.tag));
@@ -1084,7 +1099,7 @@ impl Queue for RedisQueue {
                 // Whatever is in the stream of plain publishing was not taken in yet.
                 command.arg("0-0");
             }
-            if let Some((_, _, read_to)) = &reads {
+            if let Some((_, read_to)) = &reads {
                 command.arg(read_to);
             }
             let answer = self.inner.link.wait(&mut waiter, &command, block).await;
@@ -1103,17 +1118,19 @@ impl Queue for RedisQueue {
             // idle. Whoever waits looks for something to lease now, and finds out whether there is more to it.
             return Ok(());
         }
-        if let (Value::Map(streams), Some((stream, name, _))) = (answer?, reads) {
-            let is_ours = |key: &Value| matches!(key, Value::BulkString(key) if *key == stream);
-            if let Some((_, entries)) = streams.into_iter().find(|(key, _)| is_ours(key)) {
-                state.handed().read(&name, entries, handed_over)?;
+        if let (Value::Map(streams), Some((stream, _)), Some(name)) = (answer?, reads, &name) {
+            for (key, entries) in streams {
+                match key {
+                    Value::BulkString(key) if key == stream => {
+                        state.handed().read(name, entries, handed_over)?;
+                    }
+                    _ => state.handed().is_not_all(),
+                }
             }
         }
         listening.0 = None;
-        let mut place = state.waiter.lock().unwrap_or_else(PoisonError::into_inner);
-        // Of two who waited at once, the one that listens stays.
-        if place.is_none() || listens {
-            *place = Some(waiter);
+        if state.is_fit(&waiter) {
+            *state.waiter.lock().unwrap_or_else(PoisonError::into_inner) = Some(waiter);
         }
         Ok(())
     }
@@ -1123,11 +1140,10 @@ impl RedisQueue {
     /// A connection for one who waits in a shard; it listens, if there is none that does.
     async fn new_waiter(&self, state: &ShardState) -> Result<Waiter, QueueError> {
         let name = state.handed().new_name();
-        let channel = name.as_ref().map(|name| listener::stream(&state.tag, name));
-        let waiter = self.inner.link.waiter(BLOCK_MAX, channel.as_deref()).await?;
-        if let Some(name) = name.filter(|_| waiter.listens) {
-            state.handed().opened(name);
-        }
+        let name = name.map(|name| (listener::stream(&state.tag, &name), name));
+        let channel = name.as_ref().map(|(channel, name)| (channel.as_str(), name.clone()));
+        let mut waiter = self.inner.link.waiter(BLOCK_MAX, channel).await?;
+        waiter.listens = waiter.listens.filter(|name| state.handed().opened(name));
         Ok(waiter)
     }
 

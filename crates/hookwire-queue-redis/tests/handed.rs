@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use hookwire_model::{EventId, Shard, Timestamp};
 use hookwire_queue::backend::{ManualClock, StoreClock};
-use hookwire_queue::{LeaseEvents, LeasedEvent, NewEvent, Queue as _, WorkerId};
+use hookwire_queue::{
+    EventFate, LeaseEvents, LeasedEvent, NewEvent, Queue as _, SettledEvent, Settlement, WorkerId,
+};
 use hookwire_queue_redis::{RedisOptions, RedisQueue, RedisUrl};
 use hookwire_testkit::RedisServer;
 
@@ -17,6 +19,8 @@ use common::delivered;
 const SHARD: Shard = Shard(0);
 const LEASE: Duration = Duration::from_secs(60);
 const LONG: Duration = Duration::from_secs(600);
+/// Whoever is woken is so long before.
+const SOON: Duration = Duration::from_secs(20);
 /// Ends at once where there is nothing, and goes on listening.
 const MOMENT: Duration = Duration::from_millis(1);
 
@@ -92,6 +96,7 @@ async fn nothing_is_handed_to_one_who_is_gone() {
     let server = RedisServer::start();
     let (gone, other) = (open(&server).await, open(&server).await);
     listen(&gone).await;
+    assert_eq!(server.command(&["HLEN", "{hw:0}:listeners"]).trim(), "1");
     drop(gone);
     // The server sees that the connection is closed before it takes the next command of another.
     while server.command(&["PUBSUB", "CHANNELS"]).trim() != "" {
@@ -203,9 +208,11 @@ async fn many_who_wait_get_each_event_once() {
     let publisher = open(&server).await;
     let (done, is_done) = tokio::sync::watch::channel(false);
     let (got, mut seen) = tokio::sync::mpsc::unbounded_channel();
+    let handed = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let mut workers = tokio::task::JoinSet::new();
     for _ in 0..4 {
         let (queue, mut is_done, got) = (open(&server).await, is_done.clone(), got.clone());
+        let handed = handed.clone();
         workers.spawn(async move {
             loop {
                 let leased = lease(&queue, 20).await;
@@ -217,6 +224,9 @@ async fn many_who_wait_get_each_event_once() {
                     continue;
                 }
                 for event in &leased {
+                    assert_eq!(event.losses, 0, "it was left until its lease ran out");
+                    let at_once = event.leased_at == event.accepted_at;
+                    handed.fetch_add(usize::from(at_once), std::sync::atomic::Ordering::Relaxed);
                     got.send(event.sequence).unwrap();
                 }
                 let settled = queue.settle(SHARD, &delivered(SHARD, leased)).await.unwrap();
@@ -240,6 +250,90 @@ async fn many_who_wait_get_each_event_once() {
         worker.unwrap();
     }
     assert!(seen.try_recv().is_err(), "an event came twice");
+    assert!(handed.load(std::sync::atomic::Ordering::Relaxed) > 0, "nothing was handed over");
+}
+
+#[tokio::test]
+async fn who_reads_more_slowly_than_others_publish_loses_nothing() {
+    let server = RedisServer::start();
+    let (slow, other) = (open(&server).await, open(&server).await);
+    listen(&slow).await;
+    let (mut published, mut have) = (0, Vec::new());
+    while have.len() < 300 {
+        if published < 300 {
+            publish(&other, published..published + 1 + usize::from(published % 3 == 0)).await;
+            published += 1 + usize::from(published % 3 == 0);
+        }
+        slow.wait(SHARD, LONG).await.unwrap();
+        for event in lease(&slow, 100).await {
+            assert_eq!(event.losses, 0);
+            have.push(event.sequence.0);
+        }
+    }
+    assert_eq!(have, (1..=have.len() as u64).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn what_is_handed_over_keeps_nothing_else_waiting() {
+    let server = RedisServer::start();
+    let (waits, other) = (open(&server).await, open(&server).await);
+    publish(&other, [1]).await;
+    let given_back = lease(&other, 1).await;
+    listen(&waits).await;
+    // One comes back, one comes by plain commands: nothing is handed over before these are leased.
+    let events =
+        given_back.into_iter().map(|event| SettledEvent { lease: event.lease, fate: EventFate::Released });
+    other.settle(SHARD, &Settlement { events: events.collect(), deliveries: Vec::new() }).await.unwrap();
+    publish(&other, [2]).await;
+    waits.wait(SHARD, LONG).await.unwrap();
+    assert_eq!(ids(&lease(&waits, 10).await), ["evt-1", "evt-2"]);
+    listen(&waits).await;
+    publish(&other, [3]).await;
+    server.command(&[
+        "XADD",
+        "{hw:0}:in",
+        "*",
+        "event",
+        r#"{"id":"evt-4","event":"created","object_type":"a.b","data":{}}"#,
+    ]);
+    publish(&other, [5]).await;
+    waits.wait(SHARD, LONG).await.unwrap();
+    assert_eq!(ids(&lease(&waits, 10).await), ["evt-3", "evt-5", "evt-4"]);
+}
+
+#[tokio::test]
+async fn of_two_who_wait_at_once_one_listens() {
+    let server = RedisServer::start();
+    let (waits, other) = (open(&server).await, open(&server).await);
+    assert_eq!(ids(&lease(&waits, 10).await), [""; 0]);
+    let (first, second) = tokio::join!(waits.wait(SHARD, MOMENT), waits.wait(SHARD, MOMENT));
+    first.and(second).unwrap();
+    waits.wait(SHARD, MOMENT).await.unwrap();
+    for number in 1..=40 {
+        publish(&other, [number]).await;
+        waits.wait(SHARD, LONG).await.unwrap();
+        assert_eq!(lease(&waits, 10).await.len(), 1);
+    }
+    assert_eq!(server.command(&["HLEN", "{hw:0}:listeners"]).trim(), "1");
+}
+
+#[tokio::test]
+async fn a_store_that_lost_its_data_hands_over_again() {
+    let server = RedisServer::start();
+    let (waits, other) = (open(&server).await, open(&server).await);
+    listen(&waits).await;
+    for round in 0..2 {
+        publish(&other, [1]).await;
+        tokio::time::timeout(SOON, waits.wait(SHARD, LONG)).await.expect("it is told").unwrap();
+        assert_eq!(ids(&lease(&waits, 10).await), ["evt-1"]);
+        server.command(&["FLUSHALL"]);
+        assert_eq!(lease(&waits, 10).await.len(), 0, "{round}");
+        for _ in 0..2 {
+            waits.wait(SHARD, MOMENT).await.unwrap();
+            assert_eq!(lease(&waits, 10).await.len(), 0, "{round}");
+        }
+        waits.wait(SHARD, MOMENT).await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -249,8 +343,9 @@ async fn a_user_who_may_not_listen_is_told_that_there_is_something() {
     let url = format!("unix://{}?user=plain&pass=x", server.socket().display());
     let (waits, other) = (open_at(&url, None).await, open(&server).await);
     listen(&waits).await;
-    let (waited, ()) = tokio::join!(waits.wait(SHARD, LONG), publish(&other, [1]));
-    waited.unwrap();
+    assert_eq!(server.command(&["EXISTS", "{hw:0}:listeners"]).trim(), "0");
+    let waited = async { tokio::join!(waits.wait(SHARD, LONG), publish(&other, [1])).0 };
+    tokio::time::timeout(SOON, waited).await.expect("it is told").unwrap();
     assert_eq!(ids(&lease(&waits, 10).await), ["evt-1"]);
 }
 

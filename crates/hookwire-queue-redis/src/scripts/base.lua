@@ -25,6 +25,9 @@ local META, EVENTS, EVT, REC, HELD = KEYS[1], P .. 'events', P .. 'evt', P .. 'r
 local LEASES, RUNS, RUN_LEASES, SPANS = P .. 'leases', P .. 'runs', P .. 'run_leases', P .. 'spans'
 local IDS, ID_QUEUE, BATCHES = P .. 'ids', P .. 'id_queue', P .. 'batches'
 local UNSETTLED, FREE, SUSPECTS, LOSSES = P .. 'unsettled', P .. 'free', P .. 'suspects', P .. 'losses'
+-- Those who wait for events: until when they are expected to, how long a lease of theirs lasts in microseconds, and how
+-- often they are handed some, with blanks between.
+local LISTENERS = P .. 'listeners'
 local PLACES, READY, STALLED = P .. 'places', P .. 'ready', P .. 'stalled'
 local DEDUP_WINDOW, DEDUP_MAX = tonumber(ARGV[2]), tonumber(ARGV[3])
 local PENDING_MAX, AGE_MAX, BYTES_MAX = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])

@@ -3,15 +3,16 @@
 -- ARGV[7]  how long the lease lasts, in microseconds
 -- ARGV[8], ARGV[9]  how many at most, and how many suspects among them
 -- ARGV[10]  the listener that asks, or nothing
--- ARGV[11], ARGV[12]  up to which entry it has read in its stream, and, where it leases none, how many events may be
---   handed over to it from now on before it asks again
+-- ARGV[11], ARGV[12]  after which entry it has read nothing in its stream, and, where it only listens, how often events may
+--   be handed over to it from now on before it asks again
 -- Reply: the time, the last news, when the next lease of anybody runs out, then singly leased events
 -- as {number, token, lost leases, entry, digests on record}, then runs as {first number, token, how many}, then when
 -- the store began (0: it is empty), the last number given, 1 if older shards come first (2: and something
 -- waits for that), since when the shard takes nothing new (0: it does), the batches in which events of the runs stand, as
--- `batches` has them, the entries that the listener has not read, and 1 if events will be handed over to it. What the
--- others say comes with the command after this script, in the same transaction: it reads on
--- in the stream `events` by the group `lease`, which stands where the runs begin, or at its end if there are few others.
+-- `batches` has them, and the entries that the listener has not read. What the others say comes with the command after this
+-- script, in the same transaction: it reads on in the stream `events` by the group `lease`, which stands where the runs
+-- begin, or at its end if there are few others. To one that only listens: the time, when the next lease of anybody runs
+-- out, and how often events will be handed over to it.
 local LEASE, MAX, SUSPECTS_MAX = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 -- Runs are short enough that Lua can take one apart at once.
 local RUN_MAX = 1000
@@ -113,32 +114,38 @@ local function forget_runs()
   end
 end
 
--- Whoever only asks to be handed events is listening from now on, if there are none. Who leases some is not, and what was
--- handed over and has not been read comes with the reply.
-local function listen()
-  if LISTENER == '' then
-    return {}, 0
+-- Where somebody listens and nothing is there to lease, events may be handed over as often as it takes, but for what it has
+-- not read.
+local function listen(next_at)
+  local stream, takes = stream_of(LISTENER), 0
+  -- All up to that entry, and the entry itself.
+  call('XTRIM', stream, 'MINID', string.sub(ARGV[11], 1, -2) .. '2')
+  if M.leased_to == M.seq and M.gate == 0 and M.closed == 0 then
+    takes = math.max(0, TAKES - call('XLEN', stream))
   end
-  if TAKES > 0 and M.leased_to == M.seq and M.gate == 0 and M.closed == 0 then
-    call('HSET', LISTENERS, LISTENER, text(ends) .. ' ' .. text(LEASE) .. ' ' .. ARGV[12])
-    return {}, 1
+  if takes > 0 then
+    call('HSET', LISTENERS, LISTENER, text(ends) .. ' ' .. text(LEASE) .. ' ' .. text(takes))
+  else
+    call('HDEL', LISTENERS, LISTENER)
+  end
+  return {text(now), text(next_at), takes}
+end
+
+-- Whoever leases does not listen any more. What was handed over and not read is told, and stays for a while, should the reply
+-- be lost.
+local function unread()
+  if LISTENER == '' then
+    return {}
   end
   call('HDEL', LISTENERS, LISTENER)
-  if TAKES > 0 then
-    return {}, 0
-  end
-  local stream = stream_of(LISTENER)
-  local unread = call('XRANGE', stream, '(' .. ARGV[11], '+')
-  call('UNLINK', stream)
-  return unread, 0
+  return call('XRANGE', stream_of(LISTENER), '(' .. ARGV[11], '+')
 end
 
 local function reply(next_at)
-  local unread, listens = listen()
   local gate = M.gate == 1 and (M.seq > M.leased_to and 2 or 1) or 0
   return {
     text(now), M.news_events, text(next_at), singles, runs_out, text(before.born), text(M.seq), text(gate),
-    text(M.closed), batches_out, unread, listens
+    text(M.closed), batches_out, unread()
   }
 end
 
@@ -148,7 +155,11 @@ if M.gate == 1 then
 end
 makes_room()
 local first_end = next_end()
-if TAKES > 0 or not leases_ran_out(first_end) and call('EXISTS', FREE, SUSPECTS) == 0
+if TAKES > 0 then
+  write_meta()
+  return listen(first_end)
+end
+if not leases_ran_out(first_end) and call('EXISTS', FREE, SUSPECTS) == 0
   and (M.closed > 0 or call('XLEN', P .. 'in') == 0) then
   lease_runs(MAX)
   forget_runs()

@@ -30,20 +30,30 @@ for number = 1, COUNT do
   is_new = is_new and not known[number]
 end
 
--- Who is listening and takes as many events as there are; of several, the one that takes most. Those that are not there
--- any more are forgotten: they did not ask again in time, or the connection was closed that has subscribed to a channel of
--- the stream's name.
+-- What is handed over stands in the listener's stream as well.
+local HANDED_MAX, HANDED_BYTES_MAX = 8, 65536
+
+-- Somebody who listens: of some, the one that takes most. Those that are not there any more are forgotten: they did not say
+-- so again in time, or the connection was closed that has subscribed to a channel of the stream's name. Nobody, if something
+-- else waits to be leased.
 local function find_listener()
-  local found
-  local all = call('HGETALL', LISTENERS)
-  for place = 1, #all, 2 do
-    local name, till, lasts, takes = all[place], string.match(all[place + 1], '^(%d+) (%d+) (%d+)$')
+  if NEW ~= '' or COUNT > HANDED_MAX or BYTES > HANDED_BYTES_MAX or M.gate == 1 then
+    return
+  end
+  local some, found = call('HRANDFIELD', LISTENERS, 4, 'WITHVALUES'), nil
+  if #some == 0 or call('EXISTS', FREE, SUSPECTS) > 0 or call('XLEN', P .. 'in') > 0 then
+    return
+  end
+  for place = 1, #some, 2 do
+    local name, till, lasts, takes = some[place], string.match(some[place + 1], '^(%d+) (%d+) (%d+)$')
     takes = tonumber(takes)
     if now >= tonumber(till) then
       call('HDEL', LISTENERS, name)
-    elseif takes >= (found and found.takes + 1 or COUNT) then
+    elseif not found or takes > found.takes then
       local subscribers = redis.pcall('PUBSUB', 'NUMSUB', stream_of(name))
-      if subscribers.err or subscribers[2] == 0 then
+      if subscribers.err then
+        return
+      elseif subscribers[2] == 0 then
         call('HDEL', LISTENERS, name)
       else
         found = {name = name, till = till, lasts = tonumber(lasts), takes = takes}
@@ -53,9 +63,6 @@ local function find_listener()
   return found
 end
 
--- More than can be unread: what is handed over before a listener asks again, twice.
-local UNREAD_MAX = 64
-
 -- Leases new events to one who is listening.
 local function hand_over(listener, first)
   local token, said = open_run(first, COUNT, SIZES, now + listener.lasts), {}
@@ -64,10 +71,12 @@ local function hand_over(listener, first)
     said[2 * number - 1], said[2 * number] = text(first + number - 1) .. '-' .. text(now), ARGV[REST + number]
   end
   local stream = stream_of(listener.name)
-  call('XADD', stream, 'MAXLEN', UNREAD_MAX, token .. '-1', unpack(said))
+  call('XADD', stream, token .. '-1', unpack(said))
   call('PEXPIRE', stream, math.ceil(listener.lasts / 1000))
-  if listener.takes > COUNT then
-    local left = listener.till .. ' ' .. text(listener.lasts) .. ' ' .. text(listener.takes - COUNT)
+  -- Whoever leases next need not read it once more.
+  redis.pcall('XGROUP', 'SETID', EVENTS, 'lease', said[2 * COUNT - 1])
+  if listener.takes > 1 then
+    local left = listener.till .. ' ' .. text(listener.lasts) .. ' ' .. text(listener.takes - 1)
     call('HSET', LISTENERS, listener.name, left)
   else
     call('HDEL', LISTENERS, listener.name)
@@ -102,7 +111,7 @@ local function take_all()
   M.pending_bytes = M.pending_bytes + BYTES
   many('HSET', IDS, ids)
   call('RPUSH', ID_QUEUE, text(first) .. ' ' .. COUNT .. stamp .. ' ' .. table.concat(names, ' '))
-  local listener = is_news and NEW == '' and M.gate == 0 and find_listener()
+  local listener = is_news and find_listener()
   if listener then
     hand_over(listener, first)
   else

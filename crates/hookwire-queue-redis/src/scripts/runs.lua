@@ -23,10 +23,7 @@ local function leased_up_to(seq)
   M.leased_to = seq
 end
 
--- Those who wait for events: until when they are expected to, how long a lease of theirs lasts in microseconds, and how
--- many events they take, with blanks between. Each has a stream, in which it finds what was leased to it.
-local LISTENERS = P .. 'listeners'
-
+-- Each listener has a stream, in which it finds what was leased to it.
 local function stream_of(listener)
   return P .. 'to:' .. listener
 end

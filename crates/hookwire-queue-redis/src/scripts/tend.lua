@@ -1,9 +1,15 @@
--- Does what time does: leases run out, ids are forgotten, history goes.
+-- Does what time does: leases run out, ids are forgotten, history goes, and those who listened and are gone.
 --
 -- ARGV[7]  how many steps at most
 -- Reply: 1 if there is more to do.
 local steps = tonumber(ARGV[7])
 makes_room()
+local listeners = call('HGETALL', LISTENERS)
+for place = 1, #listeners, 2 do
+  if now >= tonumber(string.match(listeners[place + 1], '^%d+')) then
+    call('HDEL', LISTENERS, listeners[place])
+  end
+end
 catch_up()
 write_runs()
 write_events()
