@@ -52,6 +52,8 @@ const ENDPOINTS_FEW: usize = 500;
 /// How long leasing waits in a shard whose events wait for those of older ones, and how often it looks meanwhile.
 const GATE_WAIT: Duration = Duration::from_secs(1);
 const GATE_LOOK: Duration = Duration::from_millis(50);
+/// Who waits says that it listens when nothing has come for so long: where there is much to do, it would not be worth it.
+const QUIET_AFTER: Duration = Duration::from_millis(2);
 /// A lease that was handed over may have begun so long before it is asked for, as a part of it; else it is extended first.
 const LEASE_PART: u32 = 10;
 /// How long somebody waits at a time in such a shard.
@@ -1069,9 +1071,12 @@ impl Queue for RedisQueue {
         let listens = name.is_some();
         let mut listening = Listening(name.clone().map(|name| (&*state, name)));
         let is_open = self.open_shards().contains(&shard.0);
+        let mut is_quiet = false;
         let (answer, reads) = loop {
             let mut until = until;
-            if listens && is_open && !is_gated {
+            let is_due = listens && is_open && !is_gated && state.handed().asks_anew().is_some();
+            let looks_first = is_due && !is_quiet;
+            if is_due && is_quiet {
                 self.listen(shard, &state).await?;
                 until = state.next_end().map_or(until, |end| end.min(until));
             }
@@ -1085,6 +1090,7 @@ impl Queue for RedisQueue {
             let mut command = redis::cmd("XREAD");
             // In whole milliseconds, of which 0 would mean for ever.
             let block = rests_until.unwrap_or(until).saturating_duration_since(Instant::now());
+            let block = if looks_first { block.min(QUIET_AFTER) } else { block };
             let millis = u64::try_from(block.as_millis()).unwrap_or(u64::MAX).max(1);
             command.arg("COUNT").arg(1).arg("BLOCK").arg(millis).arg("STREAMS");
             // A shard that takes nothing new has no stream for plain publishing.
@@ -1103,9 +1109,10 @@ impl Queue for RedisQueue {
                 command.arg(read_to);
             }
             let answer = self.inner.link.wait(&mut waiter, &command, block).await;
-            if rests_until.is_none() || !matches!(answer, Ok(Value::Nil)) {
+            if !matches!(answer, Ok(Value::Nil)) || rests_until.is_none() && !looks_first {
                 break (answer, reads);
             }
+            is_quiet = true;
         };
         if is_open && answer.as_ref().is_err_and(is_closed) {
             self.learn().await?;

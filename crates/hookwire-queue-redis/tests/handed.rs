@@ -309,12 +309,12 @@ async fn of_two_who_wait_at_once_one_listens() {
     let (first, second) = tokio::join!(waits.wait(SHARD, MOMENT), waits.wait(SHARD, MOMENT));
     first.and(second).unwrap();
     waits.wait(SHARD, MOMENT).await.unwrap();
+    assert_eq!(server.command(&["HLEN", "{hw:0}:listeners"]).trim(), "1");
     for number in 1..=40 {
         publish(&other, [number]).await;
         waits.wait(SHARD, LONG).await.unwrap();
         assert_eq!(lease(&waits, 10).await.len(), 1);
     }
-    assert_eq!(server.command(&["HLEN", "{hw:0}:listeners"]).trim(), "1");
 }
 
 #[tokio::test]
