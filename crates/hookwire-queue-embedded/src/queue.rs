@@ -178,6 +178,10 @@ impl Queue for EmbeddedQueue {
     }
 
     async fn lease_events(&self, _: Shard, request: LeaseEvents) -> Result<Vec<LeasedEvent>, QueueError> {
+        if request.max == 0 {
+            // Nothing is handed over here.
+            return Ok(Vec::new());
+        }
         let stamp = self.inner.shared.wake.events_stamp();
         self.call(false, (request, stamp), |store, input| store.lease_events(input)).await
     }
