@@ -54,6 +54,9 @@ fn count(compiler: &Compiler, profdata: &Path, folder: &Path) -> anyhow::Result<
     let mut build = compiler.build(&counting, &format!("-Cprofile-generate={}", counts.display()));
     build.env("CARGO_PROFILE_RELEASE_LTO", "off");
     run::run(build)?;
+    eprintln!(
+        "counting what the programs do, which makes them slow: the figures say nothing about their speed"
+    );
     let mut bench = Command::new(compiler.programs(&counting).join("hookwire"));
     bench.current_dir(root()).args(["bench", "--quick"]).args(SCENARIOS);
     run::run(bench)?;
