@@ -153,8 +153,12 @@ async fn a_worker_with_nothing_to_do_costs_next_to_nothing_and_sees_what_comes_a
     let redis = RedisServer::start();
     let endpoint = ScriptedEndpoint::start([]).await;
     let folder = folder(&redis.url(), "", &definitions(&endpoint));
+    // It says twice in the time of a lease that it listens; here, as often as by default.
+    let configuration = std::fs::read_to_string(folder.path().join("hookwire.toml")).unwrap();
+    folder.write("hookwire.toml", &configuration.replace("lease = \"1s\"", "lease = \"15s\""));
     let worker = Program::start("hookwire-worker", folder.path(), &["--config", "hookwire.toml"]);
-    eventually("the worker's wait", async || (redis.info("blocked_clients") == "1").then_some(())).await;
+    let listens = async || (redis.command(&["EXISTS", "{hw:0}:listeners"]).trim() == "1").then_some(());
+    eventually("the worker's wait", listens).await;
     let before = redis.commands_processed();
     // A list that nobody ever fills: the server's own way to let some time pass.
     assert_eq!(redis.command(&["BLPOP", "nothing", &SECONDS.to_string()]), "");

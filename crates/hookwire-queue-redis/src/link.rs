@@ -15,6 +15,7 @@ use redis::cluster_async::ClusterConnection;
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ErrorKind, ProtocolVersion, RedisError, ServerErrorKind, Value,
 };
+use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 
 use crate::error::{from_redis, unavailable};
@@ -32,6 +33,8 @@ const POOL_MAX: usize = 4;
 pub(crate) struct Link {
     target: Servers,
     name: String,
+    /// Where shared connections live: a program may have several runtimes, of which one ends while others still work.
+    home: Handle,
 }
 
 enum Servers {
@@ -89,7 +92,7 @@ pub(crate) enum Way {
 }
 
 impl Link {
-    /// Connects to nothing yet.
+    /// Connects to nothing yet. Shared connections will live in the runtime from which this is called.
     pub(crate) fn new(url: &RedisUrl, tls: &RedisTls) -> Result<Self, QueueError> {
         // The first who asks for TLS decides which implementation all use; if there is one already, that is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -126,7 +129,7 @@ impl Link {
                 Servers::Cluster { client, shared: Slot::new() }
             }
         };
-        Ok(Link { target, name })
+        Ok(Link { target, name, home: Handle::current() })
     }
 
     /// The server's name, without secrets.
@@ -209,14 +212,40 @@ impl Link {
         Ok((answer, parts.next().unwrap_or(Value::Nil)))
     }
 
+    async fn connect(&self, client: &Client) -> Result<MultiplexedConnection, RedisError> {
+        let make = || {
+            let client = client.clone();
+            async move { client.get_multiplexed_async_connection_with_config(&config(Some(ANSWER_MAX))).await }
+        };
+        self.at_home(make).await
+    }
+
+    async fn connect_cluster(&self, client: &ClusterClient) -> Result<ClusterConnection, RedisError> {
+        let make = || {
+            let client = client.clone();
+            async move { client.get_async_connection().await }
+        };
+        self.at_home(make).await
+    }
+
+    /// What a connection does beside answering, it does in the runtime in which it was made.
+    async fn at_home<C, F>(&self, make: impl Fn() -> F) -> Result<C, RedisError>
+    where
+        C: Send + 'static,
+        F: Future<Output = Result<C, RedisError>> + Send + 'static,
+    {
+        match self.home.spawn(make()).await {
+            Ok(made) => made,
+            // That runtime has ended.
+            Err(_) => make().await,
+        }
+    }
+
     async fn send_pipeline(&self, pipeline: &redis::Pipeline) -> Result<Vec<Value>, RedisError> {
         let offset = pipeline.len() + 1;
         match &self.target {
             Servers::Single { client, shared, .. } => {
-                let make = async || {
-                    client.get_multiplexed_async_connection_with_config(&config(Some(ANSWER_MAX))).await
-                };
-                let (number, mut connection) = shared.get(make).await?;
+                let (number, mut connection) = shared.get(async || self.connect(client).await).await?;
                 let answer = unwrap_errors(connection.send_packed_commands(pipeline, offset, 1).await);
                 if let Err(error) = &answer
                     && is_over(error)
@@ -227,7 +256,7 @@ impl Link {
             }
             Servers::Cluster { client, shared } => {
                 let (number, mut connection) =
-                    shared.get(async || client.get_async_connection().await).await?;
+                    shared.get(async || self.connect_cluster(client).await).await?;
                 let answer = unwrap_errors(connection.req_packed_commands(pipeline, offset, 1).await);
                 if let Err(error) = &answer
                     && (is_over(error) || error.kind() == ErrorKind::ClusterConnectionNotFound)
@@ -248,10 +277,7 @@ impl Link {
         match &self.target {
             Servers::Single { client, shared, pool, .. } => match way {
                 Way::Shared => {
-                    let make = async || {
-                        client.get_multiplexed_async_connection_with_config(&config(Some(ANSWER_MAX))).await
-                    };
-                    let (number, mut connection) = shared.get(make).await?;
+                    let (number, mut connection) = shared.get(async || self.connect(client).await).await?;
                     let answer = unwrap_error(connection.send_packed_command(command).await);
                     if let Err(error) = &answer
                         && is_over(error)
@@ -273,7 +299,7 @@ impl Link {
             },
             Servers::Cluster { client, shared } => {
                 let (number, mut connection) =
-                    shared.get(async || client.get_async_connection().await).await?;
+                    shared.get(async || self.connect_cluster(client).await).await?;
                 let answer = unwrap_error(connection.req_packed_command(command).await);
                 if let Err(error) = &answer
                     && (is_over(error) || error.kind() == ErrorKind::ClusterConnectionNotFound)
