@@ -157,7 +157,10 @@ async fn a_worker_with_nothing_to_do_costs_next_to_nothing_and_sees_what_comes_a
     let configuration = std::fs::read_to_string(folder.path().join("hookwire.toml")).unwrap();
     folder.write("hookwire.toml", &configuration.replace("lease = \"1s\"", "lease = \"15s\""));
     let worker = Program::start("hookwire-worker", folder.path(), &["--config", "hookwire.toml"]);
-    let listens = async || (redis.command(&["EXISTS", "{hw:0}:listeners"]).trim() == "1").then_some(());
+    let listens = async || {
+        let is_told = redis.command(&["EXISTS", "{hw:0}:listeners"]).trim() == "1";
+        (is_told && redis.info("blocked_clients") == "1").then_some(())
+    };
     eventually("the worker's wait", listens).await;
     let before = redis.commands_processed();
     // A list that nobody ever fills: the server's own way to let some time pass.
