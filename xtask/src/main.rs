@@ -1,4 +1,4 @@
-//! The project's own commands: ci, test, sim, mutants, bench, release, tidy, docs.
+//! The project's own commands: ci, test, sim, mutants, bench, tidy, docs.
 //!
 //! `cargo xtask ci` is all of it, on a developer's machine and in continuous integration alike. One file per command.
 
@@ -7,7 +7,6 @@ mod ci;
 mod docs;
 mod mutants;
 mod redis;
-mod release;
 mod run;
 mod sim;
 mod test;
@@ -35,8 +34,6 @@ enum Command {
     Mutants(mutants::Arguments),
     /// Measures; prints a table of ratios.
     Bench(bench::Arguments),
-    /// Builds the programs guided by a profile of the bench, a quarter faster; takes half an hour.
-    Release(release::Arguments),
     /// Checks what reviewers would otherwise repeat: the arrows between crates, file headers, pure crates, pages, links.
     Tidy,
     /// Writes the pages that are made of the code's own tables.
@@ -50,7 +47,6 @@ fn main() -> anyhow::Result<()> {
         Command::Sim(arguments) => sim::run(&arguments),
         Command::Mutants(arguments) => mutants::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
-        Command::Release(arguments) => release::run(&arguments),
         Command::Tidy => tidy::run(),
         Command::Docs => docs::run(),
     }
