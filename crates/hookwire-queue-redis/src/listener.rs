@@ -146,12 +146,7 @@ impl Handed {
     }
 
     /// Takes in what was read in the stream of a listener of this name.
-    pub(crate) fn read(
-        &mut self,
-        name: &str,
-        entries: Value,
-        leased: impl Fn(pack::Published, u64) -> LeasedEvent,
-    ) -> Result<(), QueueError> {
+    pub(crate) fn read(&mut self, name: &str, entries: Value) -> Result<(), QueueError> {
         let Some(listener) = self.listener.as_mut().filter(|listener| listener.name == name) else {
             return Ok(());
         };
@@ -161,7 +156,12 @@ impl Handed {
             }
             listener.read_to = token;
             listener.takes = listener.takes.saturating_sub(1);
-            self.events.extend(events.into_iter().map(|event| leased(event, token)));
+            // Leased as they were published; whoever published them looked at their size.
+            let leased = events.into_iter().map(|event| {
+                let leased_at = event.accepted_at;
+                event.leased(token, leased_at, usize::MAX)
+            });
+            self.events.extend(leased);
         }
         Ok(())
     }
@@ -205,7 +205,7 @@ fn entry(token: u64) -> String {
 #[cfg(test)]
 mod tests {
     use hookwire_model::Timestamp;
-    use hookwire_queue::{Lease, Subject, WorkerId};
+    use hookwire_queue::WorkerId;
 
     use super::*;
 
@@ -221,20 +221,6 @@ mod tests {
             Value::Array(vec![text(format!("{token}-1")), Value::Array(fields)])
         };
         Value::Array(tokens.into_iter().map(entry).collect())
-    }
-
-    fn leased(event: pack::Published, token: u64) -> LeasedEvent {
-        LeasedEvent {
-            lease: Lease { subject: Subject::Event(event.sequence), token },
-            id: event.id,
-            sequence: event.sequence,
-            payload: event.payload,
-            accepted_at: event.accepted_at,
-            leased_at: event.accepted_at,
-            losses: 0,
-            recorded: Vec::new(),
-            refused: None,
-        }
     }
 
     fn ids(events: &[LeasedEvent]) -> Vec<&str> {
@@ -258,15 +244,15 @@ mod tests {
     #[test]
     fn what_is_read_twice_is_taken_once_and_in_order() {
         let mut handed = listening(Duration::ZERO, published());
-        handed.read("me", entries([1, 2]), leased).unwrap();
-        handed.read("me", entries([1, 2, 3]), leased).unwrap();
-        handed.read("another", entries([4]), leased).unwrap();
+        handed.read("me", entries([1, 2])).unwrap();
+        handed.read("me", entries([1, 2, 3])).unwrap();
+        handed.read("another", entries([4])).unwrap();
         assert_eq!((handed.read_to("me").as_deref(), handed.read_to("another")), (Some("3-1"), None));
         let (first, _) = handed.take(2, Duration::MAX);
         assert_eq!(ids(&first), ["evt-1", "evt-2"]);
         handed.put_back(first);
         assert_eq!(ids(&handed.take(9, Duration::MAX).0), ["evt-1", "evt-2", "evt-3"]);
-        handed.read("me", Value::Nil, leased).unwrap_err();
+        handed.read("me", Value::Nil).unwrap_err();
     }
 
     #[test]
@@ -278,7 +264,7 @@ mod tests {
             let micros = published().as_micros() - i64::from(asked_before) * 1_000_000;
             let now = Timestamp::from_micros(micros);
             let mut handed = listening(second * age, now);
-            handed.read("me", entries([1]), leased).unwrap();
+            handed.read("me", entries([1])).unwrap();
             assert_eq!(handed.take(1, second).1, is_stale, "{age} {asked_before}");
         }
     }
@@ -293,9 +279,9 @@ mod tests {
         let (_, asks) = handed.asks_anew().unwrap();
         assert_eq!((asks.name.as_str(), asks.read_to.as_str(), asks.takes), ("me", "0-1", TAKES));
         handed.answered(&asks, Instant::now(), 0, TAKES);
-        handed.read("me", entries(1..16), leased).unwrap();
+        handed.read("me", entries(1..16)).unwrap();
         assert!(handed.asks_anew().is_none());
-        handed.read("me", entries(16..17), leased).unwrap();
+        handed.read("me", entries(16..17)).unwrap();
         assert_eq!(handed.asks_anew().unwrap().1.read_to, "16-1");
         handed.asks(&LeaseEvents { max: 0, ..asked() });
         assert!(handed.asks_anew().is_none(), "none are wanted");
@@ -310,7 +296,7 @@ mod tests {
         assert!(handed.is_closed() && handed.read_to("me").is_none() && handed.new_name().is_none());
         let asks = handed.asks(&asked());
         assert_eq!((asks.name.as_str(), asks.takes), ("me", 0));
-        handed.read("me", entries([5]), leased).unwrap();
+        handed.read("me", entries([5])).unwrap();
         handed.answered(&asks, Instant::now(), 0, 0);
         assert!(handed.is_some() && !handed.is_closed() && handed.new_name().is_some());
     }

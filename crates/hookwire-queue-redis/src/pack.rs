@@ -15,7 +15,7 @@ use hookwire_model::{
     RuleName, Sequence, Shard, Timestamp, WebhookName,
 };
 use hookwire_queue::backend::{EventHead, Record, unpack_attempts};
-use hookwire_queue::{Fate, NewEvent, Order, PendingDelivery, QueueError};
+use hookwire_queue::{Fate, Lease, LeasedEvent, NewEvent, Order, PendingDelivery, QueueError, Subject};
 use redis::Value;
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -350,6 +350,26 @@ impl Published {
             }
         }
         Published { sequence: Sequence(sequence), id, accepted_at, payload, plain_bytes, unreadable }
+    }
+
+    /// The event, leased, which has lost no lease. One that came by plain commands is looked at only now.
+    pub(crate) fn leased(self, token: u64, leased_at: Timestamp, bytes_max: usize) -> LeasedEvent {
+        let refused = self.plain_bytes.filter(|bytes| *bytes > bytes_max).map(|bytes| {
+            format!(
+                "the event has {bytes} bytes, and the limit is {bytes_max}; send less, or raise server.max_event_bytes"
+            )
+        });
+        LeasedEvent {
+            lease: Lease { subject: Subject::Event(self.sequence), token },
+            id: self.id,
+            sequence: self.sequence,
+            payload: self.payload,
+            accepted_at: self.accepted_at,
+            leased_at,
+            losses: 0,
+            recorded: Vec::new(),
+            refused: refused.or(self.unreadable),
+        }
     }
 
     /// Reads an entry of the stream: its id is the number and the time, its value the id, a blank, the payload.

@@ -467,29 +467,35 @@ fn may_pass(error: &QueueError, until: Instant) -> bool {
     error.is_transient() && Instant::now() < until
 }
 
-/// An event that has lost no lease, as its stream has it. One that came by plain commands is looked at only now.
-fn leased_event(event: pack::Published, token: u64, leased_at: Timestamp, bytes_max: usize) -> LeasedEvent {
-    let refused = event.plain_bytes.filter(|bytes| *bytes > bytes_max).map(|bytes| {
-        format!("the event has {bytes} bytes, and the limit is {bytes_max}; send less, or raise server.max_event_bytes")
-    });
-    let refused = refused.or(event.unreadable);
-    LeasedEvent {
-        lease: Lease { subject: Subject::Event(event.sequence), token },
-        id: event.id,
-        sequence: event.sequence,
-        payload: event.payload,
-        accepted_at: event.accepted_at,
-        leased_at,
-        losses: 0,
-        recorded: Vec::new(),
-        refused,
+/// Waits for news in a shard, for what plain commands put in if that is open, and for what is handed over in a stream: each
+/// after what was seen of it.
+fn read_news(
+    tag: &str,
+    is_open: bool,
+    seen: (NewsId, NewsId),
+    handed: Option<&(Vec<u8>, String)>,
+    block: Duration,
+) -> Cmd {
+    let mut command = redis::cmd("XREAD");
+    // In whole milliseconds, of which 0 would mean for ever.
+    let millis = u64::try_from(block.as_millis()).unwrap_or(u64::MAX).max(1);
+    command.arg("COUNT").arg(1).arg("BLOCK").arg(millis).arg("STREAMS");
+    // A shard that takes nothing new has no stream for plain publishing.
+    for name in ["news_events", "news_deliveries", "in"].iter().take(if is_open { 3 } else { 2 }) {
+        command.arg(format!("{tag}{name}"));
     }
-}
-
-/// An event that was leased as it was published.
-fn handed_over(event: pack::Published, token: u64) -> LeasedEvent {
-    let leased_at = event.accepted_at;
-    leased_event(event, token, leased_at, usize::MAX)
+    if let Some((stream, _)) = handed {
+        command.arg(&stream[..]);
+    }
+    command.arg(seen.0.to_string()).arg(seen.1.to_string());
+    if is_open {
+        // Whatever is in the stream of plain publishing was not taken in yet.
+        command.arg("0-0");
+    }
+    if let Some((_, read_to)) = handed {
+        command.arg(read_to);
+    }
+    command
 }
 
 fn lease_arguments(command: &mut Cmd, request: &LeaseEvents, max: usize, asks: &Asks) {
@@ -716,7 +722,7 @@ impl RedisQueue {
             }
             recorded.sort_unstable();
             let event = pack::Published::read(sequence, entry)?;
-            leased.push(LeasedEvent { losses, recorded, ..leased_event(event, token, leased_at, bytes_max) });
+            leased.push(LeasedEvent { losses, recorded, ..event.leased(token, leased_at, bytes_max) });
         }
         let mut runs = reply.array()?;
         let (born, last) = (reply.count()?, reply.count()?);
@@ -727,7 +733,7 @@ impl RedisQueue {
         {
             // Before anything is waited for: what was handed over is nowhere else any more.
             let mut handed = state.handed();
-            handed.read(&asks.name, reply.next()?, handed_over)?;
+            handed.read(&asks.name, reply.next()?)?;
             handed.answered(&asks, asked_at, now, 0);
         }
         let batches = self.read_batches(shard, batches).await?;
@@ -749,7 +755,7 @@ impl RedisQueue {
             let mut have = 0;
             while let Some(event) = entries.next_if(|event| event.sequence.0 <= last) {
                 have += 1;
-                leased.push(leased_event(event, token, leased_at, bytes_max));
+                leased.push(event.leased(token, leased_at, bytes_max));
             }
             if have < count {
                 missing.push((first, last, token));
@@ -761,12 +767,12 @@ impl RedisQueue {
             range.arg(&stream).arg(*first).arg(*last);
             let mut found = pack::entries(self.call(&range).await?)?;
             found.retain(|event| !leased.iter().any(|have| have.sequence == event.sequence));
-            leased.extend(found.into_iter().map(|event| leased_event(event, *token, leased_at, bytes_max)));
+            leased.extend(found.into_iter().map(|event| event.leased(*token, leased_at, bytes_max)));
             // The history went past a batch before it was read: what is still wanted of it was kept.
             let is_missing = |number: &u64| !leased.iter().any(|have| have.sequence.0 == *number);
             let numbers: Vec<u64> = (*first..=*last).filter(is_missing).collect();
             for event in self.kept(shard, &numbers).await? {
-                leased.push(leased_event(event, *token, leased_at, bytes_max));
+                leased.push(event.leased(*token, leased_at, bytes_max));
             }
         }
         if !missing.is_empty() {
@@ -1087,27 +1093,9 @@ impl Queue for RedisQueue {
                 let read_to = state.handed().read_to(name)?;
                 Some((listener::stream(&state.tag, name).into_bytes(), read_to))
             });
-            let mut command = redis::cmd("XREAD");
-            // In whole milliseconds, of which 0 would mean for ever.
             let block = rests_until.unwrap_or(until).saturating_duration_since(Instant::now());
             let block = if looks_first { block.min(QUIET_AFTER) } else { block };
-            let millis = u64::try_from(block.as_millis()).unwrap_or(u64::MAX).max(1);
-            command.arg("COUNT").arg(1).arg("BLOCK").arg(millis).arg("STREAMS");
-            // A shard that takes nothing new has no stream for plain publishing.
-            for name in ["news_events", "news_deliveries", "in"].iter().take(if is_open { 3 } else { 2 }) {
-                command.arg(format!("{}{name}", state.tag));
-            }
-            if let Some((stream, ..)) = &reads {
-                command.arg(&stream[..]);
-            }
-            command.arg(events.to_string()).arg(deliveries.to_string());
-            if is_open {
-                // Whatever is in the stream of plain publishing was not taken in yet.
-                command.arg("0-0");
-            }
-            if let Some((_, read_to)) = &reads {
-                command.arg(read_to);
-            }
+            let command = read_news(&state.tag, is_open, (events, deliveries), reads.as_ref(), block);
             let answer = self.inner.link.wait(&mut waiter, &command, block).await;
             if !matches!(answer, Ok(Value::Nil)) || rests_until.is_none() && !looks_first {
                 break (answer, reads);
@@ -1129,7 +1117,7 @@ impl Queue for RedisQueue {
             for (key, entries) in streams {
                 match key {
                     Value::BulkString(key) if key == stream => {
-                        state.handed().read(name, entries, handed_over)?;
+                        state.handed().read(name, entries)?;
                     }
                     _ => state.handed().is_not_all(),
                 }

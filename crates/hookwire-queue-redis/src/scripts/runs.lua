@@ -1,6 +1,6 @@
 -- Leasing events that were never leased, in runs: one lease for many.
 
--- A run that was settled is remembered for so long, so that a lost reply can be asked for again.
+-- Runs in the order in which they were leased, in which they are forgotten.
 local RUN_QUEUE = P .. 'run_queue'
 
 -- Leases so many events from one number on, of these sizes, and gives the token.
