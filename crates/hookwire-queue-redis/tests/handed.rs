@@ -9,7 +9,8 @@ use std::time::Duration;
 use hookwire_model::{EventId, Shard, Timestamp};
 use hookwire_queue::backend::{ManualClock, StoreClock};
 use hookwire_queue::{
-    EventFate, LeaseEvents, LeasedEvent, NewEvent, Queue as _, SettledEvent, Settlement, WorkerId,
+    EventFate, LeaseEvents, LeasedEvent, NewEvent, Queue as _, SettledEvent, Settlement, StoreLimits,
+    WorkerId,
 };
 use hookwire_queue_redis::{RedisOptions, RedisQueue, RedisUrl};
 use hookwire_testkit::RedisServer;
@@ -366,4 +367,33 @@ async fn the_rules_for_a_user_in_the_docs_are_enough() {
     waits.wait(SHARD, LONG).await.unwrap();
     let leased = lease(&waits, 10).await;
     assert_eq!(waits.settle(SHARD, &delivered(SHARD, leased)).await.unwrap().lost, []);
+}
+
+#[tokio::test]
+async fn what_was_handed_over_long_ago_is_forgotten() {
+    let server = RedisServer::start();
+    let url = RedisUrl::parse(&server.url()).unwrap();
+    let limits = StoreLimits { history_bytes_max: 0, ..StoreLimits::default() };
+    let options = RedisOptions { limits, history_by_memory: false, ..RedisOptions::default() };
+    let (waits, other) = (
+        RedisQueue::open_with_clock(&url, options.clone(), None).await.unwrap(),
+        RedisQueue::open_with_clock(&url, options, None).await.unwrap(),
+    );
+    listen(&waits).await;
+    // As if so many events had been handed over before, which would take long.
+    server.command(&["HINCRBY", "{hw:0}:meta", "remembered", "16384"]);
+    let mut runs = Vec::new();
+    for number in 0..64 {
+        publish(&other, [number]).await;
+        waits.wait(SHARD, LONG).await.unwrap();
+        let leased = lease(&waits, 1).await;
+        assert_eq!(leased.len(), 1);
+        waits.settle(SHARD, &delivered(SHARD, leased)).await.unwrap();
+        if number % 16 == 15 {
+            // A pause, in which it says again that it listens.
+            waits.wait(SHARD, MOMENT).await.unwrap();
+            runs.push(server.command(&["HLEN", "{hw:0}:runs"]).trim().parse::<usize>().unwrap());
+        }
+    }
+    assert_eq!(runs, [0; 4]);
 }

@@ -18,6 +18,8 @@ local LEASE, MAX, SUSPECTS_MAX = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(
 local RUN_MAX = 1000
 -- So many events in runs are remembered after they were settled, so that a lost reply can be asked for again.
 local REMEMBERED_MAX = 16384
+-- Of so many runs at most, a call finds out whether they can be forgotten.
+local FORGOTTEN_MAX = 256
 local LISTENER, TAKES = ARGV[10], tonumber(ARGV[12])
 local singles, runs_out, batches_out = {}, {}, {}
 local ends = now + LEASE
@@ -93,7 +95,10 @@ end
 -- Runs that were settled long ago are forgotten, but for what is in blocks; one that is still at work is asked about again
 -- later.
 local function forget_runs()
-  while M.remembered > REMEMBERED_MAX do
+  for _ = 1, FORGOTTEN_MAX do
+    if M.remembered <= REMEMBERED_MAX then
+      return
+    end
     local oldest = call('LPOP', RUN_QUEUE)
     if not oldest then
       M.remembered = 0
@@ -156,6 +161,9 @@ end
 makes_room()
 local first_end = next_end()
 if TAKES > 0 then
+  -- What was handed over was leased in runs, and while only that happens, nobody else forgets them.
+  forget_runs()
+  write_runs()
   write_meta()
   return listen(first_end)
 end
