@@ -33,6 +33,7 @@
 //! | `news_events`, `news_deliveries` | streams of one entry | tell those who wait that there may be something to lease |
 //! | `listeners` | hash | those who wait for events: until when they are expected, how long a lease of theirs lasts, how often they are handed some |
 //! | `to:<listener>` | stream | events that were leased to one who waited, under `<token>-1`: field `<number>-<time>`, id, a blank, payload |
+//! | `replicas` | string | nothing; it is written so that replicas can be asked whether they have it, and what was written before |
 //! | `probe` | - | never there: writing nothing to it tells whether the server takes writes |
 //!
 //! Beside the shards there is `{hw:shards}`, a string: how many there are, or how many were made at each change of the

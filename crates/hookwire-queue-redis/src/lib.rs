@@ -20,6 +20,7 @@ mod link;
 mod listener;
 mod pack;
 mod queue;
+mod replicas;
 mod reply;
 mod scripts;
 mod server;

@@ -1,5 +1,5 @@
-//! The connections: one that leasing, settling and publishing share, a pool for looking and acting, and one for each
-//! shard that somebody waits for.
+//! The connections: one that leasing, settling and publishing share, a pool for looking and acting, and for each shard one
+//! for those who wait for something to do, and one for those who wait for replicas.
 //!
 //! Invariants:
 //! - A command that blocks has a connection of its own: on a shared one it would hold up all others.
@@ -385,8 +385,36 @@ impl Link {
                 Waits::Cluster(connection) => connection.req_packed_command(command).await,
             }
         };
+        self.in_time(block, async { unwrap_error(answer.await) }).await
+    }
+
+    /// The same with several commands, which go to one server and are answered one by one.
+    pub(crate) async fn wait_for_all(
+        &self,
+        waiter: &mut Waiter,
+        commands: &redis::Pipeline,
+        block: Duration,
+    ) -> Result<Vec<Value>, QueueError> {
+        let answers = async {
+            match &mut waiter.connection {
+                Waits::Single(connection) => {
+                    connection.send_packed_commands(commands, 0, commands.len()).await
+                }
+                Waits::Cluster(connection) => {
+                    connection.req_packed_commands(commands, 0, commands.len()).await
+                }
+            }
+        };
+        self.in_time(block, async { unwrap_errors(answers.await) }).await
+    }
+
+    async fn in_time<T>(
+        &self,
+        block: Duration,
+        answer: impl Future<Output = Result<T, RedisError>>,
+    ) -> Result<T, QueueError> {
         match tokio::time::timeout(block + ANSWER_MAX, answer).await {
-            Ok(answer) => unwrap_error(answer).map_err(|error| from_redis(error, &self.name)),
+            Ok(answer) => answer.map_err(|error| from_redis(error, &self.name)),
             Err(_) => Err(self.is_silent()),
         }
     }

@@ -22,13 +22,12 @@ use crate::layout::{self, Layout};
 use crate::link::{Around, Link, Waiter, Way};
 use crate::listener::{self, Asks, Handed};
 use crate::pack::{self, micros};
+use crate::replicas::{REPLICAS_MAX, Replicas};
 use crate::reply::Reply;
 use crate::scripts::{self, Script};
 use crate::settlement::{ToSettle, in_order, to_settle};
 use crate::{RedisTls, RedisUrl, ServerFacts, keys};
 
-/// How long publishing waits for replicas, where it waits for them.
-const REPLICAS_MAX: Duration = Duration::from_secs(2);
 /// How often somebody who waits lets go of old history and forgets old ids, where no work does it.
 const TEND_EVERY: Duration = Duration::from_secs(60);
 /// How much of it at once: some milliseconds of the server's time.
@@ -147,6 +146,7 @@ pub(crate) struct ShardState {
     /// its command may still block.
     waiter: Mutex<Option<Waiter>>,
     handed: Mutex<Handed>,
+    replicas: Replicas,
     /// How many records of endpoints there were at the last look.
     endpoints: AtomicUsize,
     /// Its events wait for those of older shards.
@@ -173,6 +173,7 @@ impl ShardState {
             seen: Mutex::new(seen),
             waiter: Mutex::new(None),
             handed: Mutex::default(),
+            replicas: Replicas::default(),
             endpoints: AtomicUsize::new(0),
             is_gated: AtomicBool::new(false),
             ids_over: AtomicBool::new(false),
@@ -574,7 +575,7 @@ impl RedisQueue {
         let parts = match answer? {
             // All are new.
             Value::Int(first) => {
-                self.wait_for_replicas().await?;
+                self.wait_for_replicas(shard).await?;
                 let numbers = first.unsigned_abs()..;
                 let new = |number| Published { sequence: Sequence(number), duplicate: false };
                 return Ok(numbers.take(events.len()).map(new).collect());
@@ -597,7 +598,7 @@ impl RedisQueue {
             _ => Err(odd_answer("publish")),
         });
         let published = published.collect::<Result<Vec<_>, _>>()?;
-        self.wait_for_replicas().await?;
+        self.wait_for_replicas(shard).await?;
         Ok(published)
     }
 
@@ -1143,23 +1144,20 @@ impl RedisQueue {
     }
 
     /// Waits until as many replicas have what was published as the options ask for.
-    async fn wait_for_replicas(&self) -> Result<(), QueueError> {
+    async fn wait_for_replicas(&self, shard: Shard) -> Result<(), QueueError> {
         let wanted = self.inner.wait_replicas;
         if wanted == 0 {
             return Ok(());
         }
-        let mut command = redis::cmd("WAIT");
-        command.arg(wanted).arg(u64::try_from(REPLICAS_MAX.as_millis()).unwrap_or(u64::MAX));
-        match self.inner.link.call(Way::Shared, &command).await? {
-            Value::Int(have) if have >= i64::from(wanted) => Ok(()),
-            Value::Int(have) => {
-                let message = format!(
-                    "{have} of {wanted} replicas have the events (store.wait_replicas); they are stored, and \
-                     publishing them again repeats nothing"
-                );
-                Err(unavailable(message, Some(REPLICAS_MAX), None))
-            }
-            _ => Err(odd_answer("WAIT")),
+        let (state, key) = (self.shard(shard)?, self.key(shard, "replicas")?);
+        let have = state.replicas.have(&self.inner.link, &key, wanted).await?;
+        if have >= i64::from(wanted) {
+            return Ok(());
         }
+        let message = format!(
+            "{have} of {wanted} replicas have the events (store.wait_replicas); they are stored, and publishing them \
+             again by the same ids repeats nothing"
+        );
+        Err(unavailable(message, Some(REPLICAS_MAX), None))
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookwire_model::{EventId, Shard};
-use hookwire_queue::{Inspect as _, NewEvent, Published, Queue as _, QueueError};
+use hookwire_queue::{Inspect as _, LeaseEvents, NewEvent, Published, Queue as _, QueueError, WorkerId};
 use hookwire_queue_redis::{RedisOptions, RedisQueue, RedisUrl};
 use hookwire_testkit::{RedisServer, eventually};
 
@@ -213,10 +213,32 @@ async fn publishing_waits_for_replicas_and_tells_that_there_are_none() {
     let error = publish(&queue, "second").await.unwrap_err();
     assert!(error.to_string().contains("0 of 1 replicas have the events (store.wait_replicas)"), "{error}");
     assert!(error.is_transient());
+    // Those who wait for the replica keep nobody else from the store, and nobody waits for each of them.
+    let waiting: Vec<_> = ["third", "fourth", "fifth", "sixth"]
+        .map(|id| {
+            let queue = queue.clone();
+            tokio::spawn(async move { publish(&queue, id).await.is_err() })
+        })
+        .into();
+    eventually("all are stored", async || {
+        (primary.command(&["XLEN", "{hw:0}:events"]).trim() == "6").then_some(())
+    })
+    .await;
+    let request = LeaseEvents {
+        worker: WorkerId::new("worker"),
+        lease: Duration::from_secs(60),
+        max: 10,
+        suspects_max: 1,
+    };
+    assert_eq!(queue.lease_events(SHARD, request).await.unwrap().len(), 6);
+    assert!(!waiting.iter().any(tokio::task::JoinHandle::is_finished));
+    for waits in waiting {
+        assert!(waits.await.unwrap());
+    }
 
     replica.restart();
     follow(&replica, &primary).await;
     // What was stored, and not confirmed, is told as known.
     assert!(publish(&queue, "second").await.unwrap().duplicate);
-    assert_eq!(replica.command(&["XLEN", "{hw:0}:events"]).trim(), "2");
+    assert_eq!(replica.command(&["XLEN", "{hw:0}:events"]).trim(), "6");
 }
