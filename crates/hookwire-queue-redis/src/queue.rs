@@ -524,9 +524,45 @@ impl RedisQueue {
         if events.is_empty() {
             return Ok(Vec::new());
         }
+        let parts = loop {
+            match self.send_new(shard, &events).await? {
+                // All are new.
+                Value::Int(first) => {
+                    self.wait_for_replicas(shard).await?;
+                    let numbers = first.unsigned_abs()..;
+                    let new = |number| Published { sequence: Sequence(number), duplicate: false };
+                    return Ok(numbers.take(events.len()).map(new).collect());
+                }
+                // Many came by plain commands before, and are taken in by and by.
+                Value::Array(parts) if matches!(parts[..], [Value::BulkString(_)]) => {}
+                Value::Array(parts) => break parts,
+                _ => return Err(odd_answer("publish")),
+            }
+        };
+        if let [Value::BulkString(_), Value::BulkString(pending)] = &parts[..] {
+            let pending_bytes = std::str::from_utf8(pending).ok().and_then(|digits| digits.parse().ok());
+            let pending_bytes = pending_bytes.ok_or_else(|| odd_answer("publish"))?;
+            return Err(QueueError::Full { pending_bytes, limit: self.inner.limits.pending_bytes_max });
+        }
+        if parts.len() != events.len() {
+            return Err(odd_answer("publish"));
+        }
+        let published = parts.into_iter().map(|part| match part {
+            Value::Int(number) => {
+                Ok(Published { sequence: Sequence(number.unsigned_abs()), duplicate: number < 0 })
+            }
+            _ => Err(odd_answer("publish")),
+        });
+        let published = published.collect::<Result<Vec<_>, _>>()?;
+        self.wait_for_replicas(shard).await?;
+        Ok(published)
+    }
+
+    /// Asks the script once to take events in.
+    async fn send_new(&self, shard: Shard, events: &[NewEvent]) -> Result<Value, QueueError> {
         let (mut ids, mut is_distinct, mut fit) = (HashSet::with_capacity(events.len()), true, true);
         let (mut bytes, mut sizes) = (0, String::with_capacity(7 * events.len()));
-        for event in &events {
+        for event in events {
             is_distinct &= ids.insert(&event.id);
             let size = event.payload.len().min(SIZE_MAX);
             bytes += size;
@@ -536,7 +572,7 @@ impl RedisQueue {
         let bytes = is_distinct.then_some(bytes).map(|bytes| bytes.to_string()).unwrap_or_default();
         let arguments = |command: &mut Cmd, begin: &str| {
             command.arg(events.len()).arg(&bytes).arg(begin).arg(&sizes);
-            for event in &events {
+            for event in events {
                 command.arg(event.id.as_str());
             }
         };
@@ -544,7 +580,7 @@ impl RedisQueue {
             let answer = self.run(Way::Shared, "publish", &scripts::PUBLISH, shard, |command| {
                 arguments(command, "");
                 let mut value = Vec::new();
-                for event in &events {
+                for event in events {
                     value.clear();
                     pack::write_event(&mut value, event);
                     command.arg(&value[..]);
@@ -552,7 +588,7 @@ impl RedisQueue {
             });
             answer.await
         } else {
-            let batches = pack::batches(&events);
+            let batches = pack::batches(events);
             let begin = self.key(shard, &format!("new:{:016x}:", fastrand::u64(..)))?;
             let store = |pipeline: &mut redis::Pipeline| {
                 for (number, batch) in (1..).zip(&batches) {
@@ -572,34 +608,7 @@ impl RedisQueue {
             // Whoever publishes goes by the new shards from now on.
             self.learn().await?;
         }
-        let parts = match answer? {
-            // All are new.
-            Value::Int(first) => {
-                self.wait_for_replicas(shard).await?;
-                let numbers = first.unsigned_abs()..;
-                let new = |number| Published { sequence: Sequence(number), duplicate: false };
-                return Ok(numbers.take(events.len()).map(new).collect());
-            }
-            Value::Array(parts) => parts,
-            _ => return Err(odd_answer("publish")),
-        };
-        if let [Value::BulkString(_), Value::BulkString(pending)] = &parts[..] {
-            let pending_bytes = std::str::from_utf8(pending).ok().and_then(|digits| digits.parse().ok());
-            let pending_bytes = pending_bytes.ok_or_else(|| odd_answer("publish"))?;
-            return Err(QueueError::Full { pending_bytes, limit: self.inner.limits.pending_bytes_max });
-        }
-        if parts.len() != events.len() {
-            return Err(odd_answer("publish"));
-        }
-        let published = parts.into_iter().map(|part| match part {
-            Value::Int(number) => {
-                Ok(Published { sequence: Sequence(number.unsigned_abs()), duplicate: number < 0 })
-            }
-            _ => Err(odd_answer("publish")),
-        });
-        let published = published.collect::<Result<Vec<_>, _>>()?;
-        self.wait_for_replicas(shard).await?;
-        Ok(published)
+        answer
     }
 
     /// Events of these numbers that the history has gone past, as far as they are still there.

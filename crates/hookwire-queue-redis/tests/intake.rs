@@ -151,6 +151,45 @@ async fn many_come_in_their_order_and_none_twice() {
 }
 
 #[tokio::test]
+async fn what_came_before_stays_before_what_is_published() {
+    let server = RedisServer::start();
+    let queue = open(&server.url(), 1).await;
+    let published = |name: &str| {
+        let id = EventId::new(name).unwrap();
+        NewEvent { id, payload: event(7).into() }
+    };
+    let named: Vec<NewEvent> = ["a", "b", "c", "d", "e"].map(published).into();
+    // More than one call takes in; one alone and several go to the server by different ways.
+    let mut expected: Vec<String> = (0..300).map(|number| add(&server, &event(number))).collect();
+    queue.publish(SHARD, named[..1].to_vec()).await.unwrap();
+    expected.push("a".into());
+    expected.extend((0..300).map(|number| add(&server, &event(number))));
+    queue.publish(SHARD, named[1..].to_vec()).await.unwrap();
+    expected.extend(["b", "c", "d", "e"].map(str::to_owned));
+    // An id that came this way just now is known.
+    add(&server, &event(7).replacen('{', r#"{"id":"x","#, 1));
+    assert!(queue.publish(SHARD, vec![published("x")]).await.unwrap()[0].duplicate);
+    expected.push("x".into());
+    let leased = lease(&queue, SHARD, 1000).await;
+    assert_eq!(leased.iter().map(|event| event.id.as_str()).collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test]
+async fn whoever_waits_is_told_of_what_a_publisher_took_in() {
+    let server = RedisServer::start();
+    let (waits, other) = (open(&server.url(), 1).await, open(&server.url(), 1).await);
+    assert!(lease(&waits, SHARD, 10).await.is_empty());
+    let news = || server.command(&["HGET", "{hw:0}:meta", "news_events"]);
+    let before = news();
+    add(&server, &event(1));
+    let new = NewEvent { id: EventId::new("new").unwrap(), payload: event(2).into() };
+    other.publish(SHARD, vec![new]).await.unwrap();
+    assert_ne!(news(), before);
+    waits.wait(SHARD, Duration::from_secs(600)).await.unwrap();
+    assert_eq!(lease(&waits, SHARD, 10).await.len(), 2);
+}
+
+#[tokio::test]
 async fn an_id_is_not_recognised_on_this_way_but_known_afterwards() {
     let server = RedisServer::start();
     let queue = open(&server.url(), 1).await;

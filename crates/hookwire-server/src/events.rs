@@ -37,8 +37,9 @@ pub(crate) struct Published {
 
 /// Takes one event, an array, one a line, or CloudEvents.
 ///
-/// A batch is taken whole or refused whole. CloudEvents in binary mode have their attributes in `ce-` headers, and any
-/// content type.
+/// A batch that holds a mistake is refused whole. A 503 may come after some events of a batch were taken, where the store
+/// has several shards or waits for replicas: send it again with the same ids, and nothing is repeated. CloudEvents in
+/// binary mode have their attributes in `ce-` headers, and any content type.
 #[utoipa::path(
     post,
     path = "/v1/events",

@@ -135,6 +135,9 @@ local function take_some_in(max)
   return #taken, bytes
 end
 
+-- What one call takes in of events that came by plain XADD.
+local TAKEN_IN_MAX, TAKEN_IN_BYTES_MAX = 128, 1048576
+
 -- The same with so many at most, in portions, so that large ones do not hold the server up: beyond so many bytes, what
 -- is left waits for the next call.
 local function take_in(max, bytes_max)

@@ -1,9 +1,6 @@
 -- Leases events where there is more to look at than `lease_runs` does, which comes before and tells the arguments and the
 -- reply.
 
--- What one call takes in of events that came by plain XADD.
-local TAKEN_IN_MAX, TAKEN_IN_BYTES_MAX = 128, 1048576
-
 catch_up()
 if M.closed == 0 then
   take_in(TAKEN_IN_MAX, TAKEN_IN_BYTES_MAX)

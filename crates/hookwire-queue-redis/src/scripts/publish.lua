@@ -1,5 +1,21 @@
--- Takes a batch in of which some are known, or for which there may be no room without more ado. `publish_new` comes before
--- and tells the arguments and the reply.
+-- Takes a batch in of which some are known, for which there may be no room without more ado, or before which others are to
+-- be taken in. `publish_new` comes before and tells the arguments and the reply.
+
+if others_first then
+  -- Who waits for events that were published has not seen them.
+  news_events = news_events or M.leased_to == M.seq
+  take_in(TAKEN_IN_MAX, TAKEN_IN_BYTES_MAX)
+  if call('XLEN', P .. 'in') > 0 then
+    drop_batches()
+    done()
+    return {'again'}
+  end
+  -- Their ids are known now.
+  known, is_new = fields(IDS, names), BYTES ~= nil
+  for number = 1, COUNT do
+    is_new = is_new and not known[number]
+  end
+end
 
 -- The newest number of an id, if it is still to be recognised.
 local latest = {}

@@ -7,7 +7,7 @@
 -- ARGV[10]  seven digits of each payload's size
 -- ARGV[11..]  their ids; then how many events each batch has; or for each event the id, a blank, and the payload
 -- Reply: the number of the first, if all are new; else a number for each event, negative for a duplicate; or, beyond the
--- limit, {'full', pending bytes}.
+-- limit, {'full', pending bytes}; or {'again'}, if so many came by plain XADD before that they are not all taken in yet.
 local COUNT = tonumber(ARGV[7])
 local BYTES = tonumber(ARGV[8])
 local NEW, SIZES, REST = ARGV[9], ARGV[10], 10 + COUNT
@@ -41,7 +41,7 @@ local function find_listener()
     return
   end
   local some, found = call('HRANDFIELD', LISTENERS, 4, 'WITHVALUES'), nil
-  if #some == 0 or call('EXISTS', FREE, SUSPECTS) > 0 or call('XLEN', P .. 'in') > 0 then
+  if #some == 0 or call('EXISTS', FREE, SUSPECTS) > 0 then
     return
   end
   for place = 1, #some, 2 do
@@ -121,7 +121,9 @@ local function take_all()
   return first
 end
 
-if is_new and M.pending_bytes + BYTES <= PENDING_MAX and not ids_are_old() then
+-- What came by plain XADD came before.
+local others_first = call('XLEN', P .. 'in') > 0
+if is_new and not others_first and M.pending_bytes + BYTES <= PENDING_MAX and not ids_are_old() then
   local first = take_all()
   tell_news()
   write_meta()
