@@ -308,9 +308,18 @@ impl Endpoints {
                 return Some((sharing.until, false));
             }
             let health = &entry.state.health;
-            health.changes_at(now).map(|at| (at, health.circuit() == "closed"))
+            health.changes_at(now).map(|at| (at, health.awaits_tokens(now)))
         });
         opens.min()
+    }
+
+    /// Whether some endpoint is held back by a rate alone.
+    pub(crate) fn any_awaits_tokens(&self, now: Timestamp) -> bool {
+        let book = self.book();
+        let mut active = book.active.iter().filter_map(|endpoint| book.entries.get(endpoint));
+        active.any(|entry| {
+            entry.state.health.awaits_tokens(now) && !book.paused_webhooks.contains(&entry.state.webhook)
+        })
     }
 
     /// What the keeper has to write, all of it.

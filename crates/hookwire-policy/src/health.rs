@@ -223,6 +223,15 @@ impl Health {
         }
     }
 
+    /// Whether the rate or the limit alone holds it back: it goes on by itself, attempt by attempt, with no trouble to be
+    /// over first.
+    pub fn awaits_tokens(&self, now: Timestamp) -> bool {
+        !self.paused.on
+            && self.silent_until.is_none_or(|until| until <= now)
+            && self.circuit.state.is_closed()
+            && self.available(1, now).attempts == 0
+    }
+
     /// Takes back an [`Admittance::Probe`] that is not made after all, because somebody else wrote meanwhile: what is
     /// stored about the breaker holds.
     pub fn yield_probe(&mut self, stored: &Health) {

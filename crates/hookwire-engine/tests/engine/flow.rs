@@ -66,6 +66,20 @@ async fn until_idle_ends_while_something_waits_for_later() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn until_idle_does_not_wait_for_a_receiver_that_asked_for_silence() {
+    let world = World::new();
+    world.script.always("/a", Act::Quiet("3600"));
+    world.publish(40).await;
+    let began = tokio::time::Instant::now();
+    assert_eq!(world.run().await, Summary { waits_for_later: true });
+    // Nor does one that starts while the silence lasts.
+    assert_eq!(world.run().await, Summary { waits_for_later: true });
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    let delivery = &world.deliveries().await[0];
+    assert_eq!(delivery.state, DeliveryState::Waiting);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_slow_delivery_holds_up_neither_its_event_nor_its_sisters() {
     let mut world = World::new();
     world.webhooks.push(webhook("b", "/b"));

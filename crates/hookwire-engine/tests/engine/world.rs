@@ -25,6 +25,8 @@ pub(crate) const START: Timestamp = Timestamp::UNIX_EPOCH;
 pub(crate) enum Act {
     Answer(u16),
     AnswerAfter(Duration, u16),
+    /// 503, with this for `Retry-After`.
+    Quiet(&'static str),
     Panic,
 }
 
@@ -85,8 +87,13 @@ impl Dispatch for Script {
         let _in_flight = InFlight(self);
         let act = self.acts.lock().unwrap().get_mut(&request.target).and_then(VecDeque::pop_front);
         let otherwise = self.otherwise.lock().unwrap().get(&request.target).cloned();
+        let mut retry_after = None;
         let status = match act.or(otherwise).unwrap_or(Act::Answer(200)) {
             Act::Answer(status) => status,
+            Act::Quiet(wait) => {
+                retry_after = Some(wait.to_owned());
+                503
+            }
             Act::AnswerAfter(wait, status) => {
                 tokio::time::sleep(wait).await;
                 status
@@ -94,7 +101,7 @@ impl Dispatch for Script {
             Act::Panic => panic!("the script says so"),
         };
         AttemptReport {
-            outcome: Outcome::Answered { status, retry_after: None },
+            outcome: Outcome::Answered { status, retry_after },
             late_error: None,
             address: None,
             hops: vec![],
