@@ -61,6 +61,12 @@ impl Finished {
         Finished { endpoint, attempts: Vec::new(), fate: Fate::Waiting { due_in, reason } }
     }
 
+    /// Its attempt was ended, and what came of it is unknown: the store counts it as interrupted, as that of a worker
+    /// whose lease ran out.
+    pub(crate) fn interrupted() -> Self {
+        Finished { endpoint: None, attempts: Vec::new(), fate: Fate::Running { lease: Duration::ZERO } }
+    }
+
     /// It ends as a dead letter without a further attempt.
     fn dead(reason: DeadReason) -> Self {
         Finished { endpoint: None, attempts: Vec::new(), fate: Fate::Dead { reason, error: None } }

@@ -768,9 +768,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             // A lease that came since by way of the queue is the later one.
             running.lease.get_or_insert(lease);
             let finished = running.finished.take();
-            let finished = finished.or_else(|| {
-                self.cut_off.then(|| Finished::waits(None, Duration::ZERO, WaitingReason::Worker))
-            });
+            let finished = finished.or_else(|| self.cut_off.then(Finished::interrupted));
             if let Some(finished) = finished {
                 self.finish(id, finished);
             }
@@ -921,7 +919,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         self.settlement.events.extend(released);
     }
 
-    /// The grace period is over: what is still in flight is ended, and goes back to the queue.
+    /// The grace period is over: what is still in flight is ended, counts as interrupted, and goes back to the queue.
     fn end_grace(&mut self) {
         self.cut_off = true;
         tracing::warn!(
@@ -930,13 +928,14 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         );
         self.hands.cut_off();
         for (_, open) in std::mem::take(&mut self.open) {
-            let fate = open.progress.cut(None).map_or(EventFate::Released, |(fate, _)| fate);
+            let interrupted = open.progress.cut(Some(Duration::ZERO));
+            let fate = interrupted.map_or(EventFate::Released, |(fate, _)| fate);
             self.settlement.events.push(SettledEvent { lease: open.lease, fate });
         }
         let held: Vec<_> =
             self.running.iter().filter(|(_, running)| running.lease.is_some()).map(|(id, _)| *id).collect();
         for id in held {
-            self.finish(id, Finished::waits(None, Duration::ZERO, WaitingReason::Worker));
+            self.finish(id, Finished::interrupted());
         }
     }
 

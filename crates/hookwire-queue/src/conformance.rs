@@ -133,6 +133,7 @@ macro_rules! conformance {
             d3_turns_between_endpoints_are_fair,
             d3_within_an_endpoint_the_earliest_due_goes_first,
             d4_a_lost_lease_is_an_interrupted_attempt,
+            d4_whoever_ends_an_attempt_leaves_it_interrupted_at_once,
             d4_none_is_leased_after_the_process_without_being_counted,
             d5_the_next_due_time_is_told,
             d6_a_delivery_brings_the_payload,

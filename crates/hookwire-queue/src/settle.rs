@@ -122,7 +122,8 @@ pub enum Fate {
     },
     /// It is stored and stays with this worker, leased anew.
     Running {
-        /// How long the lease lasts unless it is extended.
+        /// How long the lease lasts unless it is extended. None at all: an attempt was ended of which nobody knows what
+        /// came, and it counts as interrupted at once.
         lease: Duration,
     },
 }

@@ -165,14 +165,13 @@ async fn what_outlasts_the_grace_period_goes_back_to_the_queue() {
     shutdown.cancel();
     running.await.unwrap().unwrap();
     assert!(asked.elapsed() < Duration::from_secs(12), "it took {:?}", asked.elapsed());
-    let delivery = &world.deliveries().await[0];
-    assert_eq!(
-        (delivery.state, delivery.waiting_reason),
-        (DeliveryState::Waiting, Some(WaitingReason::Worker))
-    );
     world.settings.until_idle = true;
     world.run().await;
-    assert_eq!(states(&world.deliveries().await), [DeliveryState::Delivered]);
+    let delivery = &world.deliveries().await[0];
+    assert_eq!(delivery.state, DeliveryState::Delivered);
+    assert_eq!((delivery.attempts, delivery.interrupted), (2, 1));
+    let numbers: Vec<_> = world.script.seen().into_iter().map(|(_, number, _)| number).collect();
+    assert_eq!(numbers, ["1", "2"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -750,6 +750,21 @@ pub async fn d4_a_lost_lease_is_an_interrupted_attempt<S: TestStore>(store: S) {
     assert_eq!((shown.attempts, shown.waiting_reason), (0, Some(WaitingReason::Worker)));
 }
 
+pub async fn d4_whoever_ends_an_attempt_leaves_it_interrupted_at_once<S: TestStore>(store: S) {
+    let queue = store.open(limits()).await;
+    let ends = Fate::Running { lease: Duration::ZERO };
+    // At its event's first settlement, and later on.
+    let id = stored(&queue, "a", |delivery| delivery.fate = ends.clone()).await;
+    let held = due(&queue).await.pop().unwrap();
+    assert_eq!((held.id, held.attempts, held.interrupted), (id, 1, 1));
+    settle_delivery(&queue, settled(held, vec![], ends)).await;
+    let held = due(&queue).await.pop().unwrap();
+    assert_eq!((held.id, held.attempts, held.interrupted), (id, 2, 2));
+    settle_delivery(&queue, settled(held, vec![attempt(3, 200)], Fate::Delivered)).await;
+    let shown = queue.delivery(id).await.unwrap().unwrap();
+    assert_eq!((shown.state, shown.attempts, shown.interrupted), (DeliveryState::Delivered, 3, 2));
+}
+
 pub async fn d4_none_is_leased_after_the_process_without_being_counted<S: TestStore>(store: S) {
     let queue = store.open(limits()).await;
     let held = stored(&queue, "a", |_| {}).await;

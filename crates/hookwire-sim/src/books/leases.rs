@@ -147,7 +147,11 @@ impl Books {
         }
         for (_, lease) in &settled.leases {
             let Subject::Delivery(id) = lease.subject else { continue };
-            let lease_time = self.plan.lease;
+            let Some(lease_time) = asked_for(settlement, id).filter(|time| !time.is_zero()) else {
+                // Its worker ended the attempt.
+                self.lost.insert(lease.subject);
+                continue;
+            };
             let accepted =
                 self.stored(id).map_or(Duration::ZERO, |delivery| since_start(delivery.created_at));
             // The reply to a settlement that is repeated tells what was given the first time.
@@ -269,5 +273,23 @@ impl Books {
     /// Whether an attempt of a delivery, or the delivery itself, is known to have failed.
     pub(super) fn has_failed(&self, id: DeliveryId) -> bool {
         self.failures.contains(&id)
+    }
+}
+
+/// How long a lease a settlement asks for, for a delivery that stays with its worker.
+fn asked_for(settlement: &Settlement, id: DeliveryId) -> Option<Duration> {
+    let fanned_out = settlement.events.iter().flat_map(|event| match &event.fate {
+        EventFate::FannedOut { deliveries, .. } => &deliveries[..],
+        EventFate::Released | EventFate::Dead { .. } => &[],
+    });
+    let new = fanned_out.map(|delivery| (delivery.id, &delivery.fate));
+    let stored = settlement.deliveries.iter().filter_map(|delivery| match delivery.lease.subject {
+        Subject::Delivery(id) => Some((id, &delivery.fate)),
+        Subject::Event(_) => None,
+    });
+    let (_, fate) = new.chain(stored).find(|(of, _)| *of == id)?;
+    match fate {
+        Fate::Running { lease } => Some(*lease),
+        _ => None,
     }
 }
