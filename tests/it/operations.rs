@@ -155,3 +155,22 @@ async fn p18_what_to_check_when_nothing_arrives() {
     assert_eq!(server.program.terminate().await.code(), 0);
     shown.terminate().await;
 }
+
+#[tokio::test]
+async fn whoever_waits_for_a_store_says_so_and_can_be_stopped() {
+    let folder = Folder::with("");
+    let missing = format!("unix://{}", folder.path().join("no-redis").display());
+    let server = Server::start(&folder).await;
+    let own_port = ["--listen", "127.0.0.1:0"];
+    for (arguments, told) in [
+        (&["serve", "--store", &missing, own_port[0], own_port[1]][..], "the store cannot be opened yet"),
+        (&["worker", "--store", &missing], "the store cannot be opened yet"),
+        (&["serve", own_port[0], own_port[1]], "another process has the store"),
+    ] {
+        let waits = Program::start("hookwire", folder.path(), arguments);
+        eventually(told, async || waits.stderr().contains(told).then_some(())).await;
+        let ended = waits.terminate().await;
+        assert_eq!(ended.code(), 0, "{arguments:?}: {ended:?}");
+    }
+    server.program.terminate().await;
+}

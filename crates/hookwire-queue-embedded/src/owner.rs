@@ -27,10 +27,15 @@ pub(crate) async fn take(folder: &Path, wait: Duration) -> Result<Ownership, Que
     let lock = File::options().create(true).truncate(false).read(true).write(true).open(&path);
     let lock = lock.map_err(|error| from_io(error, &path))?;
     let begin = tokio::time::Instant::now();
+    let mut is_told = false;
     loop {
         match lock.try_lock() {
             Ok(()) => break,
             Err(TryLockError::WouldBlock) if begin.elapsed() < wait => {
+                if !std::mem::replace(&mut is_told, true) {
+                    let (holder, seconds) = (holder(folder), wait.as_secs());
+                    tracing::info!(%holder, "another process has the store; waiting {seconds} s for it to end");
+                }
                 tokio::time::sleep(ASK_AGAIN.min(wait)).await;
             }
             Err(TryLockError::WouldBlock) => return Err(QueueError::InUse { holder: holder(folder) }),

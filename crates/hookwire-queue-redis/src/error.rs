@@ -41,6 +41,16 @@ pub(crate) fn is_out_of_memory(error: &QueueError) -> bool {
     matches!(code, Some("OOM" | "EXECABORT"))
 }
 
+/// Whether the server wants another user or password.
+pub(crate) fn is_wrong_login(error: &QueueError) -> bool {
+    let QueueError::Unavailable { source: Some(source), .. } = error else { return false };
+    let refused = source.downcast_ref::<RedisError>();
+    refused.is_some_and(|refused| {
+        refused.kind() == ErrorKind::AuthenticationFailed
+            || matches!(refused.code(), Some("NOAUTH" | "WRONGPASS"))
+    })
+}
+
 /// Whether a shard takes no new events any more, or has no stream for them.
 pub(crate) fn is_closed(error: &QueueError) -> bool {
     let QueueError::Unavailable { source: Some(source), .. } = error else { return false };

@@ -17,7 +17,7 @@ use redis::{Cmd, Value};
 use tokio::time::Instant;
 
 use crate::age::Age;
-use crate::error::{damaged, is_closed, is_out_of_memory, odd_answer, unavailable};
+use crate::error::{damaged, is_closed, is_out_of_memory, is_wrong_login, odd_answer, unavailable};
 use crate::layout::{self, Layout};
 use crate::link::{Around, Link, Waiter, Way};
 use crate::listener::{self, Asks, Handed};
@@ -286,13 +286,20 @@ impl RedisQueue {
     ) -> Result<Self, QueueError> {
         let link = Link::new(url, &options.tls)?;
         let until = Instant::now() + options.wait;
+        let mut is_told = false;
         let (facts, counts) = loop {
             let look = async {
                 let facts = ServerFacts::ask(&link).await?;
                 Ok((facts, layout::settle(&link, &options).await?))
             };
             match look.await {
-                Err(error) if may_pass(&error, until) => tokio::time::sleep(OPEN_AGAIN).await,
+                Err(error) if may_pass(&error, until) => {
+                    if !std::mem::replace(&mut is_told, true) {
+                        let seconds = options.wait.as_secs();
+                        tracing::warn!(%error, "the store cannot be opened yet; trying for {seconds} s");
+                    }
+                    tokio::time::sleep(OPEN_AGAIN).await;
+                }
                 looked => break looked?,
             }
         };
@@ -463,9 +470,10 @@ impl RedisQueue {
     }
 }
 
-/// Whether a refusal, such as that of a server that loads its data, may be over by then.
+/// Whether a refusal, such as that of a server that loads its data, may be over by then. Whoever starts with the wrong
+/// password wants to know at once.
 fn may_pass(error: &QueueError, until: Instant) -> bool {
-    error.is_transient() && Instant::now() < until
+    error.is_transient() && !is_wrong_login(error) && Instant::now() < until
 }
 
 /// Waits for news in a shard, for what plain commands put in if that is open, and for what is handed over in a stream: each

@@ -67,12 +67,19 @@ async fn open_as(settings: &Settings, wait: Duration, owns: bool) -> Result<Stor
 }
 
 /// The same for a program that is to own the store for as long as it runs. One with another number of shards than the settings say
-/// is given as many new ones.
+/// is given as many new ones. `None`: the program was asked to stop before.
 ///
 /// # Errors
 /// The exit code says why it cannot be opened.
-pub async fn own_store(settings: &Settings, wait: Duration) -> Result<Store, Failure> {
-    open_as(settings, wait, true).await.map_err(|failure| match failure.downcast_ref() {
+pub async fn own_store(
+    settings: &Settings,
+    wait: Duration,
+    shutdown: &CancellationToken,
+) -> Result<Option<Store>, Failure> {
+    let Some(opened) = shutdown.run_until_cancelled(open_as(settings, wait, true)).await else {
+        return Ok(None);
+    };
+    opened.map(Some).map_err(|failure| match failure.downcast_ref() {
         Some(QueueError::InUse { holder }) => Failure::message(
             failure.exit(),
             format!(

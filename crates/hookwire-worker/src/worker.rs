@@ -52,7 +52,7 @@ pub fn run(arguments: &WorkerArguments) -> CommandResult {
         let _reloading = Reloading::start(&arguments.config, loaded, Arc::clone(&in_force));
         // A server may still be starting, as it does when all of a machine starts.
         let wait = if let StoreUrl::Redis(_) = settings.store.url { SERVER_WAIT } else { Duration::ZERO };
-        let store = own_store(&settings, wait).await?;
+        let Some(store) = own_store(&settings, wait, &shutdown).await? else { return Ok(Exit::Fine) };
         let metrics = Metrics::default();
         let ready = Arc::new(AtomicBool::new(true));
         let watched = match settings.worker.listen {

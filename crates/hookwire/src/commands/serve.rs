@@ -34,7 +34,9 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
         let shutdown = shutdown_token();
         let _reloading = Reloading::start(&arguments.config, loaded, Arc::clone(&in_force));
         let listener = bind(config.settings.server.listen, "with --listen").await?;
-        let store = own_store(&config.settings, STORE_WAIT).await?;
+        let Some(store) = own_store(&config.settings, STORE_WAIT, &shutdown).await? else {
+            return Ok(Exit::Fine);
+        };
         let running = Running::start(Arc::new(config.settings), in_force, store, listener, &shutdown)?;
         tracing::info!(address = %running.address, "listening");
         running.finish().await?;
