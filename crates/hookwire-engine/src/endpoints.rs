@@ -8,7 +8,8 @@
 //!   them: turns go by the time that they use, not by their number.
 //! - An endpoint that refuses an attempt has no room in the next lease either, so that its deliveries stay where they
 //!   are instead of going round.
-//! - What is known of an endpoint at rest, about which there is nothing to say, is forgotten after [`REST_MAX`].
+//! - What is known of an endpoint at rest, about which there is nothing to say, is forgotten after [`REST_MAX`]; whatever
+//!   else is known, but for a pause, after [`TROUBLE_MAX`], since data chooses how many there are.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,6 +26,9 @@ use crate::endpoint_state::{EndpointState, PausedBy};
 /// How long an endpoint at rest is remembered: a few seconds of its recent rate are worth keeping for the case that it
 /// asks to be called less often.
 const REST_MAX: Duration = Duration::from_secs(10);
+/// How long trouble is remembered of an endpoint that nothing is sent to and that nobody writes about: longer than the
+/// longest gap between two attempts of a delivery, and then it says little about how the endpoint does now.
+const TROUBLE_MAX: Duration = Duration::from_secs(24 * 3600);
 /// For how long it holds that there is more work than places.
 const CROWDED: Duration = Duration::from_millis(100);
 /// Whoever was used within that time wants places.
@@ -100,6 +104,8 @@ struct Entry {
     /// Nothing can be sent before then: its webhook is disabled, or gone.
     shut_until: Option<Timestamp>,
     used_at: Timestamp,
+    /// When somebody wrote about it.
+    heard_at: Timestamp,
 }
 
 /// A place for one attempt; dropping it gives the place back.
@@ -368,6 +374,25 @@ impl Endpoints {
         }
     }
 
+    /// Takes note of records that are no longer among those there are. One that pauses an endpoint is never removed, so
+    /// such a pause has ended.
+    pub(crate) fn learn_gone(&self, there: &BTreeSet<EndpointId>, now: Timestamp) {
+        let mut book = self.book();
+        let gone = book.entries.iter_mut().filter(|(id, entry)| entry.version > 0 && !there.contains(id));
+        let mut resumed = false;
+        for (_, entry) in gone {
+            entry.version = 0;
+            if entry.state.health.is_paused() {
+                entry.state.resume(now);
+                resumed = true;
+            }
+        }
+        drop(book);
+        if resumed {
+            self.opened.send_replace(());
+        }
+    }
+
     /// A probe was let through here, and somebody wrote in between: what they wrote holds. Tells whether the probe is
     /// still to be had.
     pub(crate) fn yield_probe(
@@ -462,23 +487,33 @@ impl Endpoints {
         }
     }
 
-    /// Forgets endpoints at rest.
-    pub(crate) fn forget(&self, now: Timestamp) {
+    /// Forgets endpoints at rest, and gives those whose records are to go, with the versions of these.
+    pub(crate) fn forget(&self, now: Timestamp) -> Vec<(EndpointId, u64)> {
         let mut book = self.book();
         let Book { entries, active, unwritten, .. } = &mut *book;
+        let mut records = Vec::new();
         entries.retain(|endpoint, entry| {
             let waits = |until: Option<Timestamp>| until.is_some_and(|until| until > now);
-            let quiet = entry.in_flight == 0
+            let health = &entry.state.health;
+            let is_quiet = entry.in_flight == 0
                 && !waits(entry.held_until)
                 && !waits(entry.shut_until)
-                && !entry.state.health.is_troubled();
-            let rests =
-                quiet && now.saturating_since(entry.used_at) > REST_MAX && !unwritten.contains(endpoint);
+                && !health.is_paused()
+                && !unwritten.contains(endpoint);
+            let is_over = match health.is_troubled() {
+                true => now.saturating_since(entry.used_at.max(entry.heard_at)) > TROUBLE_MAX,
+                false => now.saturating_since(entry.used_at) > REST_MAX,
+            };
+            let rests = is_quiet && is_over;
             if rests {
                 active.remove(endpoint);
+                if entry.version > 0 {
+                    records.push((*endpoint, entry.version));
+                }
             }
             !rests
         });
+        records
     }
 }
 
@@ -591,6 +626,7 @@ impl Book {
         let was_paused = entry.state.health.is_paused();
         entry.state.health.join(&state.health);
         entry.version = version;
+        entry.heard_at = now;
         if entry.state.health.is_paused() {
             entry.state.paused_by = state.paused_by.or(entry.state.paused_by);
         } else {
@@ -661,6 +697,7 @@ impl Entry {
             held_until: None,
             shut_until: None,
             used_at: now,
+            heard_at: now,
         }
     }
 
@@ -880,6 +917,26 @@ mod tests {
         drop(room(enter(&endpoints, 1, &two, 30_000)));
         let state = &endpoints.book().entries[&id(1)].state;
         assert_eq!(state.authority.as_deref(), Some("http://127.0.0.1:80"));
+    }
+
+    #[test]
+    fn trouble_is_forgotten_a_day_after_anything_was_heard_of_it_and_a_pause_never() {
+        let endpoints = Endpoints::new(100);
+        let two = webhook(2, None);
+        let hours = |hours: i64| at(hours * 3_600_000);
+        let slow = EndpointEffect::SlowDown { wait: None, failing: true };
+        for (number, effect) in [(1, slow), (2, EndpointEffect::Pause)] {
+            room(enter(&endpoints, number, &two, 0)).leave(effect, at(0));
+        }
+        for unwritten in endpoints.unwritten() {
+            endpoints.written(&unwritten, 7);
+        }
+        assert_eq!(endpoints.forget(hours(23)), []);
+        let state = endpoints.book().entries[&id(1)].state.clone();
+        endpoints.learn(id(1), Some((8, state)), hours(23));
+        assert_eq!(endpoints.forget(hours(46)), []);
+        assert_eq!(endpoints.forget(hours(48)), [(id(1), 8)]);
+        assert_eq!(endpoints.book().entries.keys().copied().collect::<Vec<_>>(), [id(2)]);
     }
 
     #[test]

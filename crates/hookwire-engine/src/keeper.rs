@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use hookwire_model::{DeadReason, EndpointId, Shard};
 use hookwire_queue::{EndpointRecord, Inspect, PutEndpoint, Queue, QueueError};
@@ -76,7 +77,7 @@ impl<Q: Queue + Inspect, C: Clock> Keeper<Q, C> {
                         if let Err(error) = self.look().await {
                             failed(&error);
                         }
-                        self.endpoints.forget(self.clock.now());
+                        self.forget().await;
                         self.metrics.endpoint_states(&self.endpoints.states());
                         if give_up_at <= Instant::now() {
                             give_up_at = Instant::now() + GIVE_UP_EVERY;
@@ -95,9 +96,10 @@ impl<Q: Queue + Inspect, C: Clock> Keeper<Q, C> {
     /// # Errors
     /// [`QueueError`] if they cannot be read; what was read of them is known then, and no pause of a webhook has ended.
     pub(crate) async fn look(&mut self) -> Result<(), QueueError> {
-        let mut paused_webhooks = BTreeSet::new();
+        let (mut paused_webhooks, mut there) = (BTreeSet::new(), BTreeSet::new());
         for shard in 0..self.queue.state_shards() {
             for EndpointRecord { id, version, state } in self.queue.endpoints(Shard(shard)).await? {
+                there.insert(id);
                 let known = self.endpoints.version(id).max(self.seen.get(&id).copied().unwrap_or(0));
                 // A record that stands for a webhook is read each time: few have one.
                 let Some(state) = EndpointState::read(&state) else { continue };
@@ -111,9 +113,22 @@ impl<Q: Queue + Inspect, C: Clock> Keeper<Q, C> {
                 }
             }
         }
+        self.seen.retain(|id, _| there.contains(id));
+        self.endpoints.learn_gone(&there, self.clock.now());
         self.endpoints.learn_paused_webhooks(paused_webhooks);
         self.hold().await;
         Ok(())
+    }
+
+    /// Forgets endpoints at rest, here and in the store. One that somebody has written about meanwhile is learnt again.
+    async fn forget(&mut self) {
+        for (endpoint, version) in self.endpoints.forget(self.clock.now()) {
+            self.seen.remove(&endpoint);
+            let home = home_shard(endpoint, self.queue.state_shards());
+            if let Err(error) = self.queue.put_endpoint(home, endpoint, version, Bytes::new()).await {
+                failed(&error);
+            }
+        }
     }
 
     /// Makes dead letters of what has waited for too long.

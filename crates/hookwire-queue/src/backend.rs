@@ -14,3 +14,13 @@ pub use record::{Acted, EventHead, Record};
 pub use wake::Wake;
 
 pub use crate::attempt::unpack_attempts;
+
+use hookwire_model::Timestamp;
+
+/// The version of an endpoint's record that takes the place of one with this version; 0: there is none (N1).
+pub fn next_endpoint_version(before: u64, now: Timestamp) -> u64 {
+    match before {
+        0 => u64::try_from(now.as_micros() / 1000).unwrap_or_default().max(1),
+        before => before + 1,
+    }
+}

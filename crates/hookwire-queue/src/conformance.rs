@@ -152,6 +152,7 @@ macro_rules! conformance {
             b3_what_has_waited_for_too_long_is_given_up,
             b3_giving_up_goes_on_where_it_ended,
             n1_endpoint_state_is_written_only_over_what_was_read,
+            n1_what_is_removed_does_not_come_again_by_its_version,
             n1_endpoint_state_outlives_the_process,
             n2_a_hold_outlives_the_worker_and_the_process,
             i1_lists_are_newest_first_in_pages,

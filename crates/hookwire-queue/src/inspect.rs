@@ -65,7 +65,8 @@ pub trait Inspect: Send + Sync + 'static {
     fn endpoints(&self, shard: Shard)
     -> impl Future<Output = Result<Vec<EndpointRecord>, QueueError>> + Send;
 
-    /// Writes the state of an endpoint if its version is still `expected`, where 0 stands for none (N1).
+    /// Writes the state of an endpoint if its version is still `expected`, where 0 stands for none; an empty state removes
+    /// it (N1).
     fn put_endpoint(
         &self,
         shard: Shard,
@@ -266,7 +267,7 @@ pub struct Backlog {
 /// What came of writing an endpoint's state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PutEndpoint {
-    /// It was written, and has this version now.
+    /// It was written, and has this version now; 0 if it was removed.
     Written(u64),
     /// Somebody else wrote in between: this is what is there; `None` if nothing is.
     Conflict(Option<EndpointRecord>),

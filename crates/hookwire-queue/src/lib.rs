@@ -81,7 +81,8 @@
 //! ## Endpoint state
 //!
 //! - N1. An endpoint's state is opaque bytes with a version. [`put_endpoint`](Inspect::put_endpoint) writes it only if
-//!   the version is still the one that was read; else it tells the present one.
+//!   the version is still the one that was read; else it tells the present one. An empty state removes it. Versions only
+//!   grow, also over a removal: the first is the time in milliseconds.
 //! - N2. A hold on an endpoint is kept per shard, and outlives the worker that set it.
 //!
 //! ## Looking and acting

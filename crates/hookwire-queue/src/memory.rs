@@ -16,7 +16,9 @@ use hookwire_model::{
     Attempt, DeadReason, Delivery, DeliveryId, DeliveryState, EndpointId, EventId, Sequence, Shard, Timestamp,
 };
 
-use crate::backend::{Acted, EventHead, Leases, Record, StoreClock, Wake, system_clock};
+use crate::backend::{
+    Acted, EventHead, Leases, Record, StoreClock, Wake, next_endpoint_version, system_clock,
+};
 use crate::{
     Backlog, Change, Changed, DeliveryFilter, DeliveryPage, EndpointRecord, EventFate, EventState, Expired,
     Fate, Inspect, Lease, LeaseDeliveries, LeaseEvents, LeasedDeliveries, LeasedDelivery, LeasedEvent,
@@ -281,14 +283,19 @@ impl Inspect for MemoryQueue {
         expected: u64,
         bytes: Bytes,
     ) -> Result<PutEndpoint, QueueError> {
-        let (mut state, _) = self.state();
+        let (mut state, now) = self.state();
         let found = state.endpoints.get(&id);
         let version = found.map_or(0, |record| record.version);
         if version != expected {
             return Ok(PutEndpoint::Conflict(found.cloned()));
         }
-        state.endpoints.insert(id, EndpointRecord { id, version: version + 1, state: bytes });
-        Ok(PutEndpoint::Written(version + 1))
+        if bytes.is_empty() {
+            state.endpoints.remove(&id);
+            return Ok(PutEndpoint::Written(0));
+        }
+        let version = next_endpoint_version(version, now);
+        state.endpoints.insert(id, EndpointRecord { id, version, state: bytes });
+        Ok(PutEndpoint::Written(version))
     }
 
     async fn backlogs(&self, _: Shard) -> Result<Vec<Backlog>, QueueError> {

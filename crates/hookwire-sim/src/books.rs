@@ -406,6 +406,9 @@ impl Books {
             self.silent.retain(|(_, silent), _| *silent != endpoint);
         }
         self.note(About::Endpoint(endpoint), || {
+            if record.is_empty() {
+                return format!("{who} removes {endpoint}: {put:?}");
+            }
             let state = EndpointState::read(record).expect("nobody writes another layout");
             let health = &state.health;
             let paused = if health.is_paused() { ", paused" } else { "" };

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use hookwire_engine::{
     Endpoint, EndpointAct, EndpointState, OperateError, PausedBy, act_on_endpoint, home_shard,
     list_endpoints, pause_webhook,
 };
 use hookwire_model::{Authority, DeliveryState, EndpointId, Shard, WaitingReason};
-use hookwire_queue::{Inspect as _, Queue as _, WorkerId};
+use hookwire_queue::{Inspect as _, PutEndpoint, Queue as _, WorkerId};
 use tokio_util::sync::CancellationToken;
 
 use crate::troubled::Troubled;
@@ -436,6 +437,41 @@ async fn nothing_is_sent_before_it_is_known_what_is_paused() {
     person_pauses_webhook(&world, false).await;
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert_eq!(world.script.count("/a"), 3);
+    shutdown.cancel();
+    running.await.unwrap().unwrap();
+}
+
+/// Data may choose how many endpoints there are, so what is known of them does not stay for ever.
+#[tokio::test(start_paused = true)]
+async fn trouble_that_nothing_is_sent_to_any_more_is_forgotten() {
+    let mut world = World::new();
+    world.settings.until_idle = false;
+    world.webhooks[0].retry.max_attempts = std::num::NonZeroU32::MIN;
+    world.script.always("/a", Act::Answer(503));
+    world.publish(1).await;
+    run_for(&world, Duration::from_secs(5)).await;
+    assert!(stored(&world, "a").await.unwrap().health.rate().is_some());
+    run_for(&world, Duration::from_secs(25 * 3600)).await;
+    assert_eq!(stored(&world, "a").await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_ends_also_for_a_worker_that_sees_only_that_the_record_is_gone() {
+    let mut world = World::new();
+    world.settings.until_idle = false;
+    person(&world, EndpointAct::Pause).await;
+    let shutdown = CancellationToken::new();
+    let running = world.start(world.queue.clone(), shutdown.clone());
+    world.publish(1).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(world.script.count("/a"), 0);
+    // Another worker was sooner to take note of it, and had nothing more to say.
+    let record = world.queue.endpoint(Shard(0), endpoint("a")).await.unwrap().unwrap();
+    let removed = world.queue.put_endpoint(Shard(0), endpoint("a"), record.version, Bytes::new()).await;
+    assert_eq!(removed.unwrap(), PutEndpoint::Written(0));
+    world.queue.hold(Shard(0), endpoint("a"), None).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(world.script.count("/a"), 1);
     shutdown.cancel();
     running.await.unwrap().unwrap();
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use hookwire_model::{DeliveryId, EndpointId, Timestamp};
-use hookwire_queue::backend::{Acted, Record};
+use hookwire_queue::backend::{Acted, Record, next_endpoint_version};
 use hookwire_queue::{Change, Changed, EndpointRecord, PackedAttempt, PendingItem, PutEndpoint, QueueError};
 use rusqlite::{OptionalExtension as _, params};
 use std::time::Duration;
@@ -131,10 +131,15 @@ impl Store<'_> {
         if version != *expected {
             return Ok(PutEndpoint::Conflict(found));
         }
+        if state.is_empty() {
+            self.conn.prepare_cached("DELETE FROM endpoints WHERE id = ?1")?.execute([column])?;
+            return Ok(PutEndpoint::Written(0));
+        }
+        let version = next_endpoint_version(version, self.now);
         let sql = "INSERT INTO endpoints (id, version, state) VALUES (?1, ?2, ?3) \
                    ON CONFLICT (id) DO UPDATE SET version = ?2, state = ?3";
-        self.conn.prepare_cached(sql)?.execute((column, version + 1, &state[..]))?;
-        Ok(PutEndpoint::Written(version + 1))
+        self.conn.prepare_cached(sql)?.execute((column, version, &state[..]))?;
+        Ok(PutEndpoint::Written(version))
     }
 
     pub(crate) fn hold(&mut self, (endpoint, hold): &(EndpointId, Option<Duration>)) -> Result<(), Failure> {

@@ -1181,9 +1181,27 @@ pub async fn n1_endpoint_state_is_written_only_over_what_was_read<S: TestStore>(
     assert_eq!((present.version, &*present.state), (second, &b"two"[..]));
     assert_eq!(put(0, "three").await, PutEndpoint::Conflict(Some(present)));
     let last = endpoint(u64::MAX);
-    queue.put_endpoint(SHARD, last, 0, Bytes::new()).await.unwrap();
+    queue.put_endpoint(SHARD, last, 0, Bytes::from("last")).await.unwrap();
     let all = queue.endpoints(SHARD).await.unwrap();
     assert_eq!(all.iter().map(|record| record.id).collect::<Vec<_>>(), [endpoint(1), last]);
+}
+
+pub async fn n1_what_is_removed_does_not_come_again_by_its_version<S: TestStore>(store: S) {
+    let queue = store.open(limits()).await;
+    let put = async |expected, state: &'static str| {
+        queue.put_endpoint(SHARD, endpoint(1), expected, Bytes::from(state)).await.unwrap()
+    };
+    let PutEndpoint::Written(first) = put(0, "one").await else { panic!("nothing was there") };
+    let PutEndpoint::Written(second) = put(first, "two").await else { panic!("nobody wrote in between") };
+    assert!(matches!(put(first, "").await, PutEndpoint::Conflict(Some(_))));
+    assert_eq!(put(second, "").await, PutEndpoint::Written(0));
+    assert_eq!(queue.endpoint(SHARD, endpoint(1)).await.unwrap(), None);
+    assert_eq!(queue.endpoints(SHARD).await.unwrap(), []);
+    assert_eq!(put(second, "").await, PutEndpoint::Conflict(None));
+    // Whoever read the one before must not take the new one for it.
+    store.advance(SECOND).await;
+    let PutEndpoint::Written(third) = put(0, "three").await else { panic!("nothing was there") };
+    assert!(third > second, "{third} after {second}");
 }
 
 pub async fn n1_endpoint_state_outlives_the_process<S: TestStore>(store: S) {

@@ -356,10 +356,12 @@ impl<Q: Queue + Inspect> Pair<Q> {
             self.model.hold(SHARD, endpoint, hold).await.expect("memory does not fail");
             self.backend.hold(SHARD, endpoint, hold).await.expect("the backend works");
         } else {
-            let expected = rng.u64(..3);
-            let model = self.model.put_endpoint(SHARD, endpoint, expected, Bytes::from_static(b"s")).await;
-            let backend =
-                self.backend.put_endpoint(SHARD, endpoint, expected, Bytes::from_static(b"s")).await;
+            let record = self.model.endpoint(SHARD, endpoint).await.expect("memory does not fail");
+            let expected = record.map_or(0, |record| record.version) + rng.u64(..6) / 5;
+            let state = if rng.u64(..4) == 0 { Bytes::new() } else { Bytes::from_static(b"s") };
+            self.trace.push(format!("put {endpoint} {expected} {state:?}"));
+            let model = self.model.put_endpoint(SHARD, endpoint, expected, state.clone()).await;
+            let backend = self.backend.put_endpoint(SHARD, endpoint, expected, state).await;
             self.same("put_endpoint", model, backend);
         }
     }
