@@ -51,7 +51,14 @@ pub(crate) fn from_io(error: io::Error, path: &Path) -> QueueError {
     QueueError::NotWritable { message, source: Some(Box::new(error)) }
 }
 
-/// The writer is gone: it was closed, or it broke an assumption of its own.
+/// Somebody closed the store.
 pub(crate) fn closed() -> QueueError {
     QueueError::Unavailable { message: "this store was closed".to_owned(), retry_after: None, source: None }
+}
+
+/// A thread of the store broke an assumption of its own. Nothing but a start makes a new one, so this is not transient.
+pub(crate) fn broken() -> QueueError {
+    let message = "a thread of it ended, by a fault of hookwire that stands on standard error; what was accepted is safe, \
+                   and a new start goes on from there";
+    QueueError::Damaged(message.to_owned())
 }

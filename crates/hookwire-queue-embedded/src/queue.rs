@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use hookwire_queue::{
 use rusqlite::Connection;
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::error::{closed, from_io, from_sqlite};
+use crate::error::{broken, closed, from_io, from_sqlite};
 use crate::op::{SettleOp, copy_of};
 use crate::reader::{self, Question};
 use crate::store::{Failure, Store};
@@ -49,6 +49,7 @@ struct Inner {
     shared: Arc<Shared>,
     limits: StoreLimits,
     folder: PathBuf,
+    is_closed: AtomicBool,
 }
 
 impl EmbeddedQueue {
@@ -81,7 +82,7 @@ impl EmbeddedQueue {
             let (folder, limits, shared) = (folder.to_owned(), limits.clone(), shared.clone());
             move || writer::run(folder, ownership, limits, shared, calls, opened)
         })?;
-        ready.await.map_err(|_| closed())??;
+        ready.await.map_err(|_| broken())??;
         let conn = layout::open_reader(folder)?;
         let (reader, questions) = mpsc::channel();
         spawn(folder, "hookwire-store-read", move || reader::run(conn, &questions))?;
@@ -93,6 +94,7 @@ impl EmbeddedQueue {
             shared,
             limits,
             folder: folder.to_owned(),
+            is_closed: AtomicBool::new(false),
         };
         Ok(EmbeddedQueue { inner: Arc::new(inner) })
     }
@@ -106,12 +108,18 @@ impl EmbeddedQueue {
     ///
     /// Cancel safety: the store is closed all the same.
     pub async fn close(self) {
+        self.inner.is_closed.store(true, Ordering::SeqCst);
         // An ended thread is a closed store, too.
         let _ = self.inner.reader.send(ControlFlow::Break(()));
         let (reply, done) = oneshot::channel();
         if self.inner.writer.send(Message::Close(reply)).is_ok() {
             let _ = done.await;
         }
+    }
+
+    /// Why a thread does not answer.
+    fn gone(&self) -> QueueError {
+        if self.inner.is_closed.load(Ordering::SeqCst) { closed() } else { broken() }
     }
 
     /// Lets the writing thread carry out a call.
@@ -121,11 +129,11 @@ impl EmbeddedQueue {
         input: I,
         method: fn(&mut Store<'_>, &I) -> Result<T, Failure>,
     ) -> Result<T, QueueError> {
-        let permit = self.inner.room.clone().acquire_owned().await.map_err(|_| closed())?;
+        let permit = self.inner.room.clone().acquire_owned().await.map_err(|_| self.gone())?;
         let (reply, answer) = oneshot::channel();
         let request = Request { input, method, is_durable, outcome: None, reply, _permit: permit };
-        self.inner.writer.send(Message::Call(Box::new(request))).map_err(|_| closed())?;
-        answer.await.map_err(|_| closed())?
+        self.inner.writer.send(Message::Call(Box::new(request))).map_err(|_| self.gone())?;
+        answer.await.map_err(|_| self.gone())?
     }
 
     /// Lets the reading thread answer a question, from one state of the store.
@@ -137,15 +145,15 @@ impl EmbeddedQueue {
         if self.inner.shared.clock.now().as_micros() >= self.inner.shared.next_end.load(Ordering::SeqCst) {
             self.call(false, (), |_, ()| Ok(())).await?;
         }
-        let permit = self.inner.reader_room.clone().acquire_owned().await.map_err(|_| closed())?;
+        let permit = self.inner.reader_room.clone().acquire_owned().await.map_err(|_| self.gone())?;
         let (reply, answer) = oneshot::channel();
         let question: Question = Box::new(move |conn| {
             let _permit = permit;
             // Whoever asked may have gone.
             let _ = reply.send(reader::at_once(conn, question));
         });
-        self.inner.reader.send(ControlFlow::Continue(question)).map_err(|_| closed())?;
-        let answer = answer.await.map_err(|_| closed())?;
+        self.inner.reader.send(ControlFlow::Continue(question)).map_err(|_| self.gone())?;
+        let answer = answer.await.map_err(|_| self.gone())?;
         answer.map_err(|error| from_sqlite(error, &layout::database(&self.inner.folder)))
     }
 
@@ -325,7 +333,7 @@ impl Inspect for EmbeddedQueue {
 
 #[cfg(test)]
 mod tests {
-    use hookwire_queue::WorkerId;
+    use hookwire_queue::{EventFate, SettledEvent, WorkerId};
 
     use super::*;
 
@@ -384,6 +392,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_could_not_be_read_after_a_failure_is_read_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let queue = open(folder.path()).await;
+        queue.publish(SHARD, events(3, 10)).await.unwrap();
+        let held = queue.lease_events(SHARD, request()).await.unwrap();
+        let released =
+            held.into_iter().map(|event| SettledEvent { lease: event.lease, fate: EventFate::Released });
+        let settlement = Settlement { events: released.collect(), deliveries: Vec::new() };
+        queue.settle(SHARD, &settlement).await.unwrap();
+        // Neither can they be leased, nor can be read again which of them are free.
+        let rename = |from: &str, to: &str| {
+            let conn = Connection::open(layout::database(folder.path())).unwrap();
+            conn.execute_batch(&format!("ALTER TABLE {from} RENAME TO {to}")).unwrap();
+        };
+        rename("unsettled", "hidden");
+        queue.lease_events(SHARD, request()).await.unwrap_err();
+        queue.publish(SHARD, events(1, 11)).await.unwrap_err();
+        rename("hidden", "unsettled");
+        assert_eq!(queue.lease_events(SHARD, request()).await.unwrap().len(), 3);
+    }
+
+    #[tokio::test]
     async fn a_store_that_takes_nothing_is_not_ready_though_it_can_be_looked_into() {
         let folder = tempfile::tempdir().unwrap();
         let queue = open(folder.path()).await;
@@ -431,8 +461,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let queue = open(folder.path()).await;
         let broken: Result<(), _> = queue.call(false, (), |_, ()| panic!("a broken invariant")).await;
-        assert!(matches!(broken, Err(QueueError::Unavailable { .. })));
-        assert!(matches!(queue.publish(SHARD, events(1, 10)).await, Err(QueueError::Unavailable { .. })));
+        // Whoever waited for it to come back would wait for ever.
+        assert!(!broken.unwrap_err().is_transient());
+        let error = queue.publish(SHARD, events(1, 10)).await.unwrap_err();
+        assert!(!error.is_transient() && error.to_string().contains("a new start goes on"), "{error}");
         // The thread gives the folder back as it ends.
         let wait = Duration::from_secs(30);
         let queue = EmbeddedQueue::open(folder.path(), StoreLimits::default(), wait).await.unwrap();

@@ -164,6 +164,8 @@ pub(crate) struct Store<'c> {
     committed: Counters,
     /// Of a delivery a lease remembers nothing.
     leases: Leases<Option<EventInfo>>,
+    /// What is kept in memory has to be read anew: the last time failed half-way.
+    is_stale: bool,
     /// Events that were leased before and are free now, with the leases they lost.
     free: BTreeMap<Sequence, u32>,
     /// Events above `leased_to` that are settled.
@@ -226,6 +228,7 @@ impl<'c> Store<'c> {
             committed: counters,
             // Makes the tokens of this process different from those of the ones before it.
             leases: Leases::new(counters.starts << 40),
+            is_stale: true,
             free: BTreeMap::new(),
             ahead: BTreeSet::new(),
             backlog: Backlog::default(),
@@ -248,6 +251,9 @@ impl<'c> Store<'c> {
 
     /// Begins a transaction, and does in it what time does.
     pub(crate) fn begin(&mut self) -> rusqlite::Result<()> {
+        if self.is_stale {
+            self.reload()?;
+        }
         self.statements.begin.execute([])?;
         self.now = self.clock.now();
         self.run_out()
@@ -286,6 +292,7 @@ impl<'c> Store<'c> {
 
     /// Takes everything back to the last commit.
     pub(crate) fn roll_back(&mut self) -> rusqlite::Result<()> {
+        self.is_stale = true;
         self.quiet_until = Timestamp::UNIX_EPOCH;
         self.news = News::default();
         self.settled = 0;
@@ -344,6 +351,7 @@ impl<'c> Store<'c> {
             self.refresh(endpoint_id(Some(endpoint)))?;
             after = endpoint;
         }
+        self.is_stale = false;
         Ok(())
     }
 
