@@ -97,8 +97,11 @@ impl<J: Send + 'static, D: Send + 'static> Hands<J, D> {
                 },
             }
             if self.tasks.is_empty() {
+                // The last of them may have put something down before it was ended.
+                let left = std::mem::take(&mut *lock(&self.desk.done));
+                self.idle.clear();
                 self.busy = 0;
-                return Ok(Vec::new());
+                return Ok(left.into_iter().map(|(_, done)| done).collect());
             }
         }
     }

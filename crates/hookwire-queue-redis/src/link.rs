@@ -71,6 +71,11 @@ impl<C: Clone> Slot<C> {
         Ok((number, connection))
     }
 
+    /// Lets go of the connection.
+    async fn leave(&self) {
+        *self.0.lock().await = None;
+    }
+
     /// Lets go of the connection with this number.
     async fn drop_failed(&self, failed: u64) {
         let mut slot = self.0.lock().await;
@@ -366,6 +371,16 @@ impl Link {
             }
             Err(_) => Err(self.is_silent()),
         }
+    }
+
+    /// Has the next command take another connection than the shared one, which does not answer: something in between may
+    /// have lost it. Whoever waits for an answer on it goes on waiting.
+    pub(crate) async fn leave_shared(&self) -> QueueError {
+        match &self.target {
+            Servers::Single { shared, .. } => shared.leave().await,
+            Servers::Cluster { shared, .. } => shared.leave().await,
+        }
+        self.is_silent()
     }
 
     fn is_silent(&self) -> QueueError {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::{self, Write as _};
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -28,6 +28,9 @@ use crate::scripts::{self, Script};
 use crate::settlement::{ToSettle, in_order, to_settle};
 use crate::{RedisTls, RedisUrl, ServerFacts, keys};
 
+/// Extending has that part of a lease for its answer: leases are extended when a third of them is over, so that there is
+/// time to try again on another connection.
+const EXTEND_PART: u32 = 4;
 /// How often somebody who waits lets go of old history and forgets old ids, where no work does it.
 const TEND_EVERY: Duration = Duration::from_secs(60);
 /// How much of it at once: some milliseconds of the server's time.
@@ -619,6 +622,26 @@ impl RedisQueue {
         answer
     }
 
+    /// Events of these numbers that were not there where they were read: the group stood somewhere else, or had to pass
+    /// events that are no longer to be leased; or the history went past their batch, and what is still wanted was kept.
+    async fn read_missing(
+        &self,
+        shard: Shard,
+        numbers: RangeInclusive<u64>,
+        have: &[LeasedEvent],
+    ) -> Result<Vec<pack::Published>, QueueError> {
+        let have: HashSet<u64> = have.iter().map(|event| event.sequence.0).collect();
+        let mut range = redis::cmd("XRANGE");
+        range.arg(self.key(shard, "events")?).arg(*numbers.start()).arg(*numbers.end());
+        let mut found = pack::entries(self.call(&range).await?)?;
+        found.retain(|event| !have.contains(&event.sequence.0));
+        let seen: HashSet<u64> = found.iter().map(|event| event.sequence.0).collect();
+        let left: Vec<u64> =
+            numbers.filter(|number| !have.contains(number) && !seen.contains(number)).collect();
+        found.extend(self.kept(shard, &left).await?);
+        Ok(found)
+    }
+
     /// Events of these numbers that the history has gone past, as far as they are still there.
     async fn kept(&self, shard: Shard, numbers: &[u64]) -> Result<Vec<pack::Published>, QueueError> {
         if numbers.is_empty() {
@@ -780,17 +803,15 @@ impl RedisQueue {
             }
         }
         for (first, last, token) in &missing {
-            // The group stood somewhere else, or had to pass events that are no longer to be leased.
-            let mut range = redis::cmd("XRANGE");
-            range.arg(&stream).arg(*first).arg(*last);
-            let mut found = pack::entries(self.call(&range).await?)?;
-            found.retain(|event| !leased.iter().any(|have| have.sequence == event.sequence));
-            leased.extend(found.into_iter().map(|event| event.leased(*token, leased_at, bytes_max)));
-            // The history went past a batch before it was read: what is still wanted of it was kept.
-            let is_missing = |number: &u64| !leased.iter().any(|have| have.sequence.0 == *number);
-            let numbers: Vec<u64> = (*first..=*last).filter(is_missing).collect();
-            for event in self.kept(shard, &numbers).await? {
-                leased.push(event.leased(*token, leased_at, bytes_max));
+            match self.read_missing(shard, *first..=*last, &leased).await {
+                Ok(found) => {
+                    leased.extend(found.into_iter().map(|event| event.leased(*token, leased_at, bytes_max)));
+                }
+                // These come again when their lease has run out; what was read must not be lost with them.
+                Err(error) if !leased.is_empty() => {
+                    tracing::debug!(%error, first, last, "leased events cannot be read now");
+                }
+                Err(error) => return Err(error),
             }
         }
         if !missing.is_empty() {
@@ -809,8 +830,12 @@ impl RedisQueue {
             state.handed().lost();
             self.tell_shards().await;
         }
-        if closed > 0 && self.layout().open().contains(&shard.0) {
-            self.learn().await?;
+        if closed > 0
+            && self.layout().open().contains(&shard.0)
+            && let Err(error) = self.learn().await
+        {
+            // What was leased must not be lost with it; the next lease tells it again.
+            tracing::debug!(%error, "the number of shards cannot be read now");
         }
         Ok((leased, gate))
     }
@@ -953,7 +978,10 @@ impl Queue for RedisQueue {
                 command.arg(member(held.subject)).arg(held.token);
             }
         });
-        let mut reply = Reply::of("extend", answer.await?)?;
+        let Ok(answer) = tokio::time::timeout(lease / EXTEND_PART, answer).await else {
+            return Err(self.inner.link.leave_shared().await);
+        };
+        let mut reply = Reply::of("extend", answer?)?;
         if reply.len() != leases.len() {
             return Err(reply.odd());
         }

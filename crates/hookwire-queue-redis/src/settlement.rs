@@ -171,7 +171,7 @@ impl Block {
         // A settlement that is repeated names its blocks as before; another one names them otherwise.
         let mut hash = DefaultHasher::new();
         self.index.hash(&mut hash);
-        self.name = format!("{:x}.{:08x}", self.token, hash.finish() >> 32);
+        self.name = format!("{:x}.{:016x}", self.token, hash.finish());
     }
 }
 

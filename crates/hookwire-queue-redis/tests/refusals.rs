@@ -4,8 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookwire_model::{EventId, Shard};
-use hookwire_queue::{Inspect as _, LeaseEvents, NewEvent, Published, Queue as _, QueueError, WorkerId};
+use hookwire_model::{EventId, Sequence, Shard};
+use hookwire_queue::{
+    Inspect as _, Lease, LeaseEvents, NewEvent, Published, Queue as _, QueueError, Subject, WorkerId,
+};
 use hookwire_queue_redis::{RedisOptions, RedisQueue, RedisUrl};
 use hookwire_testkit::{RedisServer, eventually};
 
@@ -128,6 +130,20 @@ async fn a_server_that_pauses_is_waited_for() {
     let queue = open(&server.url()).await;
     server.command(&["CLIENT", "PAUSE", "150", "ALL"]);
     assert!(!publish(&queue, "slow").await.unwrap().duplicate);
+}
+
+#[tokio::test]
+async fn extending_is_tried_again_before_the_lease_has_run_out() {
+    let server = RedisServer::start();
+    let queue = open(&server.url()).await;
+    let unknown = Lease { subject: Subject::Event(Sequence(1)), token: 1 };
+    let lease = Duration::from_secs(1);
+    server.command(&["CLIENT", "PAUSE", "1500", "ALL"]);
+    let error = queue.extend(SHARD, &[&unknown], lease).await.unwrap_err();
+    assert!(error.is_transient() && error.to_string().contains("does not answer in time"), "{error}");
+    // By another connection, once the server answers again.
+    let lost = eventually("an answer", async || queue.extend(SHARD, &[&unknown], lease).await.ok()).await;
+    assert_eq!(lost, [unknown.subject]);
 }
 
 /// The document's line for an ACL user, without the command.

@@ -70,7 +70,7 @@ async fn until_idle_does_not_wait_for_a_receiver_that_asked_for_silence() {
     let world = World::new();
     world.script.always("/a", Act::Quiet("3600"));
     world.publish(40).await;
-    let began = tokio::time::Instant::now();
+    let began = Instant::now();
     assert_eq!(world.run().await, Summary { waits_for_later: true });
     // Nor does one that starts while the silence lasts.
     assert_eq!(world.run().await, Summary { waits_for_later: true });
