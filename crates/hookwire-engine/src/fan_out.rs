@@ -160,11 +160,8 @@ pub(crate) async fn handle_event<D: Dispatch, C: Clock>(
             "{} workers that held this event died or lost it; look for a crash in their logs before redriving it",
             work.losses
         );
-        return progress.lock().dead = Some((
-            DeliveryId::of_event(shard, work.sequence, &work.id),
-            DeadReason::PoisonEvent,
-            AttemptError { kind: ErrorKind::Internal, message },
-        ));
+        let error = AttemptError { kind: ErrorKind::Internal, message };
+        return bury(shard, &work, progress, DeadReason::PoisonEvent, error);
     }
     let snapshot = shared.in_force.snapshot();
     let planned = catch_unwind(AssertUnwindSafe(|| {
@@ -172,10 +169,7 @@ pub(crate) async fn handle_event<D: Dispatch, C: Clock>(
     }));
     let mut planned = match planned {
         Ok(Ok(planned)) => planned,
-        Ok(Err((reason, error))) => {
-            let id = DeliveryId::of_event(shard, work.sequence, &work.id);
-            return progress.lock().dead = Some((id, reason, error));
-        }
+        Ok(Err((reason, error))) => return bury(shard, &work, progress, reason, error),
         Err(panic) => return progress.panicked(shard, (&work.id, work.sequence), panic_message(&*panic)),
     };
     if work.losses > 0 {
@@ -216,6 +210,13 @@ pub(crate) async fn handle_event<D: Dispatch, C: Clock>(
     while deliveries.next().await.is_some() {}
 }
 
+/// Makes a dead letter of an event that has no deliveries.
+fn bury(shard: Shard, work: &Work, progress: &Progress, reason: DeadReason, error: AttemptError) {
+    let id = DeliveryId::of_event(shard, work.sequence, &work.id);
+    tracing::warn!(event = %work.id, delivery = %id, %reason, error = error.message, "an event is a dead letter");
+    progress.lock().dead = Some((id, reason, error));
+}
+
 /// The place of an event's deliveries to a webhook in the order of its object, where the webhook asks for order.
 fn order_of(event: &Event, webhook: &Webhook) -> Option<Order> {
     let object_id = match webhook.ordering {
@@ -250,7 +251,7 @@ fn plan(
     progress: &Progress,
 ) -> Result<Vec<Planned>, (DeadReason, AttemptError)> {
     let unreadable =
-        |message| (DeadReason::UnreadableEvent, AttemptError { kind: ErrorKind::Internal, message });
+        |message| (DeadReason::UnreadableEvent, AttemptError { kind: ErrorKind::Event, message });
     if let Some(refused) = &work.refused {
         return Err(unreadable(refused.clone()));
     }

@@ -62,7 +62,7 @@ pub enum OperateError {
     #[error("no endpoint has the id {0}; `hookwire endpoints list` shows those there are")]
     UnknownEndpoint(EndpointId),
     /// No webhook has this name.
-    #[error("no webhook has the name {0:?} in the definitions in force")]
+    #[error("no webhook has the name {0} in the definitions in force")]
     UnknownWebhook(WebhookName),
     /// A probe of an endpoint that is paused.
     #[error("the endpoint {0} is paused; resume it instead")]

@@ -173,6 +173,8 @@ words! {
         ResponseBody = "response_body",
         /// A redirect could not be followed: too many, or nowhere to.
         Redirect = "redirect",
+        /// The event cannot be read, or is larger than is allowed.
+        Event = "event",
         /// The worker broke an assumption of its own.
         Internal = "internal",
     }

@@ -188,13 +188,14 @@ fn judge(attempted: &Attempted<'_>) -> (Cause, EndpointEffect) {
                 (Cause::Hopeless(unsendable(attempted)), EndpointEffect::None)
             }
             // The worker's own fault, on the way: whether the receiver got the request is not known.
-            ErrorKind::Internal => (failed, EndpointEffect::None),
+            ErrorKind::Event | ErrorKind::Internal => (failed, EndpointEffect::None),
         },
         Outcome::Unsent(AttemptError { kind, .. }) => match kind {
             ErrorKind::Url | ErrorKind::Headers | ErrorKind::Body => {
                 (Cause::Hopeless(unsendable(attempted)), EndpointEffect::None)
             }
             ErrorKind::Egress => (Cause::Hopeless(DeadReason::EgressRefused), EndpointEffect::None),
+            ErrorKind::Event => (Cause::Hopeless(DeadReason::UnreadableEvent), EndpointEffect::None),
             ErrorKind::Internal => (Cause::Hopeless(DeadReason::Panic), EndpointEffect::None),
             // Something on this side was missing, such as a file with certificates: it may be there next
             // time.
