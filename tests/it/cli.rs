@@ -359,6 +359,30 @@ async fn bad_events_are_told_with_their_place_and_nothing_is_published() {
 }
 
 #[tokio::test]
+async fn a_server_on_another_store_is_passed_over() {
+    let theirs = Folder::with("");
+    let server = Server::start(&theirs).await;
+    let address = server.address.to_string();
+    let at = ["--listen", address.as_str()];
+    let ours = Folder::with("");
+    ours.write("event.json", &event("s1", "dcim.site"));
+    let _snapshots = snapshots(&ours);
+    let published = ours.hookwire(&words("publish event.json", &at)).await;
+    insta::assert_snapshot!("another_store_publish", shown(&published));
+    let stats = ours.hookwire(&words("stats --format json", &at)).await;
+    assert!(stats.stdout.contains(r#""events_queued": 1"#), "{stats:?}");
+    assert!(stats.stderr.contains("works on another store"), "{stats:?}");
+    let (_, stats) = server.get("/v1/stats").await;
+    assert_eq!(stats["shards"][0]["dedup_ids"], 0, "nothing went to the other server: {stats}");
+
+    // The same store by another path is the server's, though this process could not even open it.
+    std::os::unix::fs::symlink(theirs.path().join("store"), ours.path().join("link")).unwrap();
+    let stats = ours.hookwire(&words("stats --store embedded:./link", &at)).await;
+    assert_eq!((stats.code(), stats.stderr.as_str()), (0, ""), "{stats:?}");
+    assert_eq!(server.program.terminate().await.code(), 0);
+}
+
+#[tokio::test]
 async fn the_limit_on_an_event_is_the_configured_one() {
     let folder = Folder::with("");
     folder.write("small.toml", "[server]\nmax_event_bytes = \"100B\"\n[store]\nurl = \"embedded:./store\"");

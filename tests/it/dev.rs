@@ -11,7 +11,12 @@ async fn p15_p18_dev_shows_a_request_its_record_and_the_next_step() {
     let arguments = ["--log", "error", "dev", "--port", "0", "--receiver-port", "0"];
     let program = Program::start("hookwire", folder.path(), &arguments);
     let shown = |stdout: &str| stdout.contains("curl") && stdout.ends_with("Stop with CONTROL-C.\n");
-    program.wait_for_output("the next step", shown).await;
+    let output = program.wait_for_output("the next step", shown).await;
+    // It is asked whatever store is configured, since nobody has a configuration yet.
+    let (_, url) = output.split_once("curl ").unwrap();
+    let address = url.split_once("://").unwrap().1.split('/').next().unwrap();
+    let stats = folder.hookwire(&["stats", "--listen", address]).await;
+    assert_eq!((stats.code(), stats.stderr.as_str()), (0, ""), "{stats:?}");
     program.signal(Signal::INT);
     let ended = program.wait().await;
     assert_eq!(ended.code(), 0, "{}", ended.stderr);

@@ -364,7 +364,7 @@ impl Settings {
             max_backlog_bytes,
             max_backlog_age,
         } = store;
-        let ServerSettings { listen, admin_token, read_token, max_event_bytes } = server;
+        let ServerSettings { listen, admin_token, read_token, max_event_bytes, any_store: _ } = server;
         let WorkerSettings { concurrency, lease, grace, listen: worker_listen } = worker;
         let EgressSettings { mode, allow, deny } = egress;
         let HistorySettings { max_age, max_bytes, bodies } = history;
@@ -444,6 +444,21 @@ pub enum StoreUrl {
     Redis(Secret),
 }
 
+impl StoreUrl {
+    /// What tells the store from others: its URL as it is shown, a folder by the one path that it really has. By it a
+    /// command and a server find out whether they mean the same store.
+    pub fn name(&self) -> String {
+        match self {
+            // One that is not there yet has no other name than the one it is given.
+            StoreUrl::Embedded(folder) => {
+                let folder = std::fs::canonicalize(folder).unwrap_or_else(|_| folder.clone());
+                StoreUrl::Embedded(folder).to_string()
+            }
+            StoreUrl::Memory | StoreUrl::Redis(_) => self.to_string(),
+        }
+    }
+}
+
 /// Shown as it is written, without user and password.
 impl std::fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -453,8 +468,13 @@ impl std::fmt::Display for StoreUrl {
             StoreUrl::Redis(url) => {
                 let (scheme, rest) = url.expose().split_once("://").unwrap_or(("redis", ""));
                 let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
-                // A socket's query holds its password.
-                write!(f, "{scheme}://{}", rest.split_once('?').map_or(rest, |(path, _)| path))
+                // A socket's query holds its password; the database is a part of which store it is.
+                let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+                write!(f, "{scheme}://{path}")?;
+                match query.split('&').find(|member| member.starts_with("db=")) {
+                    Some(database) => write!(f, "?{database}"),
+                    None => Ok(()),
+                }
             }
         }
     }
@@ -471,6 +491,9 @@ pub struct ServerSettings {
     pub read_token: Option<Secret>,
     /// The largest event that is accepted, in bytes.
     pub max_event_bytes: u64,
+    /// Whether commands may turn to it whatever store their configuration names. No setting: only `hookwire dev` is
+    /// such a server, which people use without a configuration.
+    pub any_store: bool,
 }
 
 /// The worker.
@@ -659,6 +682,7 @@ pub(crate) fn read(
             admin_token: reader.token("server.admin_token_env", "server.admin_token_file"),
             read_token: reader.token("server.read_token_env", "server.read_token_file"),
             max_event_bytes: reader.size("server.max_event_bytes"),
+            any_store: false,
         },
         worker: WorkerSettings {
             concurrency: NonZeroU32::new(reader.count("worker.concurrency")).unwrap_or(NonZeroU32::MIN),
@@ -1131,4 +1155,26 @@ fn egress_entry(text: &str) -> Result<(), &'static str> {
     }
     let fits = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
     if fits { Ok(()) } else { Err("is no host name (no scheme, port or wildcard belongs here)") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_is_named_without_its_secrets_and_apart_from_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let real = folder.path().canonicalize().unwrap();
+        let there = StoreUrl::Embedded(folder.path().join("."));
+        assert_eq!(there.name(), format!("embedded:{}", real.display()));
+        for (url, name) in [
+            ("redis://user:s3cret@host:6379/1", "redis://host:6379/1"),
+            ("redis-cluster://:s3cret@a:1,b:2", "redis-cluster://a:1,b:2"),
+            ("unix:///run/redis.sock?user=u&db=2&pass=s3cret", "unix:///run/redis.sock?db=2"),
+            ("unix:///run/redis.sock?pass=s3cret", "unix:///run/redis.sock"),
+        ] {
+            assert_eq!(StoreUrl::Redis(Secret::new(url)).name(), name);
+        }
+        assert_eq!(StoreUrl::Embedded("not/there".into()).name(), "embedded:not/there");
+    }
 }

@@ -334,7 +334,7 @@ fn a_redis_store_is_named_without_its_password_and_finds_its_own_limits() {
     for (url, shown) in [
         ("redis://user:s3cret@localhost:6379/0", "redis://localhost:6379/0"),
         ("rediss://localhost", "rediss://localhost"),
-        ("unix:///run/redis.sock?db=1&pass=s3cret", "unix:///run/redis.sock"),
+        ("unix:///run/redis.sock?db=1&pass=s3cret", "unix:///run/redis.sock?db=1"),
         ("redis-cluster://:s3cret@a:1,b:2", "redis-cluster://a:1,b:2"),
     ] {
         let case = Case::toml(&format!("[store]\nurl = '{url}'\nshards = 3"));

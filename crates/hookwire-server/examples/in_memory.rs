@@ -21,6 +21,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         new_id: || EventId::new("example").expect("letters are visible ASCII"),
         limits: ApiLimits::default(),
         tokens: Tokens::default(),
+        store: None,
         metrics: Metrics::default(),
         in_force: InForce::new(snapshot, SystemClock.now()),
         ready: Arc::new(AtomicBool::new(true)),

@@ -59,6 +59,9 @@ pub struct Api<Q, C> {
     pub limits: ApiLimits,
     /// Who may ask.
     pub tokens: Tokens,
+    /// What the store is called, for those who ask whether it is the one that they mean. `None`: it is whichever they
+    /// mean.
+    pub store: Option<String>,
     /// The definitions in force.
     pub in_force: Arc<InForce>,
     /// What the worker in this process counts.
@@ -177,6 +180,7 @@ mod tests {
             new_id: || EventId::new("new").unwrap(),
             limits,
             tokens: Tokens::default(),
+            store: None,
             metrics: Metrics::default(),
             in_force: InForce::new(snapshot, Timestamp::UNIX_EPOCH),
             ready: Arc::default(),

@@ -4,7 +4,8 @@
 //! out `Origin` across sites, and without asking first can send only a form's content types. So on loopback a foreign
 //! `Host` or `Origin` and a form's content type are refused, unless a valid token shows that the request is meant.
 //!
-//! Invariant: `/healthz` and `/readyz` tell nothing but health, and need neither.
+//! Invariant: `/healthz` and `/readyz` need neither. They tell nothing but health, and to whoever knows the name of a
+//! store whether it is this server's.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -76,6 +76,10 @@ fn name() -> Object {
     string().pattern(Some(NAME)).max_length(Some(200)).build()
 }
 
+fn store_name() -> Object {
+    string().build()
+}
+
 pub(crate) fn states() -> Object {
     words(DeliveryState::ALL, DeliveryState::as_str)
 }
@@ -193,6 +197,11 @@ parameters! {
         Query "event_id": event_id, "Of this event.";
         Query "limit": limit, "How many a page has.";
         Query "cursor": delivery_id, "`next_cursor` of the page before.";
+    }
+
+    /// The store that is meant.
+    StoreParam {
+        Query "store": store_name, "The URL of a store, without user and password.";
     }
 
     /// The rule to look at.

@@ -4,17 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use hookwire_engine::{Clock, RefusedReload};
 use hookwire_model::{Shard, Timestamp};
 use hookwire_queue::{Inspect, Queue, Stats};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::api::App;
 use crate::problem::Problem;
-use crate::schema::StatsTwin;
+use crate::schema::{StatsTwin, StoreParam};
 
 #[derive(Serialize)]
 pub(crate) struct StatsView {
@@ -60,16 +61,39 @@ pub(crate) async fn stats<Q: Queue + Inspect, C: Clock>(
     Ok(Json(StatsView { shards, definitions }))
 }
 
-/// Whether the process answers.
+/// Which store whoever asks means.
+#[derive(Debug, Deserialize)]
+pub(crate) struct StoreQuery {
+    store: Option<String>,
+}
+
+/// Whether the process answers, and works on a store.
+///
+/// Commands ask so before they turn to a server that merely listens where they expect theirs.
 #[utoipa::path(
     get,
     path = "/healthz",
     tag = "operation",
     operation_id = "healthz",
-    responses((status = 200, description = "It does.", body = String, content_type = "text/plain", example = "ok\n"))
+    params(StoreParam),
+    responses(
+        (status = 200, description = "It does.", body = String, content_type = "text/plain", example = "ok\n"),
+        (status = 421, description = "It works on another store than the one named.", body = String,
+            content_type = "text/plain")
+    )
 )]
-pub(crate) async fn healthz() -> &'static str {
-    "ok\n"
+pub(crate) async fn healthz<Q: Queue + Inspect, C: Clock>(
+    State(app): State<Arc<App<Q, C>>>,
+    query: Result<Query<StoreQuery>, QueryRejection>,
+) -> Response {
+    // A probe is about health, and is not refused for how its query is written.
+    let named = query.ok().and_then(|Query(query)| query.store);
+    match (named, &app.api.store) {
+        (Some(named), Some(own)) if named != *own => {
+            (StatusCode::MISDIRECTED_REQUEST, "this server works on another store\n").into_response()
+        }
+        _ => "ok\n".into_response(),
+    }
 }
 
 /// Whether a worker runs and every shard of its store takes events.

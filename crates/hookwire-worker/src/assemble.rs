@@ -171,6 +171,7 @@ pub fn api(
             admin: settings.server.admin_token.clone(),
             read: settings.server.read_token.clone(),
         },
+        store: (!settings.server.any_store).then(|| settings.store.url.name()),
         in_force: Arc::clone(in_force),
         metrics: metrics.clone(),
         ready: Arc::clone(ready),

@@ -11,6 +11,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use ureq::http::{StatusCode, Uri, header};
 
+use crate::target::percent_encoded;
+
 /// How long a connection may take; a server on this machine answers at once, and one elsewhere should.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// How long a whole request may take.
@@ -28,6 +30,17 @@ pub(crate) struct Client {
     agent: ureq::Agent,
     url: String,
     token: Option<String>,
+}
+
+/// Who answers where a server is expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// A server that works on the store that is meant.
+    Ours,
+    /// A server that works on another store.
+    Another,
+    /// No server of hookwire.
+    Nobody,
 }
 
 /// A page of deliveries, as `GET /v1/deliveries` gives it.
@@ -114,11 +127,18 @@ impl Client {
         Ok(Client { agent, url: url.trim_end_matches('/').to_owned(), token })
     }
 
-    /// Whether a server of ours answers there; another program may have the port.
-    pub(crate) fn is_alive(&self) -> bool {
-        let asked = self.agent.get(format!("{}/healthz", self.url));
+    /// Who answers there: a server that works on this store, one that works on another, or none of ours, since another
+    /// program may have the port.
+    pub(crate) fn who(&self, store: &str) -> Who {
+        let asked = self.agent.get(format!("{}/healthz?store={}", self.url, percent_encoded(store)));
         let answer = asked.config().timeout_global(Some(ALIVE_MAX)).build().call();
-        answer.is_ok_and(|mut answer| answer.body_mut().read_to_string().is_ok_and(|body| body == "ok\n"))
+        let Ok(mut answer) = answer else { return Who::Nobody };
+        match (answer.status(), answer.body_mut().read_to_string().as_deref()) {
+            // An older server does not look at the name.
+            (_, Ok("ok\n")) => Who::Ours,
+            (StatusCode::MISDIRECTED_REQUEST, _) => Who::Another,
+            _ => Who::Nobody,
+        }
     }
 
     /// What a path shows.

@@ -10,7 +10,7 @@ use hookwire_worker::{ConfigArguments, Exit, Failure, Store, environment, open_s
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::client::{Client, PAGE_MAX, Page, Refusal};
+use crate::client::{Client, PAGE_MAX, Page, Refusal, Who};
 
 /// Arguments that name a server or a store.
 #[derive(Debug, Clone, clap::Args)]
@@ -62,17 +62,19 @@ impl TargetArguments {
             return Ok(Target::Server(client));
         }
         let settings = self.settings()?;
-        if let Some(client) = running_server(&settings)? {
-            return Ok(Target::Server(client));
+        match running_server(&settings)? {
+            Listening::Ours(client) => return Ok(Target::Server(client)),
+            Listening::Another(note) => eprintln!("{note}"),
+            Listening::Nobody => {}
         }
         match &settings.store.url {
             StoreUrl::Memory => return Err(in_memory(&settings)),
             StoreUrl::Embedded(folder) if !folder.exists() => {
                 let message = format!(
-                    "no server runs at {}, and there is no store at {} to look into; name the configuration with --config, \
-                     or the server with --url",
-                    settings.server.listen,
-                    folder.display()
+                    "there is no store at {} to look into, and no server that works on it runs at {}; name the \
+                     configuration with --config, or the server with --url",
+                    folder.display(),
+                    settings.server.listen
                 );
                 return Err(Failure::message(Exit::Unavailable, message));
             }
@@ -85,17 +87,35 @@ impl TargetArguments {
 /// A store that nobody but a server can look into.
 pub(crate) fn in_memory(settings: &Settings) -> Failure {
     let message = format!(
-        "no server runs at {}, and the store memory: lives in a server only; start it with `hookwire serve`, or name it \
-         with --url",
+        "the store memory: lives in a server only, and no server with it runs at {}; start it with `hookwire serve`, or \
+         name it with --url",
         settings.server.listen
     );
     Failure::message(Exit::Unavailable, message)
 }
 
-/// The server that listens where the settings say, if one does.
-pub(crate) fn running_server(settings: &Settings) -> Result<Option<Client>, Failure> {
+/// What listens where the settings say.
+pub(crate) enum Listening {
+    /// A server that works on the store of the settings.
+    Ours(Client),
+    /// A server that works on another store, with what to say of that.
+    Another(String),
+    Nobody,
+}
+
+/// Looks for the server of the settings. That one listens there is not enough: it may be another's, and what is
+/// published to it would go to other receivers.
+pub(crate) fn running_server(settings: &Settings) -> Result<Listening, Failure> {
     let client = Client::new(&server_url(settings.server.listen), environment("HOOKWIRE_TOKEN"))?;
-    Ok(Some(client).filter(Client::is_alive))
+    let store = settings.store.url.name();
+    Ok(match client.who(&store) {
+        Who::Ours => Listening::Ours(client),
+        Who::Another => Listening::Another(format!(
+            "the server at {} works on another store; turning to {store} (--url names a server whatever its store)",
+            settings.server.listen
+        )),
+        Who::Nobody => Listening::Nobody,
+    })
 }
 
 /// Opens the store of the settings, as far as no other process holds it.
@@ -114,7 +134,8 @@ pub(crate) fn with_hint(failure: Failure, settings: &Settings) -> Failure {
         return failure;
     }
     let message = format!(
-        "{failure}, and no server answers at {}; if that process is a server that listens elsewhere, name it with --url",
+        "{failure}, and no server that works on it answers at {}; if that process is a server that listens elsewhere, \
+         name it with --url",
         settings.server.listen
     );
     Failure::message(Exit::Unavailable, message)

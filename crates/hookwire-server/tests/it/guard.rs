@@ -54,6 +54,22 @@ async fn tokens_decide_who_may_look_and_who_may_publish() {
 }
 
 #[tokio::test]
+async fn a_server_tells_whether_it_works_on_the_store_that_is_meant() {
+    let open = Server::open();
+    let named = Server::new(Setup { named: Some("redis://localhost:6379/0".into()), ..Setup::default() });
+    for (server, path, status) in [
+        (&named, "/healthz", 200),
+        (&named, "/healthz?store=redis%3A%2F%2Flocalhost%3A6379%2F0", 200),
+        (&named, "/healthz?store=redis%3A%2F%2Flocalhost%3A6379%2F1", 421),
+        (&named, "/healthz?store=", 421),
+        (&named, "/healthz?probe=1&probe=2", 200),
+        (&open, "/healthz?store=memory:", 200),
+    ] {
+        assert_eq!(server.get(path).await.status, status, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn health_needs_no_token_and_tells_whether_a_worker_runs() {
     let tokens = Tokens { admin: Some(Secret::new("admin")), read: None };
     let server = Server::new(Setup { tokens, ..Setup::default() });

@@ -35,6 +35,7 @@ pub(crate) struct Setup {
     pub(crate) store: StoreLimits,
     pub(crate) limits: ApiLimits,
     pub(crate) tokens: Tokens,
+    pub(crate) named: Option<String>,
     pub(crate) definitions: Definitions,
 }
 
@@ -52,6 +53,7 @@ impl Default for Setup {
                 body_timeout: Duration::from_secs(60),
             },
             tokens: Tokens::default(),
+            named: None,
             definitions: Definitions::default(),
         }
     }
@@ -85,6 +87,7 @@ impl Server {
             new_id: || EventId::new(&format!("new-{}", NUMBER.fetch_add(1, Ordering::Relaxed))).unwrap(),
             limits: setup.limits,
             tokens: setup.tokens,
+            store: setup.named,
             metrics: Metrics::default(),
             in_force: Arc::clone(&in_force),
             ready: Arc::clone(&ready),

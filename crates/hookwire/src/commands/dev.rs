@@ -60,6 +60,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
 
         let Config { mut settings, definitions, .. } = sample_config(folder.path(), receiver.port())?;
         settings.store.url = hookwire_config::StoreUrl::Embedded(folder.path().join("store"));
+        settings.server.any_store = true;
         let in_force = in_force(definitions)?;
         let store = open_store(&settings, Duration::ZERO).await?;
 

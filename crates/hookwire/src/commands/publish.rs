@@ -16,7 +16,9 @@ use crate::client::{Client, Refusal};
 use crate::events::{Input, NewIds};
 use crate::output::{counted, duration_text, print};
 use crate::progress::Progress;
-use crate::target::{Target, TargetArguments, in_memory, is_in_use, open, running_server, with_hint};
+use crate::target::{
+    Listening, Target, TargetArguments, in_memory, is_in_use, open, running_server, with_hint,
+};
 
 /// Events per call: enough to share a commit, few enough to stay far below the limit on a request.
 const BATCH: usize = 100;
@@ -117,9 +119,15 @@ fn partial(failure: &Failure, published: u64, events: u64, resume: bool) -> Fail
 /// A running server, or the store; one that is changing hands is waited for.
 async fn find(settings: &Settings, wait: Duration) -> Result<Target, Failure> {
     let began = Instant::now();
+    let mut told = false;
     loop {
-        if let Some(client) = running_server(settings)? {
-            return Ok(Target::Server(client));
+        match running_server(settings)? {
+            Listening::Ours(client) => return Ok(Target::Server(client)),
+            Listening::Another(note) if !told => {
+                eprintln!("{note}");
+                told = true;
+            }
+            Listening::Another(_) | Listening::Nobody => {}
         }
         match open(settings).await {
             Ok(Store::Memory(_)) => return Err(in_memory(settings)),
