@@ -359,6 +359,21 @@ async fn bad_events_are_told_with_their_place_and_nothing_is_published() {
 }
 
 #[tokio::test]
+async fn an_id_that_is_there_twice_is_known_only_the_second_time() {
+    let folder = Folder::with("");
+    let (a, b) = (event("a", "dcim.site"), event("b", "dcim.site"));
+    folder.write("events.ndjson", &[&*a, &b, &a, &a].join("\n"));
+    let told = "a was published before; nothing was stored\n".repeat(2);
+    let by_store = folder.hookwire(&["publish", "events.ndjson"]).await;
+    assert_eq!((by_store.stdout.as_str(), by_store.stderr.as_str()), ("a\nb\na\na\n", told.as_str()));
+    let folder_of_server = Folder::with("");
+    let server = Server::start(&folder_of_server).await;
+    let by_server = folder.hookwire(&["publish", "--url", &server.url(), "events.ndjson"]).await;
+    assert_eq!((by_server.stdout, by_server.stderr), (by_store.stdout, by_store.stderr));
+    assert_eq!(server.program.terminate().await.code(), 0);
+}
+
+#[tokio::test]
 async fn a_server_on_another_store_is_passed_over() {
     let theirs = Folder::with("");
     let server = Server::start(&theirs).await;

@@ -5,6 +5,7 @@
 //!   nothing. Then they are read again: memory is bounded by a batch.
 //! - The ids of a batch are fixed before it is sent for the first time, so that sending it again repeats nothing.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use hookwire_config::Settings;
 use hookwire_model::Event;
 use hookwire_worker::{CommandResult, Exit, Failure, Store, runtime};
 
-use crate::client::{Client, Refusal};
+use crate::client::{Client, Published, Refusal};
 use crate::events::{Input, NewIds};
 use crate::output::{counted, duration_text, print};
 use crate::progress::Progress;
@@ -228,14 +229,7 @@ fn publish_to_server(
     let mut again = false;
     loop {
         let (message, after) = match client.publish(&body) {
-            Ok(published) => {
-                let known: std::collections::HashSet<_> = published.duplicates.into_iter().collect();
-                let receipts = published.ids.into_iter().map(|id| {
-                    let duplicate = known.contains(&id);
-                    (id, duplicate)
-                });
-                return Ok((receipts.collect(), again));
-            }
+            Ok(published) => return Ok((receipts(published), again)),
             Err(Refusal::Unreachable(message)) => (message, None),
             Err(Refusal::Busy(message, after)) => (message, after),
             Err(refusal @ (Refusal::Refused(..) | Refusal::Strange(_))) => return Err(refusal.into()),
@@ -253,4 +247,25 @@ fn publish_to_server(
         std::thread::park_timeout(pausing);
         pause = (pause * 2).min(RETRY.1);
     }
+}
+
+/// Each id with whether it was known before. One that stands there twice and was new is known only the second time.
+fn receipts(Published { ids, duplicates }: Published) -> Vec<(String, bool)> {
+    let mut new = HashMap::<String, usize>::new();
+    for id in &ids {
+        *new.entry(id.clone()).or_default() += 1;
+    }
+    for id in &duplicates {
+        if let Some(left) = new.get_mut(id) {
+            *left = left.saturating_sub(1);
+        }
+    }
+    let receipt = |id: String| match new.get_mut(&id) {
+        Some(left) if *left > 0 => {
+            *left -= 1;
+            (id, false)
+        }
+        _ => (id, true),
+    };
+    ids.into_iter().map(receipt).collect()
 }
