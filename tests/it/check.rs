@@ -1,6 +1,9 @@
 //! What the commands that look say and how they end: `check`, `preview`, `explain`, and every exit code that a script
 //! may rely on.
 
+use std::fs::File;
+use std::process::{Command, Stdio};
+
 use hookwire_testkit::Ended;
 use tokio::net::TcpListener;
 
@@ -152,4 +155,26 @@ async fn a_store_in_use_names_its_owner() {
     let ended = folder.hookwire(&["publish", "--url", &server.url(), "event.json"]).await;
     assert_eq!((ended.code(), ended.stdout.as_str()), (0, "e1\n"), "{}", ended.stderr);
     assert_eq!(server.program.terminate().await.code(), 0);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn output_that_cannot_be_written_is_told_and_words_that_cannot_be_do_no_harm() {
+    let full = || File::options().write(true).open("/dev/full").unwrap();
+    let run = |arguments: &[&str], stdout: Stdio, stderr: Stdio| {
+        let mut command = Command::new(hookwire_testkit::binary("hookwire"));
+        command.args(arguments).stdin(Stdio::null()).stdout(stdout).stderr(stderr).output().unwrap()
+    };
+    let cut_off = run(&["completions", "bash"], full().into(), Stdio::piped());
+    assert_eq!(cut_off.status.code(), Some(74), "{cut_off:?}");
+    let told = String::from_utf8(cut_off.stderr).unwrap();
+    assert!(told.starts_with("error: standard output cannot be written\n  because: No space left"), "{told}");
+
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let read_enough = run(&["completions", "bash"], writer.into(), Stdio::piped());
+    assert_eq!((read_enough.status.code(), read_enough.stderr.as_slice()), (Some(0), &b""[..]));
+
+    let unheard = run(&["deliveries", "retry"], Stdio::null(), full().into());
+    assert_eq!(unheard.status.code(), Some(2), "{unheard:?}");
 }

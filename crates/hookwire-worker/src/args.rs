@@ -6,6 +6,7 @@ use hookwire_config::{Config, Diagnostics, LoadError, Overrides, Shown, Style};
 
 use crate::exit::{Exit, Failure};
 use crate::logging::is_coloured;
+use crate::say::say;
 
 /// What is read if nobody says otherwise.
 pub(crate) const DEFAULT_FILE: &str = "hookwire.toml";
@@ -40,7 +41,7 @@ impl ConfigArguments {
     pub fn load(&self) -> Result<Config, Failure> {
         let config = self.try_load().map_err(load_failure)?;
         if !config.warnings.is_empty() {
-            eprintln!("{}", render(&config.warnings));
+            say(render(&config.warnings));
         }
         Ok(config)
     }

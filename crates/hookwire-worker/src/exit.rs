@@ -7,6 +7,8 @@ use std::process::ExitCode;
 
 use hookwire_queue::QueueError;
 
+use crate::say::say;
+
 /// How a program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -25,7 +27,7 @@ pub enum Exit {
     Unavailable = 69,
     /// A panic reached `main`.
     Software = 70,
-    /// The disk is full or not writable.
+    /// The disk is full or not writable, a store is damaged, or standard output cannot be written.
     Io = 74,
     /// The configuration is wrong, or a store has an unknown version.
     Config = 78,
@@ -110,11 +112,11 @@ pub fn main(command: impl FnOnce() -> CommandResult + std::panic::UnwindSafe) ->
     match std::panic::catch_unwind(command) {
         Ok(Ok(exit)) => exit.into(),
         Ok(Err(failure)) => {
-            eprintln!("error: {failure}");
+            say(format_args!("error: {failure}"));
             failure.exit().into()
         }
         Err(_) => {
-            eprintln!("error: this is a fault in hookwire; please report it with the message above");
+            say("error: this is a fault in hookwire; please report it with the message above");
             Exit::Software.into()
         }
     }

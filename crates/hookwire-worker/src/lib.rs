@@ -3,11 +3,15 @@
 //! What this program shares with `hookwire` is here as a library: the choice of backend, exit codes, signals, logs, and
 //! putting an engine together.
 
+// `say` and `print` end no program where standard error or output cannot be written.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod args;
 mod assemble;
 mod exit;
 mod logging;
 mod reload;
+mod say;
 mod signals;
 mod store;
 mod watch;
@@ -20,6 +24,7 @@ pub use assemble::{
 pub use exit::{CommandResult, Exit, Failure, main};
 pub use logging::{LogArguments, LogFormat, is_coloured};
 pub use reload::{LoadedConfig, Reloading};
+pub use say::{print, say};
 pub use signals::shutdown_token;
 pub use store::Store;
 pub use worker::{WorkerArguments, run};

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use hookwire_config::Config;
 use hookwire_model::Event;
-use hookwire_worker::{ConfigArguments, Failure, render};
+use hookwire_worker::{ConfigArguments, Failure, render, say};
 
 use crate::events::{Input, NewIds};
 use crate::output::Format;
@@ -44,7 +44,7 @@ impl EventArguments {
     pub(crate) fn load(&self) -> Result<(Config, Vec<Arc<Event>>), Failure> {
         let (config, problems) = self.config.load_sound()?;
         if !problems.is_empty() {
-            eprintln!("{}", render(&problems));
+            say(render(&problems));
         }
         let bytes_max = config.settings.server.max_event_bytes;
         let mut events = Vec::new();

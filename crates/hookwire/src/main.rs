@@ -1,5 +1,8 @@
 //! `hookwire`: the operator's tool and the all-in-one server. One file per command.
 
+// `say` and `print` end no program where standard error or output cannot be written.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod client;
 mod commands;
 mod events;

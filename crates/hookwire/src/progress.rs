@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hookwire_worker::say;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::output::counted;
@@ -36,13 +37,13 @@ impl Progress {
     }
 
     /// Prints something without tearing the bar.
-    pub(crate) fn aside(&self, print: impl FnOnce()) {
-        self.bar.suspend(print);
+    pub(crate) fn aside<T>(&self, print: impl FnOnce() -> T) -> T {
+        self.bar.suspend(print)
     }
 
     /// A line to standard error.
     pub(crate) fn say(&self, line: &str) {
-        self.aside(|| eprintln!("{line}"));
+        self.aside(|| say(line));
     }
 
     /// Takes the bar away and leaves a last line in its place.
@@ -52,7 +53,7 @@ impl Progress {
         let took = self.bar.elapsed().as_secs_f64();
         self.bar.finish_and_clear();
         if shown {
-            eprintln!("published {message}, in {took:.1} s");
+            say(format_args!("published {message}, in {took:.1} s"));
         }
     }
 }

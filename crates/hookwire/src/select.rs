@@ -8,9 +8,9 @@ use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use hookwire_model::{DeliveryId, DeliveryState, EndpointId, EventId, RuleName, WebhookName};
 use hookwire_queue::{Change, DeliveryFilter, Selection};
-use hookwire_worker::{CommandResult, Exit, Failure};
+use hookwire_worker::{CommandResult, Exit, Failure, print, say};
 
-use crate::output::{Format, counted, json, print};
+use crate::output::{Format, counted, json};
 use crate::target::{Changed, Target, TargetArguments};
 
 /// A filter of deliveries.
@@ -124,13 +124,18 @@ impl ActArguments {
             all.unfit.extend(changed.unfit);
         }
         for id in &all.unknown {
-            eprintln!("{id}: no delivery has this id, or it is no longer kept");
+            say(format_args!("{id}: no delivery has this id, or it is no longer kept"));
         }
         for unfit in &all.unfit {
             let fits = fitting_words(change);
-            eprintln!("{}: it is {}; only {fits} ones can be {}", unfit.id, unfit.state, done(change));
+            say(format_args!(
+                "{}: it is {}; only {fits} ones can be {}",
+                unfit.id,
+                unfit.state,
+                done(change)
+            ));
         }
-        self.tell(target, change, &all);
+        self.tell(target, change, &all)?;
         Ok(if all.unknown.is_empty() && all.unfit.is_empty() { Exit::Fine } else { Exit::No })
     }
 
@@ -154,50 +159,51 @@ impl ActArguments {
             _ => things(change, counted_first.changed),
         };
         if self.dry_run && self.format == Format::Text {
-            print(&format!("{what} would be {}", done(change)));
+            print(&format!("{what} would be {}", done(change)))?;
             return Ok(Exit::Fine);
         }
         if self.dry_run || counted_first.changed == 0 {
-            self.tell(target, change, &counted_first);
+            self.tell(target, change, &counted_first)?;
             return Ok(Exit::Fine);
         }
         if !self.yes {
             let asked = io::stdin().is_terminal() && io::stderr().is_terminal();
             if !asked {
-                eprintln!("{what} would be {}; nothing was done: add --yes to do it", done(change));
+                say(format_args!("{what} would be {}; nothing was done: add --yes to do it", done(change)));
                 if self.format == Format::Json {
-                    print(&json(&counted_first));
+                    print(&json(&counted_first))?;
                 }
                 return Ok(Exit::Usage);
             }
             if !confirmed(&format!("{what} will be {}. Go on? [y/N] ", done(change)))? {
-                eprintln!("nothing was done");
+                say("nothing was done");
                 return Ok(Exit::No);
             }
         }
         let changed = target.change(change, &Selection::Filter(filter), false).await?;
-        self.tell(target, change, &changed);
+        self.tell(target, change, &changed)?;
         Ok(Exit::Fine)
     }
 
-    fn tell(&self, target: &Target, change: Change, changed: &Changed) {
+    fn tell(&self, target: &Target, change: Change, changed: &Changed) -> Result<(), Failure> {
         if self.format == Format::Json {
             return print(&json(changed));
         }
         let things = things(change, changed.changed);
         match (change, changed.dry_run) {
-            (_, true) => print(&format!("{things} would be {}", done(change))),
+            (_, true) => print(&format!("{things} would be {}", done(change)))?,
             // Sending is up to a worker, and may fail again.
-            (Change::Retry, false) => print(&format!("{things} queued to be sent again")),
-            (_, false) => print(&format!("{things} {}", done(change))),
+            (Change::Retry, false) => print(&format!("{things} queued to be sent again"))?,
+            (_, false) => print(&format!("{things} {}", done(change)))?,
         }
         let waits =
             !changed.dry_run && changed.changed > 0 && matches!(change, Change::Retry | Change::Redrive);
         if waits && !target.is_server() {
-            eprintln!(
-                "no server runs: they are sent by the next `hookwire serve` or `hookwire worker --until-idle`"
+            say(
+                "no server runs: they are sent by the next `hookwire serve` or `hookwire worker --until-idle`",
             );
         }
+        Ok(())
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hookwire_config::{Settings, StoreUrl};
 use hookwire_model::{Delivery, DeliveryId, DeliveryState, Shard};
 use hookwire_queue::{Change, DeliveryFilter, Inspect as _, Queue as _, QueueError, Selection};
-use hookwire_worker::{ConfigArguments, Exit, Failure, Store, environment, open_store};
+use hookwire_worker::{ConfigArguments, Exit, Failure, Store, environment, open_store, say};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -64,7 +64,7 @@ impl TargetArguments {
         let settings = self.settings()?;
         match running_server(&settings)? {
             Listening::Ours(client) => return Ok(Target::Server(client)),
-            Listening::Another(note) => eprintln!("{note}"),
+            Listening::Another(note) => say(note),
             Listening::Nobody => {}
         }
         match &settings.store.url {

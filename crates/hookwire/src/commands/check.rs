@@ -6,10 +6,12 @@ use std::sync::Arc;
 use hookwire_config::LoadError;
 use hookwire_definitions::PreviewFilter;
 use hookwire_engine::{Clock as _, SystemClock};
-use hookwire_worker::{CommandResult, ConfigArguments, Exit, Failure, in_force, load_failure, render};
+use hookwire_worker::{
+    CommandResult, ConfigArguments, Exit, Failure, in_force, load_failure, print, render, say,
+};
 
 use crate::events::{Input, NewIds};
-use crate::output::{counted, print};
+use crate::output::counted;
 
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Arguments {
@@ -29,14 +31,14 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let config = match arguments.config.try_load() {
         Ok(config) => config,
         Err(LoadError::Invalid(diagnostics)) => {
-            eprintln!("{}", render(&diagnostics));
-            eprintln!("{} found", counted(diagnostics.len(), "problem"));
+            say(render(&diagnostics));
+            say(format_args!("{} found", counted(diagnostics.len(), "problem")));
             return Ok(Exit::No);
         }
         Err(error @ LoadError::Unreadable { .. }) => return Err(load_failure(error)),
     };
     if !config.warnings.is_empty() {
-        eprintln!("{}", render(&config.warnings));
+        say(render(&config.warnings));
     }
     let (webhooks, rules) = (config.definitions.webhooks().count(), config.definitions.rules().count());
     let failed = match &arguments.events {
@@ -49,20 +51,20 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
                     config.definitions.preview(&event, &PreviewFilter::default(), SystemClock.now());
                 for preview in previews.iter().filter(|preview| preview.is_error()) {
                     failed += 1;
-                    eprintln!("event {}:\n{preview}", event.id);
+                    say(format_args!("event {}:\n{preview}", event.id));
                 }
                 Ok(())
             })?;
-            print(&format!("{}, {}", counted(events, "event"), counted(failed, "failure")));
+            print(&format!("{}, {}", counted(events, "event"), counted(failed, "failure")))?;
             failed
         }
         None => 0,
     };
     // Certificates are read here, too: they are part of what a server would refuse to start with.
     if let Err(failure) = in_force(config.definitions) {
-        eprintln!("{failure}");
+        say(failure);
         return Ok(Exit::No);
     }
-    print(&format!("{} and {} are sound", counted(webhooks, "webhook"), counted(rules, "event rule")));
+    print(&format!("{} and {} are sound", counted(webhooks, "webhook"), counted(rules, "event rule")))?;
     Ok(if failed == 0 { Exit::Fine } else { Exit::No })
 }

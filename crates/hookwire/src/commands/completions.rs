@@ -1,9 +1,7 @@
 //! `hookwire completions`: commands and flags at the press of the tab key.
 
 use clap_complete::Shell;
-use hookwire_worker::{CommandResult, Exit};
-
-use crate::output::print;
+use hookwire_worker::{CommandResult, Exit, print};
 
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Arguments {
@@ -14,6 +12,6 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments, mut command: clap::Command) -> CommandResult {
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut command, "hookwire", &mut script);
-    print(&String::from_utf8_lossy(&script));
+    print(&String::from_utf8_lossy(&script))?;
     Ok(Exit::Fine)
 }

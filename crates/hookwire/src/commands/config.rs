@@ -1,9 +1,9 @@
 //! `hookwire config`: what is in force and where it comes from, and the schema for editors.
 
 use clap::Subcommand;
-use hookwire_worker::{CommandResult, ConfigArguments, Exit};
+use hookwire_worker::{CommandResult, ConfigArguments, Exit, print};
 
-use crate::output::{Format, print};
+use crate::output::Format;
 
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Arguments {
@@ -35,9 +35,9 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
             print(&match show.format {
                 Format::Text => shown.to_string(),
                 Format::Json => format!("{:#}", shown.to_json()),
-            });
+            })?;
         }
-        What::Schema => print(&format!("{:#}", hookwire_config::schema())),
+        What::Schema => print(&format!("{:#}", hookwire_config::schema()))?,
     }
     Ok(Exit::Fine)
 }

@@ -3,10 +3,10 @@
 use clap::Subcommand;
 use hookwire_model::{DeliveryId, DeliveryState};
 use hookwire_queue::Change;
-use hookwire_worker::{CommandResult, Exit, Failure, runtime};
+use hookwire_worker::{CommandResult, Exit, Failure, print, runtime, say};
 use serde_json::json;
 
-use crate::output::{Format, delivery_table, delivery_text, json, print};
+use crate::output::{Format, delivery_table, delivery_text, json};
 use crate::select::{ActArguments, FilterArguments, StateArguments};
 use crate::target::TargetArguments;
 
@@ -93,12 +93,12 @@ impl ListArguments {
         target.close().await;
         let (items, next_cursor) = listed?;
         match self.format {
-            Format::Json => print(&json(&json!({ "items": items, "next_cursor": next_cursor }))),
-            Format::Text if items.is_empty() => print(none),
-            Format::Text => print(&delivery_table(&items)),
+            Format::Json => print(&json(&json!({ "items": items, "next_cursor": next_cursor })))?,
+            Format::Text if items.is_empty() => print(none)?,
+            Format::Text => print(&delivery_table(&items))?,
         }
         if let (Format::Text, Some(cursor)) = (self.format, next_cursor) {
-            eprintln!("there are more: go on with --cursor {cursor}");
+            say(format_args!("there are more: go on with --cursor {cursor}"));
         }
         Ok(Exit::Fine)
     }
@@ -114,8 +114,8 @@ impl Show {
             return Err(Failure::message(Exit::No, message));
         };
         match self.format {
-            Format::Json => print(&json(&delivery)),
-            Format::Text => print(&delivery_text(&delivery)),
+            Format::Json => print(&json(&delivery))?,
+            Format::Text => print(&delivery_text(&delivery))?,
         }
         Ok(Exit::Fine)
     }

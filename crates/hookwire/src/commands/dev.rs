@@ -12,14 +12,14 @@ use hookwire_engine::{Clock as _, SystemClock, publish};
 use hookwire_model::{Delivery, Event, EventDefaults, EventId, Shard};
 use hookwire_queue::Inspect as _;
 use hookwire_worker::{
-    CommandResult, Exit, Failure, LogArguments, Store, in_force, new_event_id, open_store, runtime,
-    shutdown_token,
+    CommandResult, Exit, Failure, LogArguments, Store, in_force, new_event_id, open_store, print, runtime,
+    say, shutdown_token,
 };
 use tokio::net::TcpListener;
 use webhook_receiver::{Listeners, Options};
 
 use crate::commands::serve::Running;
-use crate::output::{delivery_text, print};
+use crate::output::delivery_text;
 use crate::target::server_url;
 
 const RECEIVER_PORT: u16 = 9000;
@@ -64,7 +64,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
         let in_force = in_force(definitions)?;
         let store = open_store(&settings, Duration::ZERO).await?;
 
-        print(&receiver.banner());
+        print(&receiver.banner())?;
         let shown = tokio::spawn(webhook_receiver::serve(
             receiver,
             Options::default(),
@@ -79,8 +79,8 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
         let id = event.id.clone();
         publish(running.store(), &[event]).await?;
         match wait_for_delivery(running.store(), &id).await? {
-            Some(delivery) => print(&format!("\n{}\n{}", delivery_text(&delivery), next_steps(&url))),
-            None => eprintln!("the sample event was not delivered in time; the log above says why"),
+            Some(delivery) => print(&format!("\n{}\n{}", delivery_text(&delivery), next_steps(&url)))?,
+            None => say("the sample event was not delivered in time; the log above says why"),
         }
         io::stdout().flush().map_err(|error| Failure::new(Exit::Io, error))?;
 
@@ -94,7 +94,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
 async fn bind_receiver(port: u16) -> Result<Listeners, Failure> {
     let bound = match Listeners::bind(None, port).await {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            eprintln!("port {port} is taken; the receiver takes another");
+            say(format_args!("port {port} is taken; the receiver takes another"));
             Listeners::bind(None, 0).await
         }
         bound => bound,
@@ -106,7 +106,7 @@ async fn bind_server(port: u16) -> Result<TcpListener, Failure> {
     let at = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
     let bound = match TcpListener::bind(at(port)).await {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            eprintln!("port {port} is taken; the server takes another");
+            say(format_args!("port {port} is taken; the server takes another"));
             TcpListener::bind(at(0)).await
         }
         bound => bound,

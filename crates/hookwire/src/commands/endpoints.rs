@@ -7,11 +7,11 @@ use hookwire_engine::{
     pause_webhook,
 };
 use hookwire_model::{EndpointId, WebhookName};
-use hookwire_worker::{CommandResult, Exit, Failure, is_coloured, runtime};
+use hookwire_worker::{CommandResult, Exit, Failure, is_coloured, print, runtime, say};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::output::{Format, duration_text, json, print, terminal_size};
+use crate::output::{Format, duration_text, json, terminal_size};
 use crate::table::{Column, Tone, table};
 use crate::target::{Target, TargetArguments, percent_encoded};
 
@@ -109,9 +109,9 @@ async fn list(arguments: &ListArguments) -> CommandResult {
     };
     target.close().await;
     match arguments.format {
-        Format::Json => print(&json(&List { items })),
-        Format::Text if items.is_empty() => eprintln!("no endpoints: nothing was sent yet"),
-        Format::Text => print(&endpoint_table(&items)),
+        Format::Json => print(&json(&List { items }))?,
+        Format::Text if items.is_empty() => say("no endpoints: nothing was sent yet"),
+        Format::Text => print(&endpoint_table(&items))?,
     }
     Ok(Exit::Fine)
 }
@@ -153,7 +153,7 @@ async fn act(arguments: &TargetArguments, subject: &Subject, act: EndpointAct) -
         EndpointAct::Resume => format!("{what} is resumed"),
         EndpointAct::Probe if worker => format!("{what} gets one attempt now"),
         EndpointAct::Probe => format!("{what} gets one attempt as soon as a worker runs"),
-    });
+    })?;
     Ok(Exit::Fine)
 }
 

@@ -1,9 +1,9 @@
 //! `hookwire explain`: why each rule matches, or does not.
 
-use hookwire_worker::{CommandResult, Exit};
+use hookwire_worker::{CommandResult, Exit, print};
 
 use crate::commands::EventArguments;
-use crate::output::{Format, json, print};
+use crate::output::{Format, json};
 
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Arguments {
@@ -18,10 +18,10 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
         explanations.extend(config.definitions.explain(event));
     }
     match arguments.event.format {
-        Format::Json => print(&json(&explanations)),
+        Format::Json => print(&json(&explanations))?,
         Format::Text => {
             let texts: Vec<String> = explanations.iter().map(ToString::to_string).collect();
-            print(&texts.join("\n"));
+            print(&texts.join("\n"))?;
         }
     }
     Ok(Exit::Fine)

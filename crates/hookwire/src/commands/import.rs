@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hookwire_netbox::{PageError, import, read_page};
-use hookwire_worker::{CommandResult, Exit, Failure};
+use hookwire_worker::{CommandResult, Exit, Failure, say};
 use serde_json::Value;
 
 use fetch::{NetBox, Options};
@@ -75,18 +75,18 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let imported = import(&webhooks, &rules).map_err(|error| Failure::new(Exit::Data, error))?;
     targets.write(&imported.definitions, arguments.force)?;
     for finding in &imported.findings {
-        eprintln!("{finding}");
+        say(finding);
     }
     let count = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     let (webhooks, rules) = (imported.definitions.webhooks.len(), imported.definitions.event_rules.len());
-    eprintln!(
+    say(format_args!(
         "imported {} and {}; {} above",
         count(webhooks, "webhook"),
         count(rules, "event rule"),
         count(imported.findings.len(), "remark")
-    );
+    ));
     if let Some(config) = targets.config() {
-        eprintln!("next: hookwire check --config {}", config.display());
+        say(format_args!("next: hookwire check --config {}", config.display()));
     }
     Ok(Exit::Fine)
 }

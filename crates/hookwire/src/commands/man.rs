@@ -4,9 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap_mangen::Man;
-use hookwire_worker::{CommandResult, Exit, Failure};
-
-use crate::output::print;
+use hookwire_worker::{CommandResult, Exit, Failure, print};
 
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Arguments {
@@ -19,7 +17,7 @@ pub(crate) fn run(arguments: &Arguments, command: clap::Command) -> CommandResul
     let Some(folder) = &arguments.output else {
         let mut page = Vec::new();
         Man::new(command).render(&mut page).map_err(|error| Failure::new(Exit::Io, error))?;
-        print(&String::from_utf8_lossy(&page));
+        print(&String::from_utf8_lossy(&page))?;
         return Ok(Exit::Fine);
     };
     let written = std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(command, folder));

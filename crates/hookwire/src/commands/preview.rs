@@ -3,10 +3,10 @@
 use hookwire_definitions::PreviewFilter;
 use hookwire_engine::{Clock as _, SystemClock};
 use hookwire_model::RuleName;
-use hookwire_worker::{CommandResult, Exit, Failure};
+use hookwire_worker::{CommandResult, Exit, Failure, print};
 
 use crate::commands::EventArguments;
-use crate::output::{Format, json, print};
+use crate::output::{Format, json};
 
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Arguments {
@@ -29,10 +29,10 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
         return Err(Failure::message(Exit::No, format!("there is no rule {:?}", rule.as_str())));
     }
     match arguments.event.format {
-        Format::Json => print(&json(&previews)),
+        Format::Json => print(&json(&previews))?,
         Format::Text => {
             let texts: Vec<String> = previews.iter().map(ToString::to_string).collect();
-            print(&texts.join("\n"));
+            print(&texts.join("\n"))?;
         }
     }
     let unmatched = rule.is_some() && !previews.iter().any(|preview| preview.matched);

@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use hookwire_config::Settings;
 use hookwire_model::Event;
-use hookwire_worker::{CommandResult, Exit, Failure, Store, runtime};
+use hookwire_worker::{CommandResult, Exit, Failure, Store, print, runtime, say};
 
 use crate::client::{Client, Published, Refusal};
 use crate::events::{Input, NewIds};
-use crate::output::{counted, duration_text, print};
+use crate::output::{counted, duration_text};
 use crate::progress::Progress;
 use crate::target::{
     Listening, Target, TargetArguments, in_memory, is_in_use, open, running_server, with_hint,
@@ -71,7 +71,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
         inputs.push(input);
     }
     if events == 0 {
-        eprintln!("there are no events to publish");
+        say("there are no events to publish");
         return Ok(Exit::Fine);
     }
     runtime()?.block_on(async {
@@ -95,7 +95,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
         let Publishing { target, published, duplicates, .. } = publishing;
         target.close().await;
         if duplicates > DUPLICATES_TOLD {
-            eprintln!("{duplicates} of {} were published before", counted(published, "event"));
+            say(format_args!("{duplicates} of {} were published before", counted(published, "event")));
         }
         match ended {
             Ok(()) => Ok(Exit::Fine),
@@ -125,7 +125,7 @@ async fn find(settings: &Settings, wait: Duration) -> Result<Target, Failure> {
         match running_server(settings)? {
             Listening::Ours(client) => return Ok(Target::Server(client)),
             Listening::Another(note) if !told => {
-                eprintln!("{note}");
+                say(note);
                 told = true;
             }
             Listening::Another(_) | Listening::Nobody => {}
@@ -209,7 +209,7 @@ impl Publishing {
             }
         }
         self.published += receipts.len() as u64;
-        self.progress.aside(|| print(&ids));
+        self.progress.aside(|| print(&ids))?;
         self.progress.published(self.published, self.duplicates);
         Ok(())
     }

@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 use hookwire_engine::{Clock as _, SystemClock};
 use hookwire_model::Timestamp;
 use hookwire_queue::Stats;
-use hookwire_worker::{CommandResult, Exit, Failure, runtime};
+use hookwire_worker::{CommandResult, Exit, Failure, print, runtime};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::output::{Format, bytes_text, counted, duration_text, json, print};
+use crate::output::{Format, bytes_text, counted, duration_text, json};
 use crate::target::TargetArguments;
 
 #[derive(Debug, Clone, clap::Args)]
@@ -51,8 +51,8 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
         target.close().await;
         let stats = stats?;
         match arguments.format {
-            Format::Json => print(&json(&stats)),
-            Format::Text => print(&text(stats, SystemClock.now())?),
+            Format::Json => print(&json(&stats))?,
+            Format::Text => print(&text(stats, SystemClock.now())?)?,
         }
         Ok(Exit::Fine)
     })

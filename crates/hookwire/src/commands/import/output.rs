@@ -6,9 +6,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use hookwire_netbox::Definitions;
-use hookwire_worker::{Exit, Failure};
-
-use crate::output::print;
+use hookwire_worker::{Exit, Failure, print};
 
 /// Where to write.
 pub(super) enum Targets {
@@ -85,7 +83,7 @@ impl Targets {
 
     pub(super) fn write(&self, definitions: &Definitions, force: bool) -> Result<(), Failure> {
         match self {
-            Targets::Stdout => print(&definitions.to_toml()),
+            Targets::Stdout => print(&definitions.to_toml())?,
             Targets::File(file) => {
                 let text = match format(file) {
                     Some(Format::Json) => definitions.to_json(),
