@@ -123,7 +123,8 @@ async fn said(folder: &Folder, rule: &str, event: &Value) -> Said {
 
 /// Headers that the definition determines, by name; those masked in a preview are left out.
 fn headers<'a>(pairs: impl IntoIterator<Item = &'a Value>) -> Map<String, Value> {
-    const OWN: [&str; 10] = [
+    const MASKED: [&str; 5] = ["authorization", "cookie", "-key", "-token", "-secret"];
+    const OWN: [&str; 8] = [
         "user-agent",
         "accept",
         "accept-encoding",
@@ -132,11 +133,10 @@ fn headers<'a>(pairs: impl IntoIterator<Item = &'a Value>) -> Map<String, Value>
         "content-length",
         "webhook-id",
         "webhook-attempt",
-        "authorization",
-        "cookie",
     ];
     let named = pairs.into_iter().map(|pair| (pair[0].as_str().unwrap().to_lowercase(), pair[1].clone()));
-    named.filter(|(name, _)| !OWN.contains(&name.as_str())).collect()
+    let is_masked = |name: &str| MASKED.iter().any(|end| name.ends_with(end));
+    named.filter(|(name, _)| !OWN.contains(&name.as_str()) && !is_masked(name)).collect()
 }
 
 #[tokio::test]

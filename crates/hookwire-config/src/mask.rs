@@ -40,10 +40,10 @@ pub(crate) fn text(text: &str) -> String {
     for Range { start, end } in credentials(text) {
         masked += &text[from..start];
         // A user and a password stay two, so that the URL stays one.
-        masked += match (text[..start].ends_with("://"), text[start..end].contains(':')) {
-            (true, true) => "***:***",
-            (true, false) => "***",
-            (false, _) => " ***",
+        masked += match (&text[..start], &text[start..end]) {
+            (before, login) if before.ends_with("://") && login.contains(':') => "***:***",
+            (before, _) if before.ends_with("://") || before.ends_with('=') => "***",
+            _ => " ***",
         };
         from = end;
     }
@@ -109,6 +109,9 @@ fn mask_by_look(text: &str, out: &mut [u8]) {
     }
 }
 
+/// What the names of headers end with that hold credentials, as in records.
+const HEADERS: [&str; 5] = ["authorization:", "cookie:", "-key:", "-token:", "-secret:"];
+
 /// Masks user and password of URLs, and headers that hold credentials.
 fn mask_credentials(text: &str, out: &mut [u8]) {
     for range in credentials(text) {
@@ -124,10 +127,24 @@ fn credentials(text: &str) -> Vec<Range<usize>> {
         let start = at + 3;
         let end = text[start..].find(['"', '\'', '\n', '/', ' ']).map_or(text.len(), |end| start + end);
         found.extend(text[start..end].rfind('@').map(|user| start..start + user));
+        // A socket has no host, so that they stand in its query.
+        if text[..at].ends_with("unix") {
+            let end = text[start..].find(['"', '\'', '\n', ' ']).map_or(text.len(), |end| start + end);
+            for (place, _) in text[start..end].match_indices(['?', '&']) {
+                let member = start + place + 1;
+                let value = ["user=", "pass="].iter().find(|name| text[member..].starts_with(**name));
+                let length = text[member..end].find('&').unwrap_or(end - member);
+                found.extend(value.map(|name| member + name.len()..member + length));
+            }
+        }
     }
     let lower = text.to_ascii_lowercase();
-    for name in ["authorization:", "cookie:"] {
+    for name in HEADERS {
         for (at, _) in lower.match_indices(name) {
+            // A host before its port is no header.
+            if text[..at].rsplit(['"', '\'', '\n', ' ']).next().is_some_and(|word| word.contains("://")) {
+                continue;
+            }
             let start = at + name.len();
             let end = text[start..].find('\n').map_or(text.len(), |end| start + end);
             if !text[start..end].contains('{') {

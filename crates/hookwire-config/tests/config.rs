@@ -820,6 +820,8 @@ s3cret-long"""
         ("c.toml", "previous_secrets = [\n 's3cret',\n 's3cret' 's3cret',\n]\n"),
         ("d.toml", "secret = '''\ns3cret'''\nx = = 1"),
         ("e.toml", "additional_headers = \"Authorization: Bearer s3cret\"\nx = = 1"),
+        ("f.toml", "additional_headers = \"X-Plain: 1\\nX-Api-Key: s3cret\"\nx = = 1"),
+        ("g.toml", "url = \"unix:///run/redis.sock?user=s3cret&db=1&pass=s3cret\"\nx = = 1"),
     ] {
         let case = Case::new(&[(name, text)]);
         let shown = case.refusal();
@@ -904,7 +906,7 @@ body_template = """
 {"text": "{{ data.name }}",
  "more": 1}
 """
-additional_headers = "Authorization: Bearer s3cret"
+additional_headers = "Authorization: Bearer s3cret\nPrivate-Token: s3cret"
 retry = { max_attempts = 3 }
 "#,
         ),

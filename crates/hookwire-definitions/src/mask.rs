@@ -1,8 +1,8 @@
 //! A webhook's templates as they may be shown: credentials that somebody wrote into them become `***`.
 //!
 //! Invariants:
-//! - What a record masks by the name of its header is masked here by the name that stands in the template; a value
-//!   that goes on over several lines is masked to its end, rather too much than too little.
+//! - What a record masks by the end of its header's name is masked here by the name that stands in the template; a
+//!   value that goes on over several lines is masked to its end, rather too much than too little.
 //! - User and password of a URL, and the webhook's own secrets wherever they stand, are masked.
 
 use hookwire_model::Secret;
@@ -139,6 +139,12 @@ mod tests {
             ("Authorization: {{\n 'Bearer t0ken'\n}}\nX: 1", "Authorization: ***\n\n\nX: 1"),
             ("{# authorization #}Authorization: Bearer x", "{# authorization #}Authorization: ***"),
             ("X-Authorization-Kind: none", "X-Authorization-Kind: none"),
+            (
+                "X-Api-Key: abc\nPRIVATE-TOKEN : t\nX-Key-Id: 7",
+                "X-Api-Key: ***\nPRIVATE-TOKEN : ***\nX-Key-Id: 7",
+            ),
+            ("{% if a %}X-Client-Secret: {{ s }}{% endif %}", "{% if a %}X-Client-Secret: ***"),
+            ("Tokens: 7\nKey: a", "Tokens: 7\nKey: a"),
         ] {
             assert_eq!(without_credentials(headers), shown);
         }

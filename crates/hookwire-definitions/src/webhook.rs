@@ -18,8 +18,9 @@ use crate::{DefinitionError, Place};
 /// What every request says it was sent by.
 const USER_AGENT: &str = concat!("hookwire/", env!("CARGO_PKG_VERSION"));
 
-/// Headers whose values are never recorded or shown.
-pub(crate) const CREDENTIALS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
+/// What the names of headers end with whose values are never recorded or shown: `Authorization`, `Proxy-Authorization`
+/// and `Cookie`, and what services call theirs, such as `X-Api-Key` and `Private-Token`. In lower case.
+pub(crate) const CREDENTIALS: [&str; 5] = ["authorization", "cookie", "-key", "-token", "-secret"];
 
 /// A secret shorter than this is not searched for in headers: it would be found everywhere.
 pub(crate) const SEARCHED_SECRET_BYTES_MIN: usize = 6;
@@ -157,8 +158,10 @@ impl CompiledWebhook {
             // A value that is shorter cannot hold it.
             (SEARCHED_SECRET_BYTES_MIN..=value.len()).contains(&secret.len())
         });
-        CREDENTIALS.iter().any(|credential| name.eq_ignore_ascii_case(credential))
-            || searched.any(|secret| memchr::memmem::find(value, secret.as_bytes()).is_some())
+        CREDENTIALS.iter().any(|end| {
+            let tail = name.len().checked_sub(end.len()).map(|at| &name.as_bytes()[at..]);
+            tail.is_some_and(|tail| tail.eq_ignore_ascii_case(end.as_bytes()))
+        }) || searched.any(|secret| memchr::memmem::find(value, secret.as_bytes()).is_some())
     }
 }
 

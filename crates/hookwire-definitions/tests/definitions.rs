@@ -164,13 +164,18 @@ fn without_a_template_the_default_body_is_sent() {
 #[test]
 fn headers_with_credentials_or_secrets_are_masked() {
     let request = prepare(Webhook {
-        additional_headers: "Cookie: a=b\nproxy-authorization: x\nX-Token: Token s3cret-token\nX-Plain: fine"
-            .into(),
+        additional_headers:
+            "Cookie: a=b\nproxy-authorization: x\nX-Auth: Token s3cret-token\nX-Plain: fine\n\
+            X-API-Key: a\nPrivate-Token: b\nX-Client-Secret: c\nX-Key-Id: d"
+                .into(),
         secrets: vec![Secret::new("s3cret-token"), Secret::new("fine")],
         ..webhook("w")
     })
     .unwrap();
-    assert_eq!(request.masked_headers, ["cookie", "proxy-authorization", "x-token"]);
+    assert_eq!(
+        request.masked_headers,
+        ["cookie", "proxy-authorization", "x-auth", "x-api-key", "private-token", "x-client-secret"]
+    );
 }
 
 #[test]
