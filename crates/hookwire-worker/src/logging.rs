@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::exit::{Exit, Failure};
 
@@ -52,8 +53,8 @@ impl LogArguments {
     /// # Errors
     /// Exit code 2 for a filter that cannot be read.
     pub fn start(&self) -> Result<(), Failure> {
-        let filter = EnvFilter::try_new(&self.log)
-            .map_err(|error| Failure::message(Exit::Usage, format!("--log {:?}: {error}", self.log)))?;
+        let filter = filter(&self.log)
+            .map_err(|reason| Failure::message(Exit::Usage, format!("--log {:?}: {reason}", self.log)))?;
         // A log that nobody reads any more (a closed pipe, a terminal that has gone) is no reason to stop sending:
         // without this the failed write would be told on the same standard error, by a panic.
         let builder = tracing_subscriber::fmt()
@@ -65,5 +66,40 @@ impl LogArguments {
             LogFormat::Json => builder.json().init(),
         }
         Ok(())
+    }
+}
+
+/// Reads a filter. A word by itself has to be a level: taken for the name of a module, as [`EnvFilter`] does, a mistyped
+/// one would silence everything else.
+fn filter(text: &str) -> Result<EnvFilter, String> {
+    let is_word = |part: &&str| {
+        !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | ':'))
+    };
+    let mut words = text.split(',').map(str::trim).filter(is_word);
+    match words.find(|word| word.parse::<LevelFilter>().is_err()) {
+        Some(word) => Err(format!(
+            "{word:?} is no level; use error, warn, info, debug, trace or off, and for a part of the program its name \
+             with a level, such as hookwire_engine=debug"
+        )),
+        None => EnvFilter::try_new(text).map_err(|error| error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_that_is_no_level_is_refused() {
+        for good in
+            ["info", "WARN", "off", "", "info,hookwire_engine=debug", "warn,hyper=off", "[lane{a=1}]=debug"]
+        {
+            assert!(filter(good).is_ok(), "{good}: {:?}", filter(good).err());
+        }
+        for bad in ["warning", "verbose", "hookwire_engine", "info,foo", "hookwire_engine=loud"] {
+            assert!(filter(bad).is_err(), "{bad}");
+        }
+        let told = filter("info,warning").unwrap_err();
+        assert!(told.starts_with("\"warning\" is no level; use error, warn"), "{told}");
     }
 }
