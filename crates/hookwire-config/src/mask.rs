@@ -125,11 +125,16 @@ fn credentials(text: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     for (at, _) in text.match_indices("://") {
         let start = at + 3;
-        let end = text[start..].find(['"', '\'', '\n', '/', ' ']).map_or(text.len(), |end| start + end);
-        found.extend(text[start..end].rfind('@').map(|user| start..start + user));
+        let end = text[start..].find(['"', '\'', '\n', ' ']).map_or(text.len(), |end| start + end);
+        let scheme = |names: &[&str]| names.iter().any(|name| text[..at].ends_with(name));
+        // A password with a slash is wrong in the URL of a store, and quoted for that.
+        let login_end = match text[start..end].find('/') {
+            Some(slash) if !scheme(&["redis", "rediss", "redis-cluster"]) => start + slash,
+            _ => end,
+        };
+        found.extend(text[start..login_end].rfind('@').map(|user| start..start + user));
         // A socket has no host, so that they stand in its query.
-        if text[..at].ends_with("unix") {
-            let end = text[start..].find(['"', '\'', '\n', ' ']).map_or(text.len(), |end| start + end);
+        if scheme(&["unix"]) {
             for (place, _) in text[start..end].match_indices(['?', '&']) {
                 let member = start + place + 1;
                 let value = ["user=", "pass="].iter().find(|name| text[member..].starts_with(**name));

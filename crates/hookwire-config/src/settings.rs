@@ -636,6 +636,54 @@ fn redis_scheme(url: &str) -> Option<&str> {
     ["redis", "rediss", "unix", "redis-cluster"].contains(&scheme).then_some(rest)
 }
 
+/// Looks whether what follows the scheme names a Redis server or cluster, as far as that can be told without it; else
+/// what is wrong, and what to do. Neither repeats the text, which may hold a password.
+fn redis_server(scheme: &str, rest: &str) -> Result<(), (&'static str, &'static str)> {
+    let remedy = match scheme {
+        "unix" => "write it like \"unix:///run/redis.sock?db=0\"",
+        "redis-cluster" => "write it like \"redis-cluster://user:password@host:6379,host:6379\"",
+        _ => {
+            "write it like \"redis://user:password@localhost:6379/0\", and / ? # @ in a password as %2F %3F %23 %40"
+        }
+    };
+    let wrong = |message| Err((message, remedy));
+    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let is_database = |text: &str| text.is_empty() || text.parse::<u32>().is_ok();
+    if rest.contains(char::is_whitespace) || rest.is_empty() {
+        return wrong("names no Redis server");
+    }
+    if scheme == "unix" {
+        let database = query.split('&').find_map(|member| member.strip_prefix("db="));
+        return match database {
+            _ if !rest.starts_with('/') => wrong("names no socket by its whole path"),
+            Some(database) if !is_database(database) => wrong("names a database that is no number"),
+            _ => Ok(()),
+        };
+    }
+    let (servers, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let servers = servers.rsplit_once('@').map_or(servers, |(_, servers)| servers);
+    for server in servers.split(',') {
+        // An IPv6 address stands in brackets, and has colons of its own.
+        let after_host = server.rfind(']').map_or(0, |end| end + 1);
+        let (host, port) = match server[after_host..].rfind(':') {
+            Some(at) => server.split_at(after_host + at),
+            None => (server, ""),
+        };
+        if host.is_empty() {
+            return wrong("names no Redis server");
+        }
+        if port.strip_prefix(':').is_some_and(|port| !port.is_empty() && port.parse::<u16>().is_err()) {
+            return wrong("names a port that is no number up to 65535");
+        }
+    }
+    match path.trim_matches('/') {
+        "" => Ok(()),
+        _ if scheme == "redis-cluster" => wrong("names a database, and a cluster has one only"),
+        database if !is_database(database) => wrong("names a database that is no number"),
+        _ => Ok(()),
+    }
+}
+
 /// The names of the tables that hold settings.
 pub(crate) fn sections() -> Vec<&'static str> {
     let mut sections: Vec<&str> = SETTINGS.iter().map(SettingInfo::section).collect();
@@ -888,6 +936,11 @@ impl<'t> Reader<'_, '_, 't> {
         match count.and_then(|count| T::try_from(count).ok()) {
             Some(count) => count,
             None => {
+                let most = u64::MAX >> (u64::BITS - 8 * size_of::<T>() as u32);
+                let needs = match count {
+                    Some(_) => format!("a whole number from 1 to {most}"),
+                    None => needs.to_owned(),
+                };
                 let shown: String = text.chars().take(60).collect();
                 let remedy = match text.trim_start_matches('0') {
                     "" if !text.is_empty() => "choose a larger one",
@@ -993,9 +1046,9 @@ impl<'t> Reader<'_, '_, 't> {
             return StoreUrl::Memory;
         }
         if let Some(rest) = redis_scheme(&text) {
-            if rest.is_empty() || rest.contains(char::is_whitespace) {
-                let remedy = "write it like \"redis://localhost:6379/0\" or \"unix:///run/redis.sock\"";
-                self.problem(&given, "names no Redis server", remedy);
+            let scheme = text.split_once(':').map_or("redis", |(scheme, _)| scheme);
+            if let Err((message, remedy)) = redis_server(scheme, rest) {
+                self.problem(&given, message, remedy);
             }
             return StoreUrl::Redis(Secret::new(text.as_str()));
         }
@@ -1005,6 +1058,10 @@ impl<'t> Reader<'_, '_, 't> {
                 Raw::Text(_) => folder.into(),
             }),
             None => {
+                if text == "embedded:" {
+                    self.problem(&given, "names no folder", "write it like \"embedded:./hookwire-data\"");
+                    return StoreUrl::Memory;
+                }
                 // A URL may hold a password, so it is not shown.
                 let scheme = text.split_once(':').map_or("it has no scheme", |(scheme, _)| scheme);
                 let near =

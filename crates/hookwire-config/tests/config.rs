@@ -519,6 +519,38 @@ fn err_wrong_settings_from_elsewhere() {
 }
 
 #[test]
+fn err_stores_that_no_command_could_open() {
+    let mut told = String::new();
+    for url in [
+        "embedded:",
+        "redis://",
+        "redis://user:s3cret",
+        "redis://127.0.0.1:99999/0",
+        "redis://127.0.0.1:6399/foo",
+        "rediss://:s3/cret@host",
+        "unix://run/redis.sock",
+        "unix:///run/redis.sock?pass=s3cret&db=x",
+        "redis-cluster://a:1,:2",
+        "redis-cluster://a:1,b:2/1",
+    ] {
+        told += &Case::toml("").flag("store.url", "--store", url).refusal();
+        told.push('\n');
+    }
+    assert!(!told.contains("s3"), "{told}");
+    told += &Case::toml("[store]\nurl = \"redis://localhost:99999\"\nshards = 100_000").refusal();
+    insta::assert_snapshot!(told);
+    for url in [
+        "redis://localhost",
+        "redis://[::1]:6379/15",
+        "redis://u%40x:a:b@host:6379/?protocol=resp3",
+        "unix:///run/redis.sock?db=1&user=u",
+        "redis-cluster://u:p@a:1,b:2/",
+    ] {
+        let _ = Case::toml("").flag("store.url", "--store", url).config();
+    }
+}
+
+#[test]
 fn err_a_name_twice_over_two_files() {
     let case = Case::new(&[("a.toml", SLACK), ("b.toml", &SLACK.replace("ip-created", "other"))]);
     insta::assert_snapshot!(case.refusal());
@@ -821,6 +853,7 @@ s3cret-long"""
         ("d.toml", "secret = '''\ns3cret'''\nx = = 1"),
         ("e.toml", "additional_headers = \"Authorization: Bearer s3cret\"\nx = = 1"),
         ("f.toml", "additional_headers = \"X-Plain: 1\\nX-Api-Key: s3cret\"\nx = = 1"),
+        ("h.toml", "url = \"redis://:s3/s3cret@host\"\nx = = 1"),
         ("g.toml", "url = \"unix:///run/redis.sock?user=s3cret&db=1&pass=s3cret\"\nx = = 1"),
     ] {
         let case = Case::new(&[(name, text)]);
