@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use hookwire_engine::{Clock as _, SystemClock};
-use hookwire_model::{Attempt, Delivery, DeliveryState, Timestamp};
+use hookwire_model::{Attempt, Delivery, DeliveryState, Timestamp, WaitingReason};
 use hookwire_worker::is_coloured;
 
 use crate::table::{Column, Tone, table};
@@ -55,7 +55,7 @@ fn delivery_rows(items: &[Delivery], now: Timestamp, width: Option<u16>, colour:
             DeliveryState::Waiting | DeliveryState::Running => Tone::Open,
             DeliveryState::Cancelled | DeliveryState::Superseded => Tone::Plain,
         };
-        let next = match delivery.next_attempt_at {
+        let next = match next_attempt(delivery) {
             Some(at) if at > now => format!("in {}", duration_text(at.saturating_since(now))),
             Some(_) => "now".to_owned(),
             None => "-".to_owned(),
@@ -74,11 +74,38 @@ fn delivery_rows(items: &[Delivery], now: Timestamp, width: Option<u16>, colour:
     });
     let mut rows: Vec<Vec<(String, Tone)>> = rows.collect();
     let mut columns = COLUMNS.to_vec();
-    if items.iter().all(|delivery| delivery.next_attempt_at.is_none()) {
+    if items.iter().all(|delivery| next_attempt(delivery).is_none()) {
         columns.remove(NEXT);
         rows.iter_mut().for_each(|row| drop(row.remove(NEXT)));
     }
-    table(&columns, rows, width, colour)
+    let mut text = table(&columns, rows, width, colour);
+    for delivery in items {
+        if let Some(reason) = reason_without_attempt(delivery) {
+            let _ = write!(text, "\n{}: {reason}", delivery.id);
+        }
+    }
+    text
+}
+
+/// When the next attempt goes out, where that is known: what is held waits for something else than a time, and is due
+/// long before it goes.
+fn next_attempt(delivery: &Delivery) -> Option<Timestamp> {
+    let by_time = match delivery.waiting_reason? {
+        WaitingReason::Retry | WaitingReason::Room | WaitingReason::Worker => true,
+        WaitingReason::RateLimit
+        | WaitingReason::Unhealthy
+        | WaitingReason::Paused
+        | WaitingReason::WebhookDisabled
+        | WaitingReason::WebhookRemoved
+        | WaitingReason::Order => false,
+    };
+    delivery.next_attempt_at.filter(|_| by_time)
+}
+
+/// What went wrong with a delivery that has no attempt to tell it.
+fn reason_without_attempt(delivery: &Delivery) -> Option<String> {
+    let error = delivery.last_error.as_ref().filter(|_| delivery.attempts == 0)?;
+    Some(format!("{}: {}", error.kind, error.message))
 }
 
 /// How wide the terminal is that standard output goes to, if it goes to one.
@@ -146,7 +173,10 @@ pub(crate) fn delivery_text(delivery: &Delivery) -> String {
         line("endpoint", endpoint.to_string());
     }
     line("accepted", delivery.created_at.to_string());
-    if let Some(at) = delivery.next_attempt_at {
+    if let Some(reason) = reason_without_attempt(delivery) {
+        line("reason", reason);
+    }
+    if let Some(at) = next_attempt(delivery) {
         line("next attempt", at.to_string());
     }
     if let Some(at) = delivery.finished_at {
@@ -227,5 +257,18 @@ mod tests {
         let shown = [None, Some(140), Some(100), Some(80)]
             .map(|width| format!("{width:?}\n{}", delivery_rows(&items, now, width, false)));
         insta::assert_snapshot!(shown.join("\n\n"));
+        insta::assert_snapshot!("a_delivery_without_attempts_tells_why", delivery_text(&items[3]));
+    }
+
+    #[test]
+    fn what_is_held_has_no_next_attempt() {
+        let text = include_str!("../tests/deliveries.json");
+        let items: Vec<Delivery> = serde_json::from_str(text).unwrap();
+        for reason in WaitingReason::ALL.iter().copied() {
+            let delivery = Delivery { waiting_reason: Some(reason), ..items[1].clone() };
+            let told = matches!(reason, WaitingReason::Retry | WaitingReason::Room | WaitingReason::Worker);
+            assert_eq!(next_attempt(&delivery).is_some(), told, "{reason}");
+            assert_eq!(delivery_text(&delivery).contains("next attempt"), told, "{reason}");
+        }
     }
 }
