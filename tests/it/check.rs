@@ -120,6 +120,8 @@ async fn exit_codes_are_those_that_scripts_rely_on() {
         ("deliveries list --url http://127.0.0.1:1", 69),
         ("deliveries list --state nonsense", 2),
         ("deliveries show nonsense", 2),
+        ("stats --store embedded:./nowhere", 69),
+        ("stats --store embedded:./event.json/x", 74),
         ("serve --config bad.toml", 78),
         ("serve --listen 0.0.0.0:0", 78),
         ("worker --config bad.toml", 78),

@@ -498,6 +498,11 @@ async fn a_token_that_is_missing_is_told() {
     let ended = folder.hookwire(&["stats", "--url", &format!("http://{address}")]).await;
     let _snapshots = snapshots(&folder);
     insta::assert_snapshot!("token_missing", shown(&ended));
+    let env = [("HOOKWIRE_TOKEN", "secret\n")];
+    let url = format!("http://{address}");
+    let known =
+        Program::start_with_env("hookwire", folder.path(), &["stats", "--url", &url], &env).wait().await;
+    assert_eq!(known.code(), 0, "a line end is no part of the token: {known:?}");
     // Nobody else has what is in a server's memory.
     let ended = folder.hookwire(&["stats", "--config", "token.toml"]).await;
     insta::assert_snapshot!("memory_without_server", shown(&ended));

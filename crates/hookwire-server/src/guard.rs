@@ -69,6 +69,7 @@ fn check(tokens: &Tokens, method: &Method, headers: &HeaderMap) -> Result<(), Pr
                 "forbidden",
                 "this token may only look; use the admin token",
             )),
+            None if tokens.is_empty() => Err(unauthorized("this server has no tokens; send none")),
             None => Err(unauthorized("the token is not valid here")),
         };
     }

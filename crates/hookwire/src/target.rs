@@ -1,6 +1,7 @@
 //! Where a command that looks or acts turns to: a running server, or the store itself where none is running.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use hookwire_config::{Settings, StoreUrl};
@@ -53,7 +54,7 @@ impl TargetArguments {
 
     /// The server of `--url`.
     pub(crate) fn named_server(&self) -> Result<Option<Client>, Failure> {
-        self.url.as_deref().map(|url| Client::new(url, environment("HOOKWIRE_TOKEN"))).transpose()
+        self.url.as_deref().map(|url| Client::new(url, token())).transpose()
     }
 
     /// Finds what holds the deliveries. A store that is not there is not made.
@@ -69,19 +70,40 @@ impl TargetArguments {
         }
         match &settings.store.url {
             StoreUrl::Memory => return Err(in_memory(&settings)),
-            StoreUrl::Embedded(folder) if !folder.exists() => {
-                let message = format!(
-                    "there is no store at {} to look into, and no server that works on it runs at {}; name the \
-                     configuration with --config, or the server with --url",
-                    folder.display(),
-                    settings.server.listen
-                );
-                return Err(Failure::message(Exit::Unavailable, message));
-            }
-            _ => {}
+            StoreUrl::Embedded(folder) => is_there(folder, settings.server.listen)?,
+            StoreUrl::Redis(_) => {}
         }
         open(&settings).await.map(Target::Store).map_err(|failure| with_hint(failure, &settings))
     }
+}
+
+/// The token for servers. One that comes out of a file often ends with a line end, which is no part of it.
+fn token() -> Option<String> {
+    environment("HOOKWIRE_TOKEN").map(|token| token.trim().to_owned()).filter(|token| !token.is_empty())
+}
+
+/// Whether there is a folder to look into.
+fn is_there(folder: &Path, listen: SocketAddr) -> Result<(), Failure> {
+    let (exit, message) = match folder.try_exists() {
+        Ok(true) => return Ok(()),
+        Ok(false) => (
+            Exit::Unavailable,
+            format!(
+                "there is no store at {} to look into, and no server that works on it runs at {listen}; name the \
+                 configuration with --config, or the server with --url",
+                folder.display()
+            ),
+        ),
+        Err(error) => (
+            Exit::Io,
+            format!(
+                "the store at {} cannot be looked into: {error}; run this as the user that the store belongs to, or name \
+                 another with --store",
+                folder.display()
+            ),
+        ),
+    };
+    Err(Failure::message(exit, message))
 }
 
 /// A store that nobody but a server can look into.
@@ -106,7 +128,7 @@ pub(crate) enum Listening {
 /// Looks for the server of the settings. That one listens there is not enough: it may be another's, and what is
 /// published to it would go to other receivers.
 pub(crate) fn running_server(settings: &Settings) -> Result<Listening, Failure> {
-    let client = Client::new(&server_url(settings.server.listen), environment("HOOKWIRE_TOKEN"))?;
+    let client = Client::new(&server_url(settings.server.listen), token())?;
     let store = settings.store.url.name();
     Ok(match client.who(&store) {
         Who::Ours => Listening::Ours(client),

@@ -54,6 +54,16 @@ async fn tokens_decide_who_may_look_and_who_may_publish() {
 }
 
 #[tokio::test]
+async fn a_token_for_a_server_without_any_is_told_so() {
+    let headers = [("host", "localhost"), ("authorization", "Bearer t")];
+    let answer = Server::open().call(Method::GET, "/v1/stats", &headers, "").await;
+    assert_eq!(
+        (answer.status, &answer.body["detail"]),
+        (401, &"this server has no tokens; send none".into())
+    );
+}
+
+#[tokio::test]
 async fn a_server_tells_whether_it_works_on_the_store_that_is_meant() {
     let open = Server::open();
     let named = Server::new(Setup { named: Some("redis://localhost:6379/0".into()), ..Setup::default() });
