@@ -122,6 +122,8 @@ async fn exit_codes_are_those_that_scripts_rely_on() {
         ("deliveries show nonsense", 2),
         ("stats --store embedded:./nowhere", 69),
         ("stats --store embedded:./event.json/x", 74),
+        ("stats --store embedded:./event.json", 78),
+        ("publish --store embedded:./event.json event.json", 78),
         ("serve --config bad.toml", 78),
         ("serve --listen 0.0.0.0:0", 78),
         ("worker --config bad.toml", 78),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use hookwire_config::{EgressMode as ConfiguredMode, EgressSettings, Settings};
+use hookwire_config::{EgressMode as ConfiguredMode, EgressSettings, Settings, StoreUrl};
 use hookwire_definitions::Definitions;
 use hookwire_dispatch::{
     DispatchSettings, EgressMode, EgressPolicy, EgressRule, EgressRuleError, HttpDispatcher,
@@ -59,6 +59,12 @@ pub async fn open_store(settings: &Settings, wait: Duration) -> Result<Store, Fa
 
 async fn open_as(settings: &Settings, wait: Duration, owns: bool) -> Result<Store, Failure> {
     let url = &settings.store.url;
+    if let StoreUrl::Embedded(folder) = url
+        && folder.is_file()
+    {
+        let message = format!("store.url: {} is a file; name a folder for the store", folder.display());
+        return Err(Failure::message(Exit::Config, message));
+    }
     // Which store it is matters where it is another than was meant.
     Store::open(settings, wait, owns).await.map_err(|failure| match failure.downcast_ref() {
         Some(QueueError::UnknownVersion { .. }) => failure.context(format!("{url} cannot be used")),
