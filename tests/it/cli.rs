@@ -513,6 +513,30 @@ async fn a_token_that_is_missing_is_told() {
 }
 
 #[tokio::test]
+async fn who_looks_needs_no_secrets_of_the_service() {
+    let folder = Folder::with(
+        r#"
+        admin_token_env = "SERVICE_ADMIN_TOKEN"
+        [[webhooks]]
+        name = "sites"
+        url = "http://127.0.0.1:9/"
+        secret_file = "/nowhere/secret"
+        [[event_rules]]
+        name = "all"
+        object_types = ["*"]
+        event_types = ["*"]
+        webhooks = ["sites"]
+        "#,
+    );
+    folder.write("event.json", &event("s1", "dcim.site"));
+    for command in ["publish event.json", "stats", "deliveries list", "dead list", "endpoints list"] {
+        let ended = folder.hookwire(&words(command, &[])).await;
+        assert_eq!(ended.code(), 0, "{command}: {ended:?}");
+    }
+    assert_eq!(folder.hookwire(&["serve"]).await.code(), 78, "a server needs them");
+}
+
+#[tokio::test]
 async fn help_completions_pages_and_versions() {
     let folder = Folder::new();
     let _snapshots = snapshots(&folder);

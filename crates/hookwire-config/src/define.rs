@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 
 use crate::json_tree;
 use crate::members::{RETRY_MEMBERS, RULE_MEMBERS, WEBHOOK_MEMBERS, names};
-use crate::problem::{Loading, Problem};
+use crate::problem::{Loading, Problem, Secrets};
 use crate::read::{self, Alias, Members};
 use crate::tree::{Content, Node};
 
@@ -336,8 +336,7 @@ fn secret_from_env(
         Some(value) => Some(Secret::new(value)),
         None => {
             let problem = Problem::new(path, format!("the environment variable {name} is not set"));
-            loading.add(problem.at(span).remedy("set it where hookwire is started, or use `secret_file`"));
-            None
+            loading.unread(problem.at(span).remedy("set it where hookwire is started, or use `secret_file`"))
         }
     }
 }
@@ -359,15 +358,13 @@ pub(crate) fn secret_from_file(
             let text = text.strip_suffix('\n').unwrap_or(&text);
             let text = text.strip_suffix('\r').unwrap_or(text);
             if text.is_empty() {
-                loading.add(problem(format!("the file {} is empty", file.display())));
-                return None;
+                return loading.unread(problem(format!("the file {} is empty", file.display())));
             }
             Some(Secret::new(text))
         }
         Err(error) => {
             let message = format!("the file {} cannot be read: {}", file.display(), reason(&error));
-            loading.add(problem(message).remedy("paths in a file are relative to that file's folder"));
-            None
+            loading.unread(problem(message).remedy("paths in a file are relative to that file's folder"))
         }
     }
 }
@@ -405,7 +402,9 @@ fn file(loading: &mut Loading<'_>, members: &Members<'_>, name: &str) -> Option<
     let span = members.place(name)?.span;
     let file = loading.resolve(span, text);
     loading.files.push(file.clone());
-    if let Err(error) = std::fs::File::open(&file) {
+    if loading.secrets == Secrets::Needed
+        && let Err(error) = std::fs::File::open(&file)
+    {
         let message = format!("the file {} cannot be read: {}", file.display(), reason(&error));
         let problem = Problem::new(members.path(name), message).at(span);
         loading.add(problem.remedy("paths in a file are relative to that file's folder"));

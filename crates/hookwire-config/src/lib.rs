@@ -32,7 +32,7 @@ mod toml_tree;
 mod tree;
 mod units;
 
-pub use load::{Config, config_files, load, load_sound};
+pub use load::{Config, config_files, load, load_sound, load_to_look};
 pub use members::{MemberInfo, MemberKind, RETRY_MEMBERS, RULE_MEMBERS, WEBHOOK_MEMBERS};
 pub use not_yet::{NOT_YET, NotYet};
 pub use page::settings_page;

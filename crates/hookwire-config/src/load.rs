@@ -12,7 +12,7 @@ use hookwire_definitions::{DefinitionError, Definitions, Kind, Refused};
 use hookwire_model::{EventRule, Webhook};
 
 use crate::define;
-use crate::problem::{Loading, Problem, Source, nearest};
+use crate::problem::{Loading, Problem, Secrets, Source, nearest};
 use crate::report::{Diagnostics, LoadError};
 use crate::settings::{self, Overrides, Settings, Tables};
 use crate::tree::{Content, Node, Span};
@@ -54,7 +54,7 @@ pub(crate) fn load_and_look(
     overrides: &Overrides,
     look: Look<'_>,
 ) -> Result<Config, LoadError> {
-    let (config, problems) = load_all(paths, env, overrides, look)?;
+    let (config, problems) = load_all(paths, env, overrides, Secrets::Needed, look)?;
     match config {
         Some(config) if problems.is_empty() => Ok(config),
         _ => Err(LoadError::Invalid(problems)),
@@ -71,9 +71,26 @@ pub fn load_sound(
     env: &dyn Fn(&str) -> Option<String>,
     overrides: &Overrides,
 ) -> Result<(Config, Diagnostics), LoadError> {
-    match load_all(paths, env, overrides, &mut |_, _, _, _| {})? {
-        (Some(config), problems) => Ok((config, problems)),
-        (None, problems) => Err(LoadError::Invalid(problems)),
+    sound(load_all(paths, env, overrides, Secrets::Needed, &mut |_, _, _, _| {})?)
+}
+
+/// The same for whoever only looks at a store or asks a server: secrets, tokens and certificates that cannot be read are
+/// no problem, since they are the service's, and something stands in for them. Nothing may be signed or served with it.
+///
+/// # Errors
+/// [`LoadError`] as for [`load_sound`].
+pub fn load_to_look(
+    paths: &[PathBuf],
+    env: &dyn Fn(&str) -> Option<String>,
+    overrides: &Overrides,
+) -> Result<(Config, Diagnostics), LoadError> {
+    sound(load_all(paths, env, overrides, Secrets::StoodIn, &mut |_, _, _, _| {})?)
+}
+
+fn sound((config, problems): (Option<Config>, Diagnostics)) -> Result<(Config, Diagnostics), LoadError> {
+    match config {
+        Some(config) => Ok((config, problems)),
+        None => Err(LoadError::Invalid(problems)),
     }
 }
 
@@ -81,11 +98,18 @@ fn load_all(
     paths: &[PathBuf],
     env: &dyn Fn(&str) -> Option<String>,
     overrides: &Overrides,
+    secrets: Secrets,
     look: Look<'_>,
 ) -> Result<(Option<Config>, Diagnostics), LoadError> {
     let sources = read_files(paths)?;
-    let mut loading =
-        Loading { sources: &sources, env, problems: Vec::new(), warnings: Vec::new(), files: Vec::new() };
+    let mut loading = Loading {
+        sources: &sources,
+        env,
+        problems: Vec::new(),
+        warnings: Vec::new(),
+        files: Vec::new(),
+        secrets,
+    };
     let roots = parse(&mut loading);
     // A file that is not of its format hides what it defines; to complain that it is missing would mislead.
     if !loading.problems.is_empty() {

@@ -4,6 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
+use hookwire_model::Secret;
+
 use crate::syntax::TextMap;
 use crate::tree::{Node, Span};
 
@@ -73,11 +75,39 @@ pub(crate) struct Loading<'a> {
     pub(crate) warnings: Vec<Problem>,
     /// Files besides the sources that were read, or could not be: secrets, tokens, certificates.
     pub(crate) files: Vec<PathBuf>,
+    /// What becomes of a secret that cannot be read.
+    pub(crate) secrets: Secrets,
+}
+
+/// What becomes of secrets, tokens and certificates that are named and cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Secrets {
+    /// They are a problem.
+    Needed,
+    /// Something stands in for them: whoever only looks signs nothing and lets nobody in, and may well be somebody who
+    /// must not read them.
+    StoodIn,
 }
 
 impl Loading<'_> {
     pub(crate) fn add(&mut self, problem: Problem) {
         self.problems.push(problem);
+    }
+
+    /// A secret that cannot be read.
+    pub(crate) fn unread(&mut self, problem: Problem) -> Option<Secret> {
+        match self.secrets {
+            Secrets::Needed => {
+                self.add(problem);
+                None
+            }
+            // Of a form that every use allows, and one for each path, since two that are the same contradict each other.
+            Secrets::StoodIn => {
+                let letters = problem.path.chars().filter(char::is_ascii_alphanumeric);
+                let text: String = letters.chain(std::iter::repeat('A')).take(32).collect();
+                Some(Secret::new(format!("whsec_{text}")))
+            }
+        }
     }
 
     /// A value of the wrong kind.

@@ -571,6 +571,17 @@ struct Given<'t> {
     from: Giver,
 }
 
+impl Given<'_> {
+    /// Something wrong with it.
+    fn problem(&self, message: impl Into<String>, remedy: &str) -> Problem {
+        let problem = Problem::new(self.path.clone(), message).remedy(remedy);
+        match self.value {
+            Raw::Node(node) => problem.at(node.span),
+            Raw::Text(_) => problem,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Giver {
     Flag,
@@ -834,11 +845,7 @@ impl<'t> Reader<'_, '_, 't> {
     }
 
     fn problem(&mut self, given: &Given<'_>, message: impl Into<String>, remedy: &str) {
-        let mut problem = Problem::new(given.path.clone(), message).remedy(remedy);
-        if let Raw::Node(node) = given.value {
-            problem = problem.at(node.span);
-        }
-        self.loading.add(problem);
+        self.loading.add(given.problem(message, remedy));
     }
 
     /// The text of a value, where one is needed.
@@ -1101,11 +1108,15 @@ impl<'t> Reader<'_, '_, 't> {
             (Some(given), None) => {
                 let name = self.text(&given, "the name of an environment variable")?;
                 let token = (self.loading.env)(&name).filter(|token| !token.trim().is_empty());
-                if token.is_none() {
-                    let message = format!("the environment variable {name} is not set");
-                    self.problem(&given, message, "set it where hookwire is started");
+                match token {
+                    Some(token) => Some(Secret::new(token.trim())),
+                    None => {
+                        let message = format!("the environment variable {name} is not set");
+                        let remedy = "set it where hookwire is started";
+                        let problem = given.problem(message, remedy);
+                        self.loading.unread(problem)
+                    }
                 }
-                token.map(|token| Secret::new(token.trim()))
             }
             (None, Some(given)) => {
                 let file = self.text(&given, "a file")?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hookwire_config::{
     Config, Diagnostics, EgressMode, LoadError, NOT_YET, Overrides, SETTINGS, StoreUrl, Style, load,
-    load_sound, show,
+    load_sound, load_to_look, show,
 };
 use hookwire_model::{OnFailure, Ordering, Schedule, SignatureScheme, WebhookName};
 
@@ -359,6 +359,39 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
     let flag =
         case().env("HOOKWIRE_SERVER_LISTEN", "127.0.0.1:2").flag("server.listen", "--listen", "localhost:3");
     assert_eq!(listen(flag), "127.0.0.1:3");
+}
+
+#[test]
+fn who_only_looks_needs_no_secrets() {
+    let case = Case::toml(
+        r#"
+        [server]
+        listen = "0.0.0.0:8080"
+        admin_token_env = "MISSING"
+        read_token_file = "missing"
+        [[webhooks]]
+        name = "a"
+        url = "https://hooks.example.org/"
+        signature = ["standard"]
+        secret_env = "MISSING"
+        previous_secrets = [{ secret_file = "missing" }]
+        ca_file = "missing"
+        [[event_rules]]
+        name = "r"
+        object_types = ["*"]
+        event_types = ["*"]
+        webhooks = ["a"]
+        "#,
+    );
+    assert!(case.load().is_err());
+    let paths = [case.path("hookwire.toml")];
+    let (config, problems) = load_to_look(&paths, &|_| None, &Overrides::new()).unwrap();
+    assert!(problems.is_empty(), "{problems}");
+    assert_eq!(config.definitions.webhooks().count(), 1);
+    assert!(config.settings.server.admin_token.is_some());
+    // What is wrong with the settings themselves is still told.
+    let wrong = Overrides::new().with("store.url", "--store", "nonsense:");
+    assert!(load_to_look(&paths, &|_| None, &wrong).is_err());
 }
 
 #[test]

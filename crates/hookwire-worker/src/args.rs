@@ -67,6 +67,16 @@ impl ConfigArguments {
         hookwire_config::load_sound(&self.paths(), &environment, &self.overrides()).map_err(load_failure)
     }
 
+    /// The same for commands that only look at a store or ask a server, without the service's secrets where they cannot be
+    /// read.
+    ///
+    /// # Errors
+    /// As for [`load_sound`](Self::load_sound).
+    pub fn load_to_look(&self) -> Result<Config, Failure> {
+        let loaded = hookwire_config::load_to_look(&self.paths(), &environment, &self.overrides());
+        loaded.map(|(config, _)| config).map_err(load_failure)
+    }
+
     /// Loads and checks it, and shows what is in force and where each value comes from.
     ///
     /// # Errors

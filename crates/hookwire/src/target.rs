@@ -47,9 +47,10 @@ pub(crate) struct Unfit {
 }
 
 impl TargetArguments {
-    /// The settings. Definitions that do not check are no reason not to look at deliveries.
+    /// The settings. Definitions that do not check, and secrets that whoever runs this may not read, are no reason not to
+    /// look at deliveries.
     pub(crate) fn settings(&self) -> Result<Settings, Failure> {
-        Ok(self.config.load_sound()?.0.settings)
+        Ok(self.config.load_to_look()?.settings)
     }
 
     /// The server of `--url`.

@@ -160,7 +160,7 @@ async fn act(arguments: &TargetArguments, subject: &Subject, act: EndpointAct) -
 /// The definitions of the configuration, as far as they are sound: where no server runs, they tell which endpoints there
 /// are.
 fn definitions(arguments: &TargetArguments) -> Result<Definitions, Failure> {
-    Ok(arguments.config.load_sound()?.0.definitions)
+    Ok(arguments.config.load_to_look()?.definitions)
 }
 
 fn failure(error: OperateError) -> Failure {
