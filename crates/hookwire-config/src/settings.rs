@@ -365,7 +365,7 @@ impl Settings {
             max_backlog_age,
         } = store;
         let ServerSettings { listen, admin_token, read_token, max_event_bytes, any_store: _ } = server;
-        let WorkerSettings { concurrency, lease, grace, listen: worker_listen } = worker;
+        let WorkerSettings { concurrency, lease, grace, grace_follows, listen: worker_listen } = worker;
         let EgressSettings { mode, allow, deny } = egress;
         let HistorySettings { max_age, max_bytes, bodies } = history;
         let same = [
@@ -386,7 +386,8 @@ impl Settings {
             ("server.max_event_bytes", *max_event_bytes == other.server.max_event_bytes),
             ("worker.concurrency", *concurrency == other.worker.concurrency),
             ("worker.lease", *lease == other.worker.lease),
-            ("worker.grace", *grace == other.worker.grace),
+            // What follows the webhooks is nobody's change.
+            ("worker.grace", *grace == other.worker.grace || (*grace_follows && other.worker.grace_follows)),
             ("worker.listen", *worker_listen == other.worker.listen),
             ("egress.mode", *mode == other.egress.mode),
             ("egress.allow", *allow == other.egress.allow),
@@ -505,6 +506,8 @@ pub struct WorkerSettings {
     pub lease: Duration,
     /// How long attempts in flight may go on after SIGTERM.
     pub grace: Duration,
+    /// Whether nobody set it, so that it follows the longest timeout of all webhooks.
+    pub grace_follows: bool,
     /// Where a worker without a server tells how it is, if anywhere.
     pub listen: Option<SocketAddr>,
 }
@@ -747,6 +750,7 @@ pub(crate) fn read(
             concurrency: NonZeroU32::new(reader.count("worker.concurrency")).unwrap_or(NonZeroU32::MIN),
             lease: reader.duration("worker.lease"),
             grace: reader.grace("worker.grace", timeout_max),
+            grace_follows: reader.given("worker.grace").is_none(),
             listen: reader.listen("worker.listen"),
         },
         egress: EgressSettings {

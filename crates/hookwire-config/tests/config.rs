@@ -413,6 +413,13 @@ fn the_grace_period_follows_the_longest_timeout() {
     assert_eq!(grace(SLACK), 11);
     assert_eq!(grace(&SLACK.replace("name = \"slack\"\n", "name = \"slack\"\ntimeout = \"1m\"\n")), 61);
     assert_eq!(grace(&format!("{SLACK}[worker]\ngrace = \"5s\"")), 5);
+    // Nobody changed it who changed a timeout.
+    let settings = |text: &str| Case::toml(text).config().settings;
+    let slow = SLACK.replace("name = \"slack\"\n", "name = \"slack\"\ntimeout = \"1m\"\n");
+    let set = format!("{slow}[worker]\ngrace = \"5s\"");
+    assert_eq!(settings(SLACK).differences(&settings(&slow)), [""; 0]);
+    assert_eq!(settings(SLACK).differences(&settings(&set)), ["worker.grace"]);
+    assert_eq!(settings(&set).differences(&settings(SLACK)), ["worker.grace"]);
 }
 
 #[test]
