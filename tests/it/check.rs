@@ -71,6 +71,7 @@ async fn what_the_commands_that_look_say() {
     let folder = good();
     folder.write("bad.toml", BAD);
     folder.write("broken.toml", "[[webhooks]\nname = ");
+    folder.write("nothing.toml", "[store]\nurl = \"memory:\"");
     let _snapshots = snapshots(&folder);
     for (name, arguments) in [
         ("check_good", "check"),
@@ -85,6 +86,9 @@ async fn what_the_commands_that_look_say() {
         ("preview_unmatched", "preview --event reserved.json --rule ip-created"),
         ("explain_text", "explain --event event.json"),
         ("explain_json", "explain --event reserved.json --format json"),
+        ("preview_nothing", "preview --event event.json --config nothing.toml"),
+        ("explain_nothing", "explain --event event.json --config nothing.toml --format json"),
+        ("worker_nothing", "worker --until-idle --config nothing.toml"),
         ("bad_event", "preview --event typo.json"),
         ("publish_bad_event", "publish event.json typo.json"),
         ("missing_config", "serve --config missing.toml"),

@@ -112,6 +112,11 @@ pub async fn run_worker(
     shutdown: CancellationToken,
 ) -> Result<Summary, EngineError> {
     store.warn();
+    if in_force.snapshot().definitions().rules().next().is_none() {
+        tracing::warn!(
+            "no event rules are defined, so that events end without a delivery; name a configuration with --config"
+        );
+    }
     let egress = egress(&settings.egress).expect("the configuration checked its entries");
     let engine = Engine {
         queue: Arc::new(store),

@@ -52,6 +52,10 @@ impl EventArguments {
             events.push(Arc::new(event));
             Ok(())
         })?;
+        // Those that do not check have been told already.
+        if problems.is_empty() && config.definitions.rules().next().is_none() {
+            say("no event rules are defined; name a configuration with --config");
+        }
         Ok((config, events))
     }
 }
