@@ -132,7 +132,7 @@ fn load_all(
     let config = settings.map(|settings| Config {
         settings,
         definitions,
-        warnings: Diagnostics::new(warnings, &sources, &roots),
+        warnings: Diagnostics::new(warnings, &sources, &roots).into_warnings(),
         files: files.clone(),
     });
     Ok((config, Diagnostics::new(problems, &sources, &roots).with_files(files)))

@@ -45,6 +45,8 @@ pub struct Diagnostics {
     problems: Vec<Problem>,
     sources: Vec<Source>,
     files: Vec<PathBuf>,
+    /// Whether they are worth a warning only.
+    warnings: bool,
 }
 
 /// One of them, for a program.
@@ -86,7 +88,13 @@ impl Diagnostics {
     pub(crate) fn new(mut problems: Vec<Problem>, sources: &[Source], roots: &[Node]) -> Self {
         problems.sort_by_key(|problem| problem.labels.first().map(|label| label.span));
         let sources = if problems.is_empty() { Vec::new() } else { masked(sources, roots) };
-        Diagnostics { problems, sources, files: Vec::new() }
+        Diagnostics { problems, sources, files: Vec::new(), warnings: false }
+    }
+
+    /// The same as warnings, which look otherwise: whoever reads them must see that nothing is refused.
+    pub(crate) fn into_warnings(mut self) -> Self {
+        self.warnings = true;
+        self
     }
 
     /// Adds the files that were read, or should have been.
@@ -138,7 +146,8 @@ impl Diagnostics {
             .without_syntax_highlighting();
         let mut out = String::new();
         for problem in self.problems.iter().take(SHOWN_MAX) {
-            let shown = Shown::new(problem, &self.sources);
+            let severity = self.warnings.then_some(Severity::Warning);
+            let shown = Shown::new(problem, &self.sources, severity);
             // Writing to a string fails only if the diagnostic names a place beyond its file, which a span
             // never does; then the plain line still says what is wrong.
             if handler.render_report(&mut out, &shown).is_err() {
@@ -197,12 +206,12 @@ struct Shown {
     labels: Vec<LabeledSpan>,
     /// What it is at odds with in another file: miette draws one file at a time.
     related: Vec<Shown>,
-    /// Whether it is the other half of a problem.
-    aside: bool,
+    /// How bad it is; `None`: an error.
+    severity: Option<Severity>,
 }
 
 impl Shown {
-    fn new(problem: &Problem, sources: &[Source]) -> Shown {
+    fn new(problem: &Problem, sources: &[Source], severity: Option<Severity>) -> Shown {
         let file = problem.labels.first().map(|label| label.span.file);
         let (here, elsewhere): (Vec<_>, Vec<_>) =
             problem.labels.iter().partition(|label| Some(label.span.file) == file);
@@ -219,7 +228,8 @@ impl Shown {
             source: Some(source(other.span.file)),
             labels: vec![LabeledSpan::new_with_span(None, span(other.span))],
             related: Vec::new(),
-            aside: true,
+            // The other half of a problem.
+            severity: Some(Severity::Advice),
         });
         Shown {
             message: problem.text(),
@@ -227,7 +237,7 @@ impl Shown {
             source: file.map(source),
             labels: here.iter().map(label).collect(),
             related: related.collect(),
-            aside: false,
+            severity,
         }
     }
 }
@@ -246,7 +256,7 @@ impl Diagnostic for Shown {
     }
 
     fn severity(&self) -> Option<Severity> {
-        self.aside.then_some(Severity::Advice)
+        self.severity
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {

@@ -65,6 +65,9 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
         say(failure);
         return Ok(Exit::No);
     }
+    if failed > 0 {
+        return Ok(Exit::No);
+    }
     print(&format!("{} and {} are sound", counted(webhooks, "webhook"), counted(rules, "event rule")))?;
-    Ok(if failed == 0 { Exit::Fine } else { Exit::No })
+    Ok(Exit::Fine)
 }
