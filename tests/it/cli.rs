@@ -390,6 +390,14 @@ async fn a_server_on_another_store_is_passed_over() {
     let (_, stats) = server.get("/v1/stats").await;
     assert_eq!(stats["shards"][0]["dedup_ids"], 0, "nothing went to the other server: {stats}");
 
+    // Whoever names no store and has none means the server's.
+    let nameless = Folder::new();
+    nameless.write("event.json", &event("s2", "dcim.site"));
+    let published = nameless.hookwire(&words("publish event.json", &at)).await;
+    assert_eq!((published.stdout.as_str(), published.stderr.as_str()), ("s2\n", ""), "{published:?}");
+    let (_, stats) = server.get("/v1/stats").await;
+    assert_eq!(stats["shards"][0]["dedup_ids"], 1, "{stats}");
+
     // The same store by another path is the server's, though this process could not even open it.
     std::os::unix::fs::symlink(theirs.path().join("store"), ours.path().join("link")).unwrap();
     let stats = ours.hookwire(&words("stats --store embedded:./link", &at)).await;

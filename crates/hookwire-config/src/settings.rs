@@ -355,6 +355,7 @@ impl Settings {
         let Settings { store, server, worker, egress, history } = self;
         let StoreSettings {
             url,
+            named: _,
             shards,
             wait_replicas,
             dedup_window,
@@ -405,6 +406,8 @@ impl Settings {
 pub struct StoreSettings {
     /// Which store.
     pub url: StoreUrl,
+    /// Whether somebody named it; else it is the default.
+    pub named: bool,
     /// How many shards; 1 for stores that have no more.
     pub shards: u16,
     /// How long an event id is remembered.
@@ -719,6 +722,7 @@ pub(crate) fn read(
     let settings = Settings {
         store: StoreSettings {
             url: reader.store_url("store.url"),
+            named: reader.given("store.url").is_some_and(|given| given.from != Giver::Default),
             shards: reader.count("store.shards"),
             wait_replicas: if reader.given("store.wait_replicas").is_some() {
                 reader.count("store.wait_replicas")

@@ -127,10 +127,11 @@ impl Client {
         Ok(Client { agent, url: url.trim_end_matches('/').to_owned(), token })
     }
 
-    /// Who answers there: a server that works on this store, one that works on another, or none of ours, since another
-    /// program may have the port.
-    pub(crate) fn who(&self, store: &str) -> Who {
-        let asked = self.agent.get(format!("{}/healthz?store={}", self.url, percent_encoded(store)));
+    /// Who answers there: a server that works on this store (or on any, without one), one that works on another, or none
+    /// of ours, since another program may have the port.
+    pub(crate) fn who(&self, store: Option<&str>) -> Who {
+        let query = store.map(|store| format!("?store={}", percent_encoded(store))).unwrap_or_default();
+        let asked = self.agent.get(format!("{}/healthz{query}", self.url));
         let answer = asked.config().timeout_global(Some(ALIVE_MAX)).build().call();
         let Ok(mut answer) = answer else { return Who::Nobody };
         match (answer.status(), answer.body_mut().read_to_string().as_deref()) {

@@ -131,7 +131,11 @@ pub(crate) enum Listening {
 pub(crate) fn running_server(settings: &Settings) -> Result<Listening, Failure> {
     let client = Client::new(&server_url(settings.server.listen), token())?;
     let store = settings.store.url.name();
-    Ok(match client.who(&store) {
+    // Where nobody named a store and there is none by default, the server's is meant: a service has its settings in its
+    // own environment, and whoever gives it an event has none.
+    let is_meant = settings.store.named
+        || matches!(&settings.store.url, StoreUrl::Embedded(folder) if folder.try_exists().unwrap_or(true));
+    Ok(match client.who(Some(&*store).filter(|_| is_meant)) {
         Who::Ours => Listening::Ours(client),
         Who::Another => Listening::Another(format!(
             "the server at {} works on another store; turning to {store} (--url names a server whatever its store)",
