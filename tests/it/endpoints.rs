@@ -115,5 +115,14 @@ async fn a_receiver_that_answers_410_is_paused_and_told() {
         (gone("good") && gone("bad")).then_some(())
     })
     .await;
+    // Resuming the webhook does not end what its receiver asked for, and says so.
+    let url = server.url();
+    let ended = folder.hookwire(&["endpoints", "resume", "--webhook", "bad", "--url", &url]).await;
+    assert_eq!((ended.code(), ended.stdout.as_str()), (0, "webhook bad is resumed\n"));
+    let (_, list) = server.get("/v1/endpoints").await;
+    let id = endpoint(&list, "bad")["id"].as_str().unwrap();
+    let told =
+        format!("stays paused, its receiver answered 410: `hookwire endpoints resume {id}` ends that\n");
+    assert!(ended.stderr.starts_with(id) && ended.stderr.ends_with(&told), "{ended:?}");
     assert_eq!(server.program.terminate().await.code(), 0);
 }

@@ -101,12 +101,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
 
 async fn list(arguments: &ListArguments) -> CommandResult {
     let target = arguments.target.find().await?;
-    let items = match &target {
-        Target::Server(client) => client.get::<List>("/v1/endpoints")?.items,
-        Target::Store(store) => {
-            list_endpoints(store, &definitions(&arguments.target)?, SystemClock.now()).await?
-        }
-    };
+    let items = all(&target, &arguments.target).await?;
     target.close().await;
     match arguments.format {
         Format::Json => print(&json(&List { items }))?,
@@ -114,6 +109,14 @@ async fn list(arguments: &ListArguments) -> CommandResult {
         Format::Text => print(&endpoint_table(&items))?,
     }
     Ok(Exit::Fine)
+}
+
+/// All endpoints that something is known of.
+async fn all(target: &Target, arguments: &TargetArguments) -> Result<Vec<Endpoint>, Failure> {
+    match target {
+        Target::Server(client) => Ok(client.get::<List>("/v1/endpoints")?.items),
+        Target::Store(store) => Ok(list_endpoints(store, &definitions(arguments)?, SystemClock.now()).await?),
+    }
 }
 
 async fn act(arguments: &TargetArguments, subject: &Subject, act: EndpointAct) -> CommandResult {
@@ -143,6 +146,11 @@ async fn act(arguments: &TargetArguments, subject: &Subject, act: EndpointAct) -
         }
     }
     let worker = target.is_server();
+    let mut still_paused = Vec::new();
+    if let (Subject::Webhook(name), EndpointAct::Resume) = (subject, act) {
+        still_paused = all(&target, arguments).await?;
+        still_paused.retain(|endpoint| endpoint.webhook == *name && endpoint.state == "paused");
+    }
     target.close().await;
     let what = match subject {
         Subject::Endpoint(id) => id.to_string(),
@@ -154,6 +162,10 @@ async fn act(arguments: &TargetArguments, subject: &Subject, act: EndpointAct) -
         EndpointAct::Probe if worker => format!("{what} gets one attempt now"),
         EndpointAct::Probe => format!("{what} gets one attempt as soon as a worker runs"),
     })?;
+    for Endpoint { id, authority, paused_by, .. } in still_paused {
+        let why = if paused_by == Some(PausedBy::Gone) { "its receiver answered 410" } else { "by itself" };
+        say(format!("{id} ({authority}) stays paused, {why}: `hookwire endpoints resume {id}` ends that"));
+    }
     Ok(Exit::Fine)
 }
 
