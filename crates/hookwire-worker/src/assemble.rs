@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use hookwire_config::{EgressMode as ConfiguredMode, EgressSettings, Settings, StoreUrl};
+use hookwire_config::{Config, EgressMode as ConfiguredMode, EgressSettings, Settings, StoreUrl};
 use hookwire_definitions::Definitions;
 use hookwire_dispatch::{
-    DispatchSettings, EgressMode, EgressPolicy, EgressRule, EgressRuleError, HttpDispatcher,
+    DispatchSettings, EgressMode, EgressPolicy, EgressRule, EgressRuleError, HttpDispatcher, Refusal,
 };
 use hookwire_engine::{
     Chance, Clock as _, Engine, EngineError, EngineSettings, InForce, Metrics, Snapshot, Summary, SystemClock,
 };
-use hookwire_model::EventId;
+use hookwire_model::{EventId, WebhookName};
 use hookwire_queue::{QueueError, WorkerId};
 use hookwire_server::{Api, ApiLimits, Tokens};
 use tokio::net::TcpListener;
@@ -137,6 +137,19 @@ pub async fn run_worker(
         },
     };
     hookwire_engine::run(engine, shutdown).await
+}
+
+/// The webhooks to whose address nothing would be sent, as far as it stands in the URL by itself; with the reasons. What a
+/// name resolves to is known only when it is called.
+pub fn refused_addresses(config: &Config) -> Vec<(WebhookName, Refusal)> {
+    let egress = egress(&config.settings.egress).expect("the configuration checked its entries");
+    let refused = config.definitions.webhooks().filter_map(|webhook| {
+        let host = &webhook.literal_authority()?.host;
+        let address = host.trim_start_matches('[').trim_end_matches(']').parse().ok()?;
+        let refusal = egress.decide(address, host, true).err()?;
+        Some((webhook.webhook().name.clone(), refusal))
+    });
+    refused.collect()
 }
 
 fn egress(settings: &EgressSettings) -> Result<EgressPolicy, EgressRuleError> {
