@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::process::{Command, Stdio};
 
-use hookwire_testkit::Ended;
+use hookwire_testkit::{Ended, Program};
 use tokio::net::TcpListener;
 
 use crate::support::{Folder, Server, snapshots};
@@ -185,6 +185,15 @@ fn output_that_cannot_be_written_is_told_and_words_that_cannot_be_do_no_harm() {
 
     let unheard = run(&["deliveries", "retry"], Stdio::null(), full().into());
     assert_eq!(unheard.status.code(), Some(2), "{unheard:?}");
+}
+
+#[tokio::test]
+async fn a_misspelt_variable_is_told() {
+    let folder = Folder::with(GOOD);
+    let env = [("HOOKWIRE_WORKER_CONCURENCY", "3")];
+    let ended = Program::start_with_env("hookwire", folder.path(), &["check"], &env).wait().await;
+    assert_eq!(ended.code(), 0, "{ended:?}");
+    assert!(ended.stderr.contains("did you mean HOOKWIRE_WORKER_CONCURRENCY?"), "{ended:?}");
 }
 
 #[tokio::test]

@@ -40,7 +40,7 @@ pub use report::{DiagnosticView, Diagnostics, LoadError, Style};
 pub use schema::schema;
 pub use settings::{
     EgressMode, EgressSettings, HistorySettings, Overrides, SETTINGS, ServerSettings, SettingInfo,
-    SettingKind, Settings, StoreSettings, StoreTls, StoreUrl, WorkerSettings,
+    SettingKind, Settings, StoreSettings, StoreTls, StoreUrl, WorkerSettings, meant_variable,
 };
 pub use show::{Origin, Shown, ShownDefinition, ShownValue, show};
 

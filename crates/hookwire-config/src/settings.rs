@@ -118,6 +118,19 @@ impl SettingInfo {
     }
 }
 
+/// What the programs read from the environment beside settings.
+const OTHER_VARIABLES: [&str; 4] =
+    ["HOOKWIRE_CONFIG", "HOOKWIRE_LOG", "HOOKWIRE_LOG_FORMAT", "HOOKWIRE_TOKEN"];
+
+/// The environment variable that somebody probably meant by one of this name. `None`: it is one, or far from all, as those
+/// are that an orchestrator makes out of a service's name.
+pub fn meant_variable(name: &str) -> Option<String> {
+    let known = SETTINGS.iter().map(SettingInfo::env).chain(OTHER_VARIABLES.map(str::to_owned));
+    let near = known.map(|known| (strsim::damerau_levenshtein(&known, name), known));
+    let (distance, known) = near.min()?;
+    (1..=2).contains(&distance).then_some(known)
+}
+
 const fn row(
     path: &'static str,
     kind: SettingKind,
@@ -1236,6 +1249,24 @@ fn egress_entry(text: &str) -> Result<(), &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_variable_that_is_nearly_one_of_ours_is_told_and_no_other() {
+        for (name, meant) in [
+            ("HOOKWIRE_WORKER_CONCURENCY", Some("HOOKWIRE_WORKER_CONCURRENCY")),
+            ("HOOKWIRE_LOGS", Some("HOOKWIRE_LOG")),
+            ("HOOKWIRE_WORKER_CONCURRENCY", None),
+            ("HOOKWIRE_TOKEN", None),
+            // Of a service of that name, by Kubernetes.
+            ("HOOKWIRE_PORT", None),
+            ("HOOKWIRE_SERVICE_HOST", None),
+            ("HOOKWIRE_PORT_8080_TCP_ADDR", None),
+            // That settings may name.
+            ("HOOKWIRE_ADMIN_TOKEN", None),
+        ] {
+            assert_eq!(meant_variable(name).as_deref(), meant, "{name}");
+        }
+    }
 
     #[test]
     fn a_store_is_named_without_its_secrets_and_apart_from_others() {

@@ -105,6 +105,13 @@ impl ConfigArguments {
     }
 }
 
+/// Environment variables that look like misspelt ones of hookwire, each with what was probably meant.
+pub fn misspelt_variables() -> Vec<(String, String)> {
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let ours = names.filter(|name| name.starts_with("HOOKWIRE_"));
+    ours.filter_map(|name| hookwire_config::meant_variable(&name).map(|meant| (name, meant))).collect()
+}
+
 /// Diagnostics as people read them.
 pub fn render(diagnostics: &Diagnostics) -> String {
     diagnostics.render(Style { color: is_coloured(&std::io::stderr()), width: MESSAGE_WIDTH })

@@ -21,6 +21,7 @@ use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::args::misspelt_variables;
 use crate::exit::{Exit, Failure};
 use crate::store::Store;
 
@@ -112,6 +113,9 @@ pub async fn run_worker(
     shutdown: CancellationToken,
 ) -> Result<Summary, EngineError> {
     store.warn();
+    for (name, meant) in misspelt_variables() {
+        tracing::warn!("the environment variable {name} is none of hookwire's; did you mean {meant}?");
+    }
     if in_force.snapshot().definitions().rules().next().is_none() {
         tracing::warn!(
             "no event rules are defined, so that events end without a delivery; name a configuration with --config"

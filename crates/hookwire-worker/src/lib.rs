@@ -17,7 +17,7 @@ mod store;
 mod watch;
 mod worker;
 
-pub use args::{ConfigArguments, environment, load_failure, render};
+pub use args::{ConfigArguments, environment, load_failure, misspelt_variables, render};
 pub use assemble::{
     api, bind, engine_failure, in_force, new_event_id, open_store, own_store, refused_addresses, run_worker,
     runtime,

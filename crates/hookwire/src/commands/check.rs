@@ -7,8 +7,8 @@ use hookwire_config::LoadError;
 use hookwire_definitions::PreviewFilter;
 use hookwire_engine::{Clock as _, SystemClock};
 use hookwire_worker::{
-    CommandResult, ConfigArguments, Exit, Failure, in_force, load_failure, print, refused_addresses, render,
-    say,
+    CommandResult, ConfigArguments, Exit, Failure, in_force, load_failure, misspelt_variables, print,
+    refused_addresses, render, say,
 };
 
 use crate::events::{Input, NewIds};
@@ -40,6 +40,9 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     };
     if !config.warnings.is_empty() {
         say(render(&config.warnings));
+    }
+    for (name, meant) in misspelt_variables() {
+        say(format_args!("  ⚠ the environment variable {name} is none of hookwire's; did you mean {meant}?"));
     }
     for (webhook, refusal) in refused_addresses(&config) {
         say(format_args!("  ⚠ webhook {webhook}: {refusal}; each of its deliveries would be a dead letter"));
