@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::define::secret_from_file;
 use crate::mask;
 use crate::not_yet::{not_yet, not_yet_text};
-use crate::problem::{Loading, Problem, nearest};
+use crate::problem::{Loading, Problem, Secrets, nearest};
 use crate::read::join;
 use crate::show::{self, Origin, ShownValue};
 use crate::tree::{Content, Key, Node, Span};
@@ -128,7 +128,8 @@ pub fn meant_variable(name: &str) -> Option<String> {
     let known = SETTINGS.iter().map(SettingInfo::env).chain(OTHER_VARIABLES.map(str::to_owned));
     let near = known.map(|known| (strsim::damerau_levenshtein(&known, name), known));
     let (distance, known) = near.min()?;
-    (1..=2).contains(&distance).then_some(known)
+    // One that is longer may be somebody's own, which a setting names.
+    ((1..=2).contains(&distance) && !name.starts_with(&known)).then_some(known)
 }
 
 const fn row(
@@ -471,7 +472,21 @@ impl StoreUrl {
                 let folder = std::fs::canonicalize(folder).unwrap_or_else(|_| folder.clone());
                 StoreUrl::Embedded(folder).to_string()
             }
-            StoreUrl::Memory | StoreUrl::Redis(_) => self.to_string(),
+            StoreUrl::Redis(_) => {
+                let shown = self.to_string();
+                let Some((scheme @ ("redis" | "rediss"), place)) = shown.split_once("://") else {
+                    return shown;
+                };
+                // What stands there by default may be left out.
+                let (host, database) = place.split_once('/').unwrap_or((place, ""));
+                let host = host.strip_suffix(":6379").unwrap_or(host);
+                let port =
+                    host.strip_prefix("localhost").filter(|port| port.is_empty() || port.starts_with(':'));
+                let host = port.map_or(host.to_owned(), |port| format!("127.0.0.1{port}"));
+                let database = if database.is_empty() { "0" } else { database };
+                format!("{scheme}://{host}/{database}")
+            }
+            StoreUrl::Memory => self.to_string(),
         }
     }
 }
@@ -484,8 +499,9 @@ impl std::fmt::Display for StoreUrl {
             StoreUrl::Embedded(folder) => write!(f, "embedded:{}", folder.display()),
             StoreUrl::Redis(url) => {
                 let (scheme, rest) = url.expose().split_once("://").unwrap_or(("redis", ""));
-                let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
-                // A socket's query holds its password; the database is a part of which store it is.
+                // A socket's query holds its password, with any characters; the database is a part of which store it is.
+                let login = if scheme == "unix" { None } else { rest.rsplit_once('@') };
+                let rest = login.map_or(rest, |(_, rest)| rest);
                 let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
                 write!(f, "{scheme}://{path}")?;
                 match query.split('&').find(|member| member.starts_with("db=")) {
@@ -1157,7 +1173,8 @@ impl<'t> Reader<'_, '_, 't> {
             [("server.listen", Some(settings.server.listen)), ("worker.listen", settings.worker.listen)];
         for (path, address) in listens {
             let Some(address) = address.filter(|address| !address.ip().is_loopback()) else { continue };
-            if settings.server.admin_token.is_none() {
+            // Whoever only looks may lack the service's own environment, and opens no listener.
+            if settings.server.admin_token.is_none() && self.loading.secrets == Secrets::Needed {
                 let message = format!("{address} can be reached by others, and there is no admin token");
                 let remedy =
                     "set `server.admin_token_env` or `server.admin_token_file`, or listen on 127.0.0.1";
@@ -1254,7 +1271,7 @@ mod tests {
     fn a_variable_that_is_nearly_one_of_ours_is_told_and_no_other() {
         for (name, meant) in [
             ("HOOKWIRE_WORKER_CONCURENCY", Some("HOOKWIRE_WORKER_CONCURRENCY")),
-            ("HOOKWIRE_LOGS", Some("HOOKWIRE_LOG")),
+            ("HOOKWIRE_LGO", Some("HOOKWIRE_LOG")),
             ("HOOKWIRE_WORKER_CONCURRENCY", None),
             ("HOOKWIRE_TOKEN", None),
             // Of a service of that name, by Kubernetes.
@@ -1263,6 +1280,7 @@ mod tests {
             ("HOOKWIRE_PORT_8080_TCP_ADDR", None),
             // That settings may name.
             ("HOOKWIRE_ADMIN_TOKEN", None),
+            ("HOOKWIRE_TOKEN2", None),
         ] {
             assert_eq!(meant_variable(name).as_deref(), meant, "{name}");
         }
@@ -1275,9 +1293,14 @@ mod tests {
         let there = StoreUrl::Embedded(folder.path().join("."));
         assert_eq!(there.name(), format!("embedded:{}", real.display()));
         for (url, name) in [
-            ("redis://user:s3cret@host:6379/1", "redis://host:6379/1"),
+            ("redis://user:s3cret@host:6379/1", "redis://host/1"),
+            ("redis://localhost", "redis://127.0.0.1/0"),
+            ("rediss://127.0.0.1:6379/0", "rediss://127.0.0.1/0"),
+            ("redis://localhost:7000/", "redis://127.0.0.1:7000/0"),
+            ("redis://localhost.example", "redis://localhost.example/0"),
             ("redis-cluster://:s3cret@a:1,b:2", "redis-cluster://a:1,b:2"),
             ("unix:///run/redis.sock?user=u&db=2&pass=s3cret", "unix:///run/redis.sock?db=2"),
+            ("unix:///run/redis.sock?pass=s3@cret&db=1", "unix:///run/redis.sock?db=1"),
             ("unix:///run/redis.sock?pass=s3cret", "unix:///run/redis.sock"),
         ] {
             assert_eq!(StoreUrl::Redis(Secret::new(url)).name(), name);
