@@ -383,7 +383,8 @@ impl Link {
         self.is_silent()
     }
 
-    fn is_silent(&self) -> QueueError {
+    /// What is said of a server that does not answer.
+    pub(crate) fn is_silent(&self) -> QueueError {
         unavailable(format!("Redis at {} does not answer in time", self.name), None, None)
     }
 

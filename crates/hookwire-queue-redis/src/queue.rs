@@ -28,6 +28,8 @@ use crate::scripts::{self, Script};
 use crate::settlement::{ToSettle, in_order, to_settle};
 use crate::{RedisTls, RedisUrl, ServerFacts, keys};
 
+/// How long publishing may take in what came by plain commands before.
+const TAKE_IN_MAX: Duration = Duration::from_secs(10);
 /// Extending has that part of a lease for its answer: leases are extended when a third of them is over, so that there is
 /// time to try again on another connection.
 const EXTEND_PART: u32 = 4;
@@ -535,6 +537,7 @@ impl RedisQueue {
         if events.is_empty() {
             return Ok(Vec::new());
         }
+        let begin = Instant::now();
         let parts = loop {
             match self.send_new(shard, &events).await? {
                 // All are new.
@@ -545,7 +548,12 @@ impl RedisQueue {
                     return Ok(numbers.take(events.len()).map(new).collect());
                 }
                 // Many came by plain commands before, and are taken in by and by.
-                Value::Array(parts) if matches!(parts[..], [Value::BulkString(_)]) => {}
+                Value::Array(parts) if matches!(parts[..], [Value::BulkString(_)]) => {
+                    if begin.elapsed() > TAKE_IN_MAX {
+                        let message = "what came by plain XADD before is still being taken in".to_owned();
+                        return Err(unavailable(message, Some(TAKE_IN_MAX), None));
+                    }
+                }
                 Value::Array(parts) => break parts,
                 _ => return Err(odd_answer("publish")),
             }

@@ -17,6 +17,8 @@ use crate::link::{Link, Waiter};
 
 /// How long replicas may take to confirm.
 pub(crate) const REPLICAS_MAX: Duration = Duration::from_secs(2);
+/// How long it may take in all, with those who ask before: a server that is silent keeps nobody for each of them.
+const ALL_MAX: Duration = Duration::from_secs(15);
 /// How long the key of the write is there afterwards.
 const KEY_MAX: Duration = Duration::from_secs(60);
 
@@ -43,6 +45,13 @@ impl Replicas {
     ///
     /// Cancel safety: those who wait for the same answer ask anew.
     pub(crate) async fn have(&self, link: &Link, key: &str, wanted: u32) -> Result<i64, QueueError> {
+        match tokio::time::timeout(ALL_MAX, self.ask(link, key, wanted)).await {
+            Ok(have) => have,
+            Err(_) => Err(link.is_silent()),
+        }
+    }
+
+    async fn ask(&self, link: &Link, key: &str, wanted: u32) -> Result<i64, QueueError> {
         let turn = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
         let mut told = self.told.lock().await;
         if turn <= told.up_to {

@@ -4,7 +4,7 @@
 if others_first then
   -- Who waits for events that were published has not seen them.
   news_events = news_events or M.leased_to == M.seq
-  take_in(TAKEN_IN_MAX, TAKEN_IN_BYTES_MAX)
+  take_in(8 * TAKEN_IN_MAX, 8 * TAKEN_IN_BYTES_MAX)
   if call('XLEN', P .. 'in') > 0 then
     drop_batches()
     done()
