@@ -94,6 +94,7 @@ pub(crate) fn unavailable<D, C: Clock>(
 }
 
 /// Makes one attempt, if there is room for it, and decides what comes next. A panic on the way is the delivery's end.
+/// `begin` is called before anything of it may be sent.
 ///
 /// Cancel safety: dropping it cuts the attempt off, which is then unknown to the record.
 pub(crate) async fn deliver_guarded<D: Dispatch, C: Clock>(
@@ -101,13 +102,16 @@ pub(crate) async fn deliver_guarded<D: Dispatch, C: Clock>(
     snapshot: &Snapshot,
     route: Route,
     past: Past,
+    begin: &(dyn Fn() + Sync),
 ) -> Finished {
     let id = past.id;
-    AssertUnwindSafe(deliver(shared, snapshot, route, past)).catch_unwind().await.unwrap_or_else(|panic| {
-        let message = panic_message(&*panic);
-        tracing::error!(delivery = %id, message, "a delivery ends as a dead letter");
-        Finished::panicked(None, message)
-    })
+    AssertUnwindSafe(deliver(shared, snapshot, route, past, begin)).catch_unwind().await.unwrap_or_else(
+        |panic| {
+            let message = panic_message(&*panic);
+            tracing::error!(delivery = %id, message, "a delivery ends as a dead letter");
+            Finished::panicked(None, message)
+        },
+    )
 }
 
 async fn deliver<D: Dispatch, C: Clock>(
@@ -115,6 +119,7 @@ async fn deliver<D: Dispatch, C: Clock>(
     snapshot: &Snapshot,
     route: Route,
     past: Past,
+    begin: &(dyn Fn() + Sync),
 ) -> Finished {
     let Route { webhook, context, .. } = route;
     if !webhook.webhook().enabled {
@@ -158,6 +163,7 @@ async fn deliver<D: Dispatch, C: Clock>(
     };
     // While the request is under way, others may have the memory that the event took.
     drop(context);
+    begin();
     let in_flight = InFlight::new(&shared.metrics);
     let report = shared.dispatcher.attempt(&request, snapshot.options(&webhook.webhook().name)).await;
     drop(in_flight);

@@ -29,6 +29,8 @@ const REST_MAX: Duration = Duration::from_secs(10);
 /// How long trouble is remembered of an endpoint that nothing is sent to and that nobody writes about: longer than the
 /// longest gap between two attempts of a delivery, and then it says little about how the endpoint does now.
 const TROUBLE_MAX: Duration = Duration::from_secs(24 * 3600);
+/// So many records go at once: nothing else is shared meanwhile.
+const RECORDS_MAX: usize = 128;
 /// For how long it holds that there is more work than places.
 const CROWDED: Duration = Duration::from_millis(100);
 /// Whoever was used within that time wants places.
@@ -378,11 +380,14 @@ impl Endpoints {
     /// such a pause has ended.
     pub(crate) fn learn_gone(&self, there: &BTreeSet<EndpointId>, now: Timestamp) {
         let mut book = self.book();
-        let gone = book.entries.iter_mut().filter(|(id, entry)| entry.version > 0 && !there.contains(id));
+        let Book { entries, unwritten, .. } = &mut *book;
+        let gone = entries.iter_mut().filter(|(id, entry)| entry.version > 0 && !there.contains(id));
         let mut resumed = false;
-        for (_, entry) in gone {
+        for (endpoint, entry) in gone {
             entry.version = 0;
-            if entry.state.health.is_paused() {
+            // What was learnt here since is to be written, and holds.
+            if entry.state.health.is_paused() && !unwritten.contains(endpoint) {
+                tracing::warn!(%endpoint, webhook = %entry.state.webhook, "the store knows of no pause any more");
                 entry.state.resume(now);
                 resumed = true;
             }
@@ -504,7 +509,7 @@ impl Endpoints {
                 true => now.saturating_since(entry.used_at.max(entry.heard_at)) > TROUBLE_MAX,
                 false => now.saturating_since(entry.used_at) > REST_MAX,
             };
-            let rests = is_quiet && is_over;
+            let rests = is_quiet && is_over && (entry.version == 0 || records.len() < RECORDS_MAX);
             if rests {
                 active.remove(endpoint);
                 if entry.version > 0 {

@@ -52,6 +52,17 @@ pub(crate) struct Late {
 #[derive(Default)]
 pub(crate) struct Progress(Mutex<State>);
 
+/// What becomes of deliveries without a result when their event is settled.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Unfinished {
+    /// They go on, leased for so long.
+    Run(Duration),
+    /// They wait.
+    Wait,
+    /// They were ended where they were: those of which something may have been sent are interrupted, and the others wait.
+    Ended,
+}
+
 #[derive(Default)]
 struct State {
     fanned_out: Option<FannedOut>,
@@ -70,6 +81,8 @@ struct Slot {
     rule: RuleName,
     webhook: WebhookName,
     order: Option<Order>,
+    /// Whether anything of it may have been sent.
+    begun: bool,
     finished: Option<Finished>,
 }
 
@@ -91,11 +104,17 @@ impl Progress {
         None
     }
 
-    /// Ends the sharing: what the event is settled with. Deliveries without a result become running, leased for
-    /// `lease`, or wait if that is `None`. The second member tells the running ones.
+    /// Something of a delivery may be sent from now on.
+    fn begin(&self, place: usize) {
+        if let Some(fanned_out) = &mut self.lock().fanned_out {
+            fanned_out.slots[place].begun = true;
+        }
+    }
+
+    /// Ends the sharing: what the event is settled with. The second member tells the deliveries that go on.
     ///
     /// `None`: it was not fanned out yet, and the sharing goes on.
-    pub(crate) fn cut(&self, lease: Option<Duration>) -> Option<(EventFate, Vec<DeliveryId>)> {
+    pub(crate) fn cut(&self, unfinished: Unfinished) -> Option<(EventFate, Vec<DeliveryId>)> {
         let mut state = self.lock();
         if let Some((id, reason, error)) = state.dead.take() {
             state.cut = true;
@@ -106,12 +125,15 @@ impl Progress {
         drop(state);
         let mut running = Vec::new();
         let deliveries = slots.into_iter().map(|slot| {
-            let finished = slot.finished.unwrap_or_else(|| match lease {
-                Some(lease) => {
+            let finished = slot.finished.unwrap_or_else(|| match unfinished {
+                Unfinished::Run(lease) => {
                     running.push(slot.id);
                     Finished { endpoint: None, attempts: Vec::new(), fate: Fate::Running { lease } }
                 }
-                None => Finished::waits(None, Duration::ZERO, WaitingReason::Worker),
+                Unfinished::Ended if slot.begun => Finished::interrupted(),
+                Unfinished::Ended | Unfinished::Wait => {
+                    Finished::waits(None, Duration::ZERO, WaitingReason::Worker)
+                }
             });
             NewDelivery {
                 id: slot.id,
@@ -194,7 +216,7 @@ pub(crate) async fn handle_event<D: Dispatch, C: Clock>(
     let past = |id| Past { id, endpoint: None, attempts: 0, interrupted: 0, forgiven: 0, since };
     if planned.len() == 1 {
         let Planned { place, id, route } = planned.remove(0);
-        let finished = deliver_guarded(shared, &snapshot, route, past(id)).await;
+        let finished = deliver_guarded(shared, &snapshot, route, past(id), &|| progress.begin(place)).await;
         return report(progress, late, place, id, finished).await;
     }
     // The deliveries of one event run side by side: a slow one must not hold up its sisters. They share a task, because
@@ -202,7 +224,7 @@ pub(crate) async fn handle_event<D: Dispatch, C: Clock>(
     let deliveries = planned.into_iter().map(|Planned { place, id, route }| {
         let (snapshot, past) = (&snapshot, past(id));
         async move {
-            let finished = deliver_guarded(shared, snapshot, route, past).await;
+            let finished = deliver_guarded(shared, snapshot, route, past, &|| progress.begin(place)).await;
             report(progress, late, place, id, finished).await;
         }
     });
@@ -283,7 +305,7 @@ fn plan(
         let order = order_of(&event, route.webhook.webhook());
         let finished = order.is_some().then(|| Finished::waits(None, Duration::ZERO, WaitingReason::Order));
         let ordered = finished.is_some();
-        slots.push(Slot { id, rule: rule.clone(), webhook: webhook.clone(), order, finished });
+        slots.push(Slot { id, rule: rule.clone(), webhook: webhook.clone(), order, begun: false, finished });
         if ordered {
             continue;
         }

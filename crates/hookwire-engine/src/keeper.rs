@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{StreamExt as _, stream};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use hookwire_model::{DeadReason, EndpointId, Shard};
 use hookwire_queue::{EndpointRecord, Inspect, PutEndpoint, Queue, QueueError};
 use tokio::sync::{mpsc, oneshot};
@@ -122,12 +122,19 @@ impl<Q: Queue + Inspect, C: Clock> Keeper<Q, C> {
 
     /// Forgets endpoints at rest, here and in the store. One that somebody has written about meanwhile is learnt again.
     async fn forget(&mut self) {
-        for (endpoint, version) in self.endpoints.forget(self.clock.now()) {
-            self.seen.remove(&endpoint);
-            let home = home_shard(endpoint, self.queue.state_shards());
-            if let Err(error) = self.queue.put_endpoint(home, endpoint, version, Bytes::new()).await {
-                failed(&error);
-            }
+        let gone = self.endpoints.forget(self.clock.now());
+        for (endpoint, _) in &gone {
+            self.seen.remove(endpoint);
+        }
+        let queue = &self.queue;
+        let removed = stream::iter(gone.into_iter().map(Ok));
+        let removed = removed.try_for_each_concurrent(WRITES_MAX, async |(endpoint, version)| {
+            let home = home_shard(endpoint, queue.state_shards());
+            queue.put_endpoint(home, endpoint, version, Bytes::new()).await.map(drop)
+        });
+        // Those that are left are learnt again, and forgotten again.
+        if let Err(error) = removed.await {
+            failed(&error);
         }
     }
 

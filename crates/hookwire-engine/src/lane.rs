@@ -13,6 +13,7 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -30,7 +31,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::deliver::{Finished, Past, deliver_guarded, panic_message, unavailable};
-use crate::fan_out::{Late, Progress, Work, handle_event};
+use crate::fan_out::{Late, Progress, Unfinished, Work, handle_event};
 use crate::hands::{Hands, Seat};
 use crate::metrics::BatchCall;
 use crate::{Clock, EngineError, Shared, Summary};
@@ -81,7 +82,7 @@ enum Happening {
 /// A piece of work for a hand.
 enum Job {
     Event { turn: u64, work: Work, progress: Arc<Progress> },
-    Delivery { past: Past, payload: Bytes, rule: RuleName, webhook: WebhookName },
+    Delivery { past: Past, payload: Bytes, rule: RuleName, webhook: WebhookName, begun: Arc<AtomicBool> },
 }
 
 /// What came of one.
@@ -121,6 +122,20 @@ struct Running {
     lease: Option<Lease>,
     /// The result, where it came before the lease.
     finished: Option<Finished>,
+    /// Whether anything of it may have been sent; `None`: it is taken for that, since it was stored because it lasts.
+    begun: Option<Arc<AtomicBool>>,
+}
+
+impl Running {
+    /// What is to be said of it if it is ended where it is.
+    fn ended(&self) -> Finished {
+        match &self.begun {
+            Some(begun) if !begun.load(Ordering::Relaxed) => {
+                Finished::waits(None, Duration::ZERO, WaitingReason::Worker)
+            }
+            _ => Finished::interrupted(),
+        }
+    }
 }
 
 pub(crate) struct Lane<Q, D, C> {
@@ -327,8 +342,9 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             forgiven: leased.forgiven,
             since: leased.since,
         };
-        self.give(Job::Delivery { past, payload, rule, webhook });
-        self.running.insert(id, Running { lease: Some(lease), finished: None });
+        let begun = Arc::new(AtomicBool::new(false));
+        self.give(Job::Delivery { past, payload, rule, webhook, begun: Arc::clone(&begun) });
+        self.running.insert(id, Running { lease: Some(lease), finished: None, begun: Some(begun) });
     }
 
     /// Asks the store for whatever is wanted of it now.
@@ -768,7 +784,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             // A lease that came since by way of the queue is the later one.
             running.lease.get_or_insert(lease);
             let finished = running.finished.take();
-            let finished = finished.or_else(|| self.cut_off.then(Finished::interrupted));
+            let finished = finished.or_else(|| self.cut_off.then(|| running.ended()));
             if let Some(finished) = finished {
                 self.finish(id, finished);
             }
@@ -853,7 +869,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         let Some(open) = self.open.remove(&sequence) else { return };
         // The next suspect may be leased now, and the store does not wake anybody for one that was there before.
         self.events_dry &= !open.suspect;
-        if let Some((fate, _)) = open.progress.cut(None) {
+        if let Some((fate, _)) = open.progress.cut(Unfinished::Wait) {
             if is_patient(&fate) {
                 if self.patient == 0 {
                     self.patient_until = Instant::now() + COMPANY_MAX;
@@ -897,13 +913,13 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
     /// Settles an event with what is finished of it, and stores the rest as running.
     fn cut(&mut self, now: Instant, sequence: Sequence) {
         let Some(open) = self.open.get(&sequence) else { return };
-        match open.progress.cut(Some(self.shared.settings.lease)) {
+        match open.progress.cut(Unfinished::Run(self.shared.settings.lease)) {
             Some((fate, running)) => {
                 let open = self.open.remove(&sequence).expect("it was found just now");
                 self.events_dry &= !open.suspect;
                 self.settlement.events.push(SettledEvent { lease: open.lease, fate });
                 for id in running {
-                    self.running.insert(id, Running { lease: None, finished: None });
+                    self.running.insert(id, Running { lease: None, finished: None, begun: None });
                 }
             }
             // Its fan-out has not even ended; the time counts from there.
@@ -928,14 +944,13 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         );
         self.hands.cut_off();
         for (_, open) in std::mem::take(&mut self.open) {
-            let interrupted = open.progress.cut(Some(Duration::ZERO));
-            let fate = interrupted.map_or(EventFate::Released, |(fate, _)| fate);
+            let fate = open.progress.cut(Unfinished::Ended).map_or(EventFate::Released, |(fate, _)| fate);
             self.settlement.events.push(SettledEvent { lease: open.lease, fate });
         }
-        let held: Vec<_> =
-            self.running.iter().filter(|(_, running)| running.lease.is_some()).map(|(id, _)| *id).collect();
-        for id in held {
-            self.finish(id, Finished::interrupted());
+        let held = self.running.iter().filter(|(_, running)| running.lease.is_some());
+        let held: Vec<_> = held.map(|(id, running)| (*id, running.ended())).collect();
+        for (id, ended) in held {
+            self.finish(id, ended);
         }
     }
 
@@ -981,7 +996,8 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         self.is_quiet()
             && self.ready.is_empty()
             && self.events_dry
-            && self.look_for_deliveries_at.is_none_or(|at| at > Instant::now())
+            // A token that came since nothing was found to be lacking is looked for by then.
+            && self.look_for_deliveries_at.is_none_or(|at| at > Instant::now() + TOKENS_EVERY)
             && !self.awaits_more
             && self.store_pause.is_none()
     }
@@ -1003,9 +1019,10 @@ async fn work<D: Dispatch, C: Clock>(
                 let handled = handled.map_err(|panic| panicked(Subject::Event(sequence), &*panic));
                 Done::Event { sequence, turn, handled }
             }
-            Job::Delivery { past, payload, rule, webhook } => {
+            Job::Delivery { past, payload, rule, webhook, begun } => {
                 let (id, endpoint) = (past.id, past.endpoint);
-                let finished = AssertUnwindSafe(deliver_stored(&shared, past, payload, &rule, &webhook));
+                let finished = deliver_stored(&shared, past, payload, &rule, &webhook, &begun);
+                let finished = AssertUnwindSafe(finished);
                 let finished = finished.catch_unwind().await.unwrap_or_else(|panic| {
                     Finished::panicked(endpoint, panicked(Subject::Delivery(id), &*panic))
                 });
@@ -1023,13 +1040,17 @@ async fn deliver_stored<D: Dispatch, C: Clock>(
     payload: Bytes,
     rule: &RuleName,
     webhook: &WebhookName,
+    begun: &AtomicBool,
 ) -> Finished {
     let snapshot = shared.in_force.snapshot();
     let event = Event::from_payload(&payload).ok();
     drop(payload);
     let route = event.and_then(|event| snapshot.definitions().route(&Arc::new(event), rule, webhook));
     match route {
-        Some(route) => deliver_guarded(shared, &snapshot, route, past).await,
+        Some(route) => {
+            let begin = || begun.store(true, Ordering::Relaxed);
+            deliver_guarded(shared, &snapshot, route, past, &begin).await
+        }
         None => unavailable(shared, past.endpoint, webhook, WaitingReason::WebhookRemoved),
     }
 }

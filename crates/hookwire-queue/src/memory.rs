@@ -853,6 +853,8 @@ impl State {
                             reply.over.push(new.id);
                         }
                         if let Fate::Running { lease } = new.fate {
+                            // One that has run out already is there for others.
+                            self.news.deliveries |= lease.is_zero();
                             let lease = self.leases.give(Subject::Delivery(new.id), now, lease, ());
                             given.push((new.id, Some(lease.token)));
                             reply.leases.push((new.id, lease));
@@ -953,6 +955,7 @@ impl State {
         self.put(stored, now);
         let mut given = Vec::new();
         if let Fate::Running { lease } = settled.fate {
+            self.news.deliveries |= lease.is_zero();
             let lease = self.leases.give(subject, now, lease, ());
             given.push((id, Some(lease.token)));
             reply.leases.push((id, lease));

@@ -175,6 +175,31 @@ async fn what_outlasts_the_grace_period_goes_back_to_the_queue() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_not_begun_when_the_grace_period_ends_is_not_interrupted() {
+    let mut world = World::new();
+    world.settings.until_idle = false;
+    world.settings.concurrency = 1;
+    world.settings.grace = Duration::from_millis(50);
+    world.webhooks.push(webhook("b", "/b"));
+    for path in ["/a", "/b"] {
+        world.script.on(path, [Act::AnswerAfter(Duration::from_secs(60), 200)]);
+    }
+    world.publish(1).await;
+    let shutdown = CancellationToken::new();
+    let running = world.start(world.queue.clone(), shutdown.clone());
+    // One has the only place, and the other waits for it.
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(world.script.seen().len(), 1);
+    shutdown.cancel();
+    running.await.unwrap().unwrap();
+    let deliveries = world.deliveries().await;
+    let mut counted: Vec<_> =
+        deliveries.iter().map(|delivery| (delivery.attempts, delivery.interrupted)).collect();
+    counted.sort_unstable();
+    assert_eq!(counted, [(0, 0), (1, 1)]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lost_reply_repeats_the_settlement_and_nothing_else() {
     let world = World::new();
     world.publish(50).await;

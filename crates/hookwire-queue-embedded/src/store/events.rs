@@ -185,6 +185,8 @@ impl Store<'_> {
     }
 
     pub(super) fn give(&mut self, subject: Subject, lease: Duration, info: Option<EventInfo>) -> Lease {
+        // One that has run out already is there for others.
+        self.news.deliveries |= lease.is_zero();
         self.leases.give(subject, self.now, lease, info)
     }
 

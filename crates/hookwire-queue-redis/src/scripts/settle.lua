@@ -28,6 +28,8 @@ local function give(id, length, given)
   call('ZADD', LEASES, now + length, id)
   call('HSET', HELD, id, token)
   given[#given + 1], given[#given + 2] = id, token
+  -- One that has run out already is there for others.
+  news_deliveries = news_deliveries or length == 0
 end
 
 -- Ends whatever lease there is on a delivery, and puts the delivery where its fate says.

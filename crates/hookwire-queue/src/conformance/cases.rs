@@ -757,7 +757,10 @@ pub async fn d4_whoever_ends_an_attempt_leaves_it_interrupted_at_once<S: TestSto
     let id = stored(&queue, "a", |delivery| delivery.fate = ends.clone()).await;
     let held = due(&queue).await.pop().unwrap();
     assert_eq!((held.id, held.attempts, held.interrupted), (id, 1, 1));
+    assert!(due(&queue).await.is_empty());
     settle_delivery(&queue, settled(held, vec![], ends)).await;
+    // Others are told.
+    queue.wait(SHARD, Duration::from_secs(600)).await.unwrap();
     let held = due(&queue).await.pop().unwrap();
     assert_eq!((held.id, held.attempts, held.interrupted), (id, 2, 2));
     settle_delivery(&queue, settled(held, vec![attempt(3, 200)], Fate::Delivered)).await;
