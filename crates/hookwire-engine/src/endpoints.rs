@@ -296,7 +296,7 @@ impl Endpoints {
     }
 
     /// When an endpoint that is held back lets attempts through without anything else happening, the next of them; and
-    /// whether it is a rate that holds it back, rather than trouble.
+    /// whether a rate alone holds one of them back, rather than trouble.
     pub(crate) fn opens_at(&self, now: Timestamp) -> Option<(Timestamp, bool)> {
         let book = self.book();
         let opens = book.active.iter().filter_map(|endpoint| {
@@ -318,16 +318,7 @@ impl Endpoints {
             let health = &entry.state.health;
             health.changes_at(now).map(|at| (at, health.awaits_tokens(now)))
         });
-        opens.min()
-    }
-
-    /// Whether some endpoint is held back by a rate alone.
-    pub(crate) fn any_awaits_tokens(&self, now: Timestamp) -> bool {
-        let book = self.book();
-        let mut active = book.active.iter().filter_map(|endpoint| book.entries.get(endpoint));
-        active.any(|entry| {
-            entry.state.health.awaits_tokens(now) && !book.paused_webhooks.contains(&entry.state.webhook)
-        })
+        opens.reduce(|(at, by_rate), (other, also)| (at.min(other), by_rate || also))
     }
 
     /// What the keeper has to write, all of it.

@@ -816,8 +816,10 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             Fate::Waiting { reason, .. }
                 if matches!(reason, WaitingReason::RateLimit | WaitingReason::Unhealthy) =>
             {
-                self.awaits_more |= *reason == WaitingReason::RateLimit && self.awaits_tokens();
                 self.look_at(now + TOKENS_EVERY);
+                if *reason == WaitingReason::RateLimit {
+                    self.look_when_endpoints_open(now);
+                }
             }
             Fate::Waiting { reason: WaitingReason::Paused, .. } => self.look_when_endpoints_open(now),
             Fate::Waiting { due_in, .. } => {
@@ -839,14 +841,10 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         if by_rate {
             // A few tokens at once: a lease for each would cost more than it smooths.
             wait = wait.max(TOKENS_EVERY);
+            // A receiver that asked for silence is not waited for.
+            self.awaits_more = true;
         }
-        self.awaits_more |= self.awaits_tokens();
         self.look_at(now + wait);
-    }
-
-    /// Whether something goes on by itself at some rate. A receiver that asked for silence is not waited for.
-    fn awaits_tokens(&self) -> bool {
-        self.shared.endpoints.any_awaits_tokens(self.shared.clock.now())
     }
 
     /// Looks for deliveries then, or earlier if that was wanted already.
