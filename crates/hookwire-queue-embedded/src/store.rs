@@ -238,7 +238,6 @@ impl<'c> Store<'c> {
             settled: 0,
             quiet_until: Timestamp::UNIX_EPOCH,
         };
-        store.reload()?;
         // What ran kept others of its order from being leased.
         store.begin()?;
         for order in orders {

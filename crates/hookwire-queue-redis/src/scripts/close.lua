@@ -2,7 +2,7 @@
 -- becomes a string, so that another plain command is refused rather than left lying. May be repeated.
 --
 -- Reply: the last number, 1 if an event is queued or leased, 1 if there is more to take in: to be called again.
-local IN, ALL_MAX, ALL_BYTES_MAX = P .. 'in', 1024, 8388608
+local IN = P .. 'in'
 makes_room()
 catch_up()
 if M.closed == 0 then
@@ -12,7 +12,7 @@ if M.closed == 0 then
 end
 local more = 0
 if call('TYPE', IN).ok ~= 'string' then
-  take_in(ALL_MAX, ALL_BYTES_MAX)
+  take_in(8)
   if call('XLEN', IN) > 0 then
     more = 1
   else

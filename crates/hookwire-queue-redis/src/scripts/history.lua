@@ -135,13 +135,10 @@ local function take_some_in(max)
   return #taken, bytes
 end
 
--- What one call takes in of events that came by plain XADD.
-local TAKEN_IN_MAX, TAKEN_IN_BYTES_MAX = 128, 1048576
-
--- The same with so many at most, in portions, so that large ones do not hold the server up: beyond so many bytes, what
--- is left waits for the next call.
-local function take_in(max, bytes_max)
-  local portion = 16
+-- The same up to 128 events or a megabyte so many times over, in portions, so that large ones do not hold the server up:
+-- what is left waits for the next call.
+local function take_in(times)
+  local portion, max, bytes_max = 16, 128 * times, 1048576 * times
   while max > 0 and bytes_max > 0 do
     local taken, bytes = take_some_in(math.min(portion, max))
     max, bytes_max = max - taken, bytes_max - bytes

@@ -3,7 +3,7 @@
 
 catch_up()
 if M.closed == 0 then
-  take_in(TAKEN_IN_MAX, TAKEN_IN_BYTES_MAX)
+  take_in(1)
 end
 
 -- Those that were leased before: the released ones, and so many of the suspects.

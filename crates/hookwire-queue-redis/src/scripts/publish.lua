@@ -4,17 +4,14 @@
 if others_first then
   -- Who waits for events that were published has not seen them.
   news_events = news_events or M.leased_to == M.seq
-  take_in(8 * TAKEN_IN_MAX, 8 * TAKEN_IN_BYTES_MAX)
+  take_in(8)
   if call('XLEN', P .. 'in') > 0 then
     drop_batches()
     done()
     return {'again'}
   end
   -- Their ids are known now.
-  known, is_new = fields(IDS, names), BYTES ~= nil
-  for number = 1, COUNT do
-    is_new = is_new and not known[number]
-  end
+  look_up()
 end
 
 -- The newest number of an id, if it is still to be recognised.

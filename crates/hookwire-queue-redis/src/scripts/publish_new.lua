@@ -25,10 +25,14 @@ local names = {}
 for number = 1, COUNT do
   names[number] = ARGV[10 + number]
 end
-local known, is_new = fields(IDS, names), BYTES ~= nil
-for number = 1, COUNT do
-  is_new = is_new and not known[number]
+local known, is_new
+local function look_up()
+  known, is_new = fields(IDS, names), BYTES ~= nil
+  for number = 1, COUNT do
+    is_new = is_new and not known[number]
+  end
 end
+look_up()
 
 -- What is handed over stands in the listener's stream as well.
 local HANDED_MAX, HANDED_BYTES_MAX = 8, 65536
