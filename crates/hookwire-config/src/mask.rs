@@ -6,6 +6,8 @@
 
 use std::ops::Range;
 
+use hookwire_definitions::CREDENTIALS;
+
 use crate::problem::Source;
 use crate::tree::{Content, Node, Span, Table};
 
@@ -109,9 +111,6 @@ fn mask_by_look(text: &str, out: &mut [u8]) {
     }
 }
 
-/// What the names of headers end with that hold credentials, as in records.
-const HEADERS: [&str; 5] = ["authorization:", "cookie:", "-key:", "-token:", "-secret:"];
-
 /// Masks user and password of URLs, and headers that hold credentials.
 fn mask_credentials(text: &str, out: &mut [u8]) {
     for range in credentials(text) {
@@ -144,13 +143,13 @@ fn credentials(text: &str) -> Vec<Range<usize>> {
         }
     }
     let lower = text.to_ascii_lowercase();
-    for name in HEADERS {
-        for (at, _) in lower.match_indices(name) {
+    for name in CREDENTIALS {
+        for (at, _) in lower.match_indices(&format!("{name}:")) {
             // A host before its port is no header.
             if text[..at].rsplit(['"', '\'', '\n', ' ']).next().is_some_and(|word| word.contains("://")) {
                 continue;
             }
-            let start = at + name.len();
+            let start = at + name.len() + 1;
             let end = text[start..].find('\n').map_or(text.len(), |end| start + end);
             if !text[start..end].contains('{') {
                 found.push(start..end);

@@ -379,7 +379,7 @@ impl Settings {
             max_backlog_bytes,
             max_backlog_age,
         } = store;
-        let ServerSettings { listen, admin_token, read_token, max_event_bytes, any_store: _ } = server;
+        let ServerSettings { listen, admin_token, read_token, max_event_bytes } = server;
         let WorkerSettings { concurrency, lease, grace, grace_follows, listen: worker_listen } = worker;
         let EgressSettings { mode, allow, deny } = egress;
         let HistorySettings { max_age, max_bytes, bodies } = history;
@@ -524,9 +524,6 @@ pub struct ServerSettings {
     pub read_token: Option<Secret>,
     /// The largest event that is accepted, in bytes.
     pub max_event_bytes: u64,
-    /// Whether commands may turn to it whatever store their configuration names. No setting: only `hookwire dev` is
-    /// such a server, which people use without a configuration.
-    pub any_store: bool,
 }
 
 /// The worker.
@@ -777,7 +774,6 @@ pub(crate) fn read(
             admin_token: reader.token("server.admin_token_env", "server.admin_token_file"),
             read_token: reader.token("server.read_token_env", "server.read_token_file"),
             max_event_bytes: reader.size("server.max_event_bytes"),
-            any_store: false,
         },
         worker: WorkerSettings {
             concurrency: NonZeroU32::new(reader.count("worker.concurrency")).unwrap_or(NonZeroU32::MIN),

@@ -20,7 +20,7 @@ pub use error::{DefinitionError, Kind, Place, Refused};
 pub use mask::MaskedTemplates;
 pub use preview::{Preview, PreviewError, PreviewFilter, PreviewRequest};
 pub use snapshot::{Definitions, FanOut, Route};
-pub use webhook::{CompiledWebhook, PrepareError};
+pub use webhook::{CREDENTIALS, CompiledWebhook, PrepareError};
 
 /// The README's example is run as a test.
 #[cfg(doctest)]

@@ -20,7 +20,7 @@ const USER_AGENT: &str = concat!("hookwire/", env!("CARGO_PKG_VERSION"));
 
 /// What the names of headers end with whose values are never recorded or shown: `Authorization`, `Proxy-Authorization`
 /// and `Cookie`, and what services call theirs, such as `X-Api-Key` and `Private-Token`. In lower case.
-pub(crate) const CREDENTIALS: [&str; 5] = ["authorization", "cookie", "-key", "-token", "-secret"];
+pub const CREDENTIALS: [&str; 5] = ["authorization", "cookie", "-key", "-token", "-secret"];
 
 /// A secret shorter than this is not searched for in headers: it would be found everywhere.
 pub(crate) const SEARCHED_SECRET_BYTES_MIN: usize = 6;

@@ -387,7 +387,7 @@ fn carried_by(address: Ipv6Addr) -> (Option<Ipv4Addr>, Option<Ipv4Addr>) {
 }
 
 /// A host without the brackets of an IPv6 address.
-pub(crate) fn plain_host(host: &str) -> &str {
+pub fn plain_host(host: &str) -> &str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 

@@ -33,7 +33,7 @@ use hookwire_model::{
 pub use dial::{Dial, TcpDial};
 pub use dispatcher::{DispatchSettings, HttpDispatcher};
 pub use egress::{
-    AddressRange, EgressMode, EgressPolicy, EgressRule, EgressRuleError, Refusal, RefusalReason,
+    AddressRange, EgressMode, EgressPolicy, EgressRule, EgressRuleError, Refusal, RefusalReason, plain_host,
 };
 pub use request::record;
 pub use tls::{TlsError, TlsProfile, TlsProfileId};

@@ -9,6 +9,7 @@ use hookwire_config::{Config, EgressMode as ConfiguredMode, EgressSettings, Sett
 use hookwire_definitions::Definitions;
 use hookwire_dispatch::{
     DispatchSettings, EgressMode, EgressPolicy, EgressRule, EgressRuleError, HttpDispatcher, Refusal,
+    plain_host,
 };
 use hookwire_engine::{
     Chance, Clock as _, Engine, EngineError, EngineSettings, InForce, Metrics, Snapshot, Summary, SystemClock,
@@ -149,7 +150,7 @@ pub fn refused_addresses(config: &Config) -> Vec<(WebhookName, Refusal)> {
     let egress = egress(&config.settings.egress).expect("the configuration checked its entries");
     let refused = config.definitions.webhooks().filter_map(|webhook| {
         let host = &webhook.literal_authority()?.host;
-        let address = host.trim_start_matches('[').trim_end_matches(']').parse().ok()?;
+        let address = plain_host(host).parse().ok()?;
         let refusal = egress.decide(address, host, true).err()?;
         Some((webhook.webhook().name.clone(), refusal))
     });
@@ -179,9 +180,10 @@ pub fn new_event_id() -> EventId {
     EventId::new(&Uuid::now_v7().to_string()).expect("a UUID is visible ASCII without dots")
 }
 
-/// What the server's routes work with.
+/// What the server's routes work with. `store_name` is what commands know the store by; without one, all are answered.
 pub fn api(
     settings: &Settings,
+    store_name: Option<String>,
     in_force: &Arc<InForce>,
     store: &Store,
     metrics: &Metrics,
@@ -199,7 +201,7 @@ pub fn api(
             admin: settings.server.admin_token.clone(),
             read: settings.server.read_token.clone(),
         },
-        store: (!settings.server.any_store).then(|| settings.store.url.name()),
+        store: store_name,
         in_force: Arc::clone(in_force),
         metrics: metrics.clone(),
         ready: Arc::clone(ready),

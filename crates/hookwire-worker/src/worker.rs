@@ -61,7 +61,8 @@ pub fn run(arguments: &WorkerArguments) -> CommandResult {
                 let address =
                     listener.local_addr().map_err(|error| Failure::new(Exit::Unavailable, error))?;
                 tracing::info!(%address, "listening");
-                let routes = own_router(api(&settings, &in_force, &store, &metrics, &ready));
+                let name = Some(settings.store.url.name());
+                let routes = own_router(api(&settings, name, &in_force, &store, &metrics, &ready));
                 let shutdown = shutdown.clone().cancelled_owned();
                 // Ended with the worker, whose process it tells of.
                 Some(tokio::spawn(serve(listener, routes, ServeLimits::default(), shutdown)))

@@ -60,7 +60,6 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
 
         let Config { mut settings, definitions, .. } = sample_config(folder.path(), receiver.port())?;
         settings.store.url = hookwire_config::StoreUrl::Embedded(folder.path().join("store"));
-        settings.server.any_store = true;
         let in_force = in_force(definitions)?;
         let store = open_store(&settings, Duration::ZERO).await?;
 
@@ -72,7 +71,8 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
             io::stdout(),
             shutdown.clone().cancelled_owned(),
         ));
-        let running = Running::start(Arc::new(settings), in_force, store, listener, &shutdown)?;
+        // People use it without a configuration, so it answers whatever store is named.
+        let running = Running::start(Arc::new(settings), None, in_force, store, listener, &shutdown)?;
         let url = server_url(running.address);
 
         let event = sample_event()?;

@@ -37,7 +37,8 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
         let Some(store) = own_store(&config.settings, STORE_WAIT, &shutdown).await? else {
             return Ok(Exit::Fine);
         };
-        let running = Running::start(Arc::new(config.settings), in_force, store, listener, &shutdown)?;
+        let name = Some(config.settings.store.url.name());
+        let running = Running::start(Arc::new(config.settings), name, in_force, store, listener, &shutdown)?;
         tracing::info!(address = %running.address, "listening");
         running.finish().await?;
         Ok(Exit::Fine)
@@ -55,9 +56,11 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Starts both; they stop when `shutdown` is cancelled.
+    /// Starts both; they stop when `shutdown` is cancelled. Commands that name another store than `store_name` do not turn
+    /// to the server; `None`: it answers all.
     pub(crate) fn start(
         settings: Arc<Settings>,
+        store_name: Option<String>,
         in_force: Arc<InForce>,
         store: Store,
         listener: TcpListener,
@@ -66,7 +69,7 @@ impl Running {
         let address = listener.local_addr().map_err(|error| Failure::new(Exit::Unavailable, error))?;
         let ready = Arc::new(AtomicBool::new(true));
         let metrics = Metrics::default();
-        let api = api(&settings, &in_force, &store, &metrics, &ready);
+        let api = api(&settings, store_name, &in_force, &store, &metrics, &ready);
         // A child of the shutdown, so that either side can stop the other and not the whole program.
         let shutdown = shutdown.child_token();
         // Both are awaited in `finish`.
