@@ -41,11 +41,12 @@ pub fn load(
     env: &dyn Fn(&str) -> Option<String>,
     overrides: &Overrides,
 ) -> Result<Config, LoadError> {
-    load_and_look(paths, env, overrides, &mut |_, _, _, _| {})
+    load_and_look(paths, env, overrides, &mut |_, _, _, _, _| {})
 }
 
 /// Looks at what is loaded while the files' trees are there.
-pub(crate) type Look<'l> = &'l mut dyn FnMut(&mut Loading<'_>, &Parts<'_>, &Tables<'_>, &Settings);
+pub(crate) type Look<'l> =
+    &'l mut dyn FnMut(&mut Loading<'_>, &Parts<'_>, &Tables<'_>, &Settings, &Definitions);
 
 /// The same with a look at everything, which is taken if it is sound.
 pub(crate) fn load_and_look(
@@ -71,7 +72,7 @@ pub fn load_sound(
     env: &dyn Fn(&str) -> Option<String>,
     overrides: &Overrides,
 ) -> Result<(Config, Diagnostics), LoadError> {
-    sound(load_all(paths, env, overrides, Secrets::Needed, &mut |_, _, _, _| {})?)
+    sound(load_all(paths, env, overrides, Secrets::Needed, &mut |_, _, _, _, _| {})?)
 }
 
 /// The same for whoever only looks at a store or asks a server: secrets, tokens and certificates that cannot be read are
@@ -84,7 +85,7 @@ pub fn load_to_look(
     env: &dyn Fn(&str) -> Option<String>,
     overrides: &Overrides,
 ) -> Result<(Config, Diagnostics), LoadError> {
-    sound(load_all(paths, env, overrides, Secrets::StoodIn, &mut |_, _, _, _| {})?)
+    sound(load_all(paths, env, overrides, Secrets::StoodIn, &mut |_, _, _, _, _| {})?)
 }
 
 fn sound((config, problems): (Option<Config>, Diagnostics)) -> Result<(Config, Diagnostics), LoadError> {
@@ -118,11 +119,11 @@ fn load_all(
     let parts = Parts::gather(&mut loading, &roots);
     let (definitions, drafts) = compile(&mut loading, &parts);
     let tables = Tables::new(&mut loading, &parts.tables);
-    let settings = settings::read(&mut loading, &tables, overrides, definitions.timeout_max());
+    let settings = settings::read(&mut loading, &tables, overrides);
     if loading.problems.is_empty() {
         warn_of_unused(&mut loading, &definitions, &drafts);
         if let Some(settings) = &settings {
-            look(&mut loading, &parts, &tables, settings);
+            look(&mut loading, &parts, &tables, settings, &definitions);
         }
     }
     let Loading { problems, warnings, mut files, .. } = loading;

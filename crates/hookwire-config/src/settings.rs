@@ -380,7 +380,7 @@ impl Settings {
             max_backlog_age,
         } = store;
         let ServerSettings { listen, admin_token, read_token, max_event_bytes } = server;
-        let WorkerSettings { concurrency, lease, grace, grace_follows, listen: worker_listen } = worker;
+        let WorkerSettings { concurrency, lease, grace, listen: worker_listen } = worker;
         let EgressSettings { mode, allow, deny } = egress;
         let HistorySettings { max_age, max_bytes, bodies } = history;
         let same = [
@@ -401,8 +401,7 @@ impl Settings {
             ("server.max_event_bytes", *max_event_bytes == other.server.max_event_bytes),
             ("worker.concurrency", *concurrency == other.worker.concurrency),
             ("worker.lease", *lease == other.worker.lease),
-            // What follows the webhooks is nobody's change.
-            ("worker.grace", *grace == other.worker.grace || (*grace_follows && other.worker.grace_follows)),
+            ("worker.grace", *grace == other.worker.grace),
             ("worker.listen", *worker_listen == other.worker.listen),
             ("egress.mode", *mode == other.egress.mode),
             ("egress.allow", *allow == other.egress.allow),
@@ -533,10 +532,9 @@ pub struct WorkerSettings {
     pub concurrency: NonZeroU32,
     /// How long a lease lasts; at least a second.
     pub lease: Duration,
-    /// How long attempts in flight may go on after SIGTERM.
-    pub grace: Duration,
-    /// Whether nobody set it, so that it follows the longest timeout of all webhooks.
-    pub grace_follows: bool,
+    /// How long attempts in flight may go on after SIGTERM; `None`: as long as the definitions in force then make it
+    /// ([`Definitions::grace`](hookwire_definitions::Definitions::grace)).
+    pub grace: Option<Duration>,
     /// Where a worker without a server tells how it is, if anywhere.
     pub listen: Option<SocketAddr>,
 }
@@ -734,14 +732,13 @@ pub(crate) fn sections() -> Vec<&'static str> {
     sections
 }
 
-/// Reads all settings. `timeout_max` is the longest timeout of all webhooks.
+/// Reads all settings.
 ///
 /// `None`: something is wrong, and stands among the problems.
 pub(crate) fn read(
     loading: &mut Loading<'_>,
     tables: &Tables<'_>,
     overrides: &Overrides,
-    timeout_max: Duration,
 ) -> Option<Settings> {
     let before = loading.problems.len();
     let mut reader = Reader { loading, tables, overrides };
@@ -778,8 +775,7 @@ pub(crate) fn read(
         worker: WorkerSettings {
             concurrency: NonZeroU32::new(reader.count("worker.concurrency")).unwrap_or(NonZeroU32::MIN),
             lease: reader.duration("worker.lease"),
-            grace: reader.grace("worker.grace", timeout_max),
-            grace_follows: reader.given("worker.grace").is_none(),
+            grace: reader.given("worker.grace").is_some().then(|| reader.duration("worker.grace")),
             listen: reader.listen("worker.listen"),
         },
         egress: EgressSettings {
@@ -802,12 +798,14 @@ pub(crate) fn read(
 /// What stands for an address that cannot be read, until the problem is told.
 const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-/// Every setting with its value in force and where that comes from.
+/// Every setting with its value in force and where that comes from. `grace` is what the definitions make of
+/// `worker.grace` where nobody sets it.
 pub(crate) fn shown_settings(
     loading: &mut Loading<'_>,
     tables: &Tables<'_>,
     overrides: &Overrides,
     settings: &Settings,
+    grace: Duration,
 ) -> Vec<ShownValue> {
     let reader = Reader { loading, tables, overrides };
     let shown = SETTINGS.iter().map(|row| {
@@ -824,7 +822,7 @@ pub(crate) fn shown_settings(
             // What the server finds for itself is known to it only.
             "store.max_pending_bytes" if settings.store.max_pending_bytes.is_none() => None,
             "history.max_bytes" if settings.history.max_bytes.is_none() => None,
-            "worker.grace" => Some(units::duration_text(settings.worker.grace).into()),
+            "worker.grace" => Some(units::duration_text(settings.worker.grace.unwrap_or(grace)).into()),
             _ => given.map(|given| match given.value {
                 Raw::Node(node) => node.to_value().unwrap_or_default(),
                 Raw::Text(text) => row.kind.value(&text),
@@ -934,13 +932,6 @@ impl<'t> Reader<'_, '_, 't> {
         let Some(given) = self.given(path) else { return Duration::ZERO };
         let needs = "a duration such as \"10s\"";
         self.parsed(&given, needs, units::duration).unwrap_or_default()
-    }
-
-    fn grace(&mut self, path: &'static str, timeout_max: Duration) -> Duration {
-        match self.given(path) {
-            Some(_) => self.duration(path),
-            None => timeout_max + Duration::from_secs(1),
-        }
     }
 
     /// A size that a store on Redis finds for itself, where nobody sets it.

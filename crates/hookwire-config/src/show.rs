@@ -7,6 +7,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use hookwire_definitions::Definitions;
 use serde_json::{Value, json};
 
 use crate::load::{self, Parts};
@@ -85,9 +86,10 @@ pub fn show(
     let mut look = |loading: &mut Loading<'_>,
                     parts: &Parts<'_>,
                     tables: &Tables<'_>,
-                    settings: &Settings| {
+                    settings: &Settings,
+                    definitions: &Definitions| {
         shown = Some(Shown {
-            settings: shown_settings(loading, tables, overrides, settings),
+            settings: shown_settings(loading, tables, overrides, settings, definitions.grace()),
             webhooks: parts.webhooks.iter().map(|node| definition(loading, node, WEBHOOK_MEMBERS)).collect(),
             event_rules: parts.rules.iter().map(|node| definition(loading, node, RULE_MEMBERS)).collect(),
         });

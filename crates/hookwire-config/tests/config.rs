@@ -409,7 +409,10 @@ fn paths_are_relative_to_where_they_stand() {
 
 #[test]
 fn the_grace_period_follows_the_longest_timeout() {
-    let grace = |text: &str| Case::toml(text).config().settings.worker.grace.as_secs();
+    let grace = |text: &str| {
+        let config = Case::toml(text).config();
+        config.settings.worker.grace.unwrap_or_else(|| config.definitions.grace()).as_secs()
+    };
     assert_eq!(grace(SLACK), 11);
     assert_eq!(grace(&SLACK.replace("name = \"slack\"\n", "name = \"slack\"\ntimeout = \"1m\"\n")), 61);
     assert_eq!(grace(&format!("{SLACK}[worker]\ngrace = \"5s\"")), 5);

@@ -252,9 +252,11 @@ impl Definitions {
         each.min().unwrap_or(1)
     }
 
-    /// The longest timeout of all webhooks; zero without any.
-    pub fn timeout_max(&self) -> Duration {
-        self.webhooks.iter().map(|webhook| webhook.webhook().timeout).max().unwrap_or_default()
+    /// How long attempts in flight need at most until they are over and recorded: the longest timeout of all webhooks,
+    /// and a second.
+    pub fn grace(&self) -> Duration {
+        let timeouts = self.webhooks.iter().map(|webhook| webhook.webhook().timeout);
+        timeouts.max().unwrap_or_default() + Duration::from_secs(1)
     }
 
     pub(crate) fn context(&self, event: &Arc<Event>, rule: &EventRule) -> Arc<TemplateContext> {

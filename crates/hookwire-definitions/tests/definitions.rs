@@ -311,9 +311,6 @@ fn limits_over_all_webhooks() {
         ..webhook("a")
     };
     let definitions = Definitions::compile(vec![small, webhook("b")], vec![]).unwrap();
-    assert_eq!((definitions.concurrency_min(), definitions.timeout_max().as_secs()), (3, 40));
-    assert_eq!(
-        (Definitions::default().concurrency_min(), Definitions::default().timeout_max().as_secs()),
-        (1, 0)
-    );
+    assert_eq!((definitions.concurrency_min(), definitions.grace().as_secs()), (3, 41));
+    assert_eq!((Definitions::default().concurrency_min(), Definitions::default().grace().as_secs()), (1, 1));
 }

@@ -48,7 +48,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             worker: WorkerId::new("example"),
             concurrency: 16,
             lease: std::time::Duration::from_secs(15),
-            grace: std::time::Duration::from_secs(11),
+            grace: None,
             until_idle: true,
             keep_bodies: false,
             backlog_age_max: std::time::Duration::from_secs(30 * 24 * 3600),

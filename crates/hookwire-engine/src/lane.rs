@@ -203,10 +203,30 @@ pub(crate) struct Lane<Q, D, C> {
     store_pause: Option<(Instant, Duration)>,
     /// When it was last said that a backlog is full.
     told_of_limit_at: Option<Instant>,
-    /// When the shutdown began.
-    stopping: Option<Instant>,
+    /// The shutdown, once it was asked for.
+    stopping: Option<Stopping>,
+}
+
+/// A shutdown under way.
+#[derive(Clone, Copy)]
+struct Stopping {
+    since: Instant,
+    /// Until when attempts in flight may go on.
+    grace_until: Instant,
     /// The grace period is over, and the tasks were ended.
     cut_off: bool,
+}
+
+impl Stopping {
+    /// Until when what was handed over is waited for.
+    fn handed_until(&self) -> Instant {
+        self.since + HANDED_AT_STOP_MAX
+    }
+
+    /// When the loop has something to do, or gives up: at the end of the grace period, and of settling after it.
+    fn deadline(&self) -> Instant {
+        if self.cut_off { self.grace_until + SETTLE_AT_STOP_MAX } else { self.grace_until }
+    }
 }
 
 impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
@@ -259,7 +279,6 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             store_pause: None,
             told_of_limit_at: None,
             stopping: None,
-            cut_off: false,
         }
     }
 
@@ -533,14 +552,11 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             _ => [look, renew, company].into_iter().flatten().min(),
         };
         let cut = self.cuts.front().map(|(at, _)| *at);
-        let grace = self.stopping.map(|since| match self.cut_off {
-            false => since + self.shared.settings.grace,
-            true => since + self.shared.settings.grace + SETTLE_AT_STOP_MAX,
-        });
-        let handed = self.stopping.filter(|_| self.may_be_handed).map(|since| since + HANDED_AT_STOP_MAX);
+        let stop = self.stopping.as_ref().map(Stopping::deadline);
+        let handed = self.stopping.as_ref().filter(|_| self.may_be_handed).map(Stopping::handed_until);
         let handed = handed.filter(|at| *at > Instant::now());
         let far = Instant::now() + IDLE_MAX;
-        [work, cut, grace, handed].into_iter().flatten().min().map_or(far, |at| at.min(far))
+        [work, cut, stop, handed].into_iter().flatten().min().map_or(far, |at| at.min(far))
     }
 
     fn react(&mut self, happening: Happening) -> Result<(), EngineError> {
@@ -636,9 +652,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             Happening::Opened => self.look_for_deliveries_at = Some(Instant::now()),
             Happening::Tick => self.tick(),
             Happening::Shutdown => {
-                self.stopping = Some(Instant::now());
-                self.waiting = None;
-                self.release_ready();
+                self.stop();
             }
         }
         Ok(())
@@ -784,7 +798,8 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             // A lease that came since by way of the queue is the later one.
             running.lease.get_or_insert(lease);
             let finished = running.finished.take();
-            let finished = finished.or_else(|| self.cut_off.then(|| running.ended()));
+            let is_cut_off = self.stopping.is_some_and(|stopping| stopping.cut_off);
+            let finished = finished.or_else(|| is_cut_off.then(|| running.ended()));
             if let Some(finished) = finished {
                 self.finish(id, finished);
             }
@@ -900,10 +915,11 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             self.cuts.pop_front();
             self.cut(now, sequence);
         }
-        if let Some(since) = self.stopping
-            && !self.cut_off
-            && since + self.shared.settings.grace <= now
+        if let Some(stopping) = &mut self.stopping
+            && !stopping.cut_off
+            && stopping.grace_until <= now
         {
+            stopping.cut_off = true;
             self.end_grace();
         }
     }
@@ -925,6 +941,16 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         }
     }
 
+    /// Begins nothing from now on, and gives what is in flight time to end.
+    fn stop(&mut self) {
+        let since = Instant::now();
+        let grace = self.shared.settings.grace;
+        let grace = grace.unwrap_or_else(|| self.shared.in_force.look().definitions().grace());
+        self.stopping = Some(Stopping { since, grace_until: since + grace, cut_off: false });
+        self.waiting = None;
+        self.release_ready();
+    }
+
     /// Gives back what was not begun.
     fn release_ready(&mut self) {
         let ready = self.ready.drain(..);
@@ -935,7 +961,6 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
 
     /// The grace period is over: what is still in flight is ended, counts as interrupted, and goes back to the queue.
     fn end_grace(&mut self) {
-        self.cut_off = true;
         tracing::warn!(
             in_flight = self.hands.busy(),
             "the grace period is over; attempts in flight are cut off"
@@ -959,13 +984,10 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             Summary { waits_for_later: self.look_for_deliveries_at.is_some() || self.deliveries_lack_room };
         match self.stopping {
             // What a store that fails has handed over is left until its leases run out.
-            Some(since) if quiet && (!self.may_be_handed || since + HANDED_AT_STOP_MAX <= Instant::now()) => {
+            Some(stopping) if quiet && (!self.may_be_handed || stopping.handed_until() <= Instant::now()) => {
                 Some(summary)
             }
-            Some(since)
-                if self.cut_off
-                    && since + self.shared.settings.grace + SETTLE_AT_STOP_MAX <= Instant::now() =>
-            {
+            Some(stopping) if stopping.cut_off && stopping.deadline() <= Instant::now() => {
                 tracing::error!(
                     "the store did not take the last results; what they are about will be repeated"
                 );

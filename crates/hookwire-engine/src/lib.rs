@@ -69,8 +69,9 @@ pub struct EngineSettings {
     pub concurrency: usize,
     /// How long a lease lasts; it is renewed at a third while work is in flight.
     pub lease: Duration,
-    /// How long attempts in flight may go on after a shutdown was asked for.
-    pub grace: Duration,
+    /// How long attempts in flight may go on after a shutdown was asked for; `None`: as long as the definitions that
+    /// are in force then make it ([`Definitions::grace`]).
+    pub grace: Option<Duration>,
     /// End when nothing is due any more.
     pub until_idle: bool,
     /// Whether the record keeps the bodies that were sent.

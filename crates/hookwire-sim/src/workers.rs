@@ -197,7 +197,7 @@ fn engine(
             worker: WorkerId::new(life.name.as_str()),
             concurrency: plan.workers[place].concurrency,
             lease: plan.lease,
-            grace: plan.grace,
+            grace: Some(plan.grace),
             until_idle: planned == End::Idle,
             keep_bodies: false,
             backlog_age_max: plan.backlog_age_max,

@@ -175,11 +175,31 @@ async fn what_outlasts_the_grace_period_goes_back_to_the_queue() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_grace_period_is_that_of_the_definitions_in_force() {
+    let mut world = World::new();
+    world.settings.until_idle = false;
+    world.script.on("/a", [Act::AnswerAfter(Duration::from_secs(25), 200)]);
+    world.publish(1).await;
+    let engine = world.engine(world.queue.clone(), || START);
+    let in_force = engine.in_force.clone();
+    let shutdown = CancellationToken::new();
+    let running = tokio::spawn(run(engine, shutdown.clone()));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // A timeout of 30 s in place of 10 s.
+    world.webhooks[0].timeout = Duration::from_secs(30);
+    in_force.replace(world.snapshot(), START);
+    shutdown.cancel();
+    running.await.unwrap().unwrap();
+    let delivery = &world.deliveries().await[0];
+    assert_eq!((delivery.state, delivery.interrupted), (DeliveryState::Delivered, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_not_begun_when_the_grace_period_ends_is_not_interrupted() {
     let mut world = World::new();
     world.settings.until_idle = false;
     world.settings.concurrency = 1;
-    world.settings.grace = Duration::from_millis(50);
+    world.settings.grace = Some(Duration::from_millis(50));
     world.webhooks.push(webhook("b", "/b"));
     for path in ["/a", "/b"] {
         world.script.on(path, [Act::AnswerAfter(Duration::from_secs(60), 200)]);

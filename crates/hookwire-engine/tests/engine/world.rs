@@ -131,7 +131,7 @@ impl World {
                 worker: WorkerId::new("w"),
                 concurrency: 16,
                 lease: Duration::from_secs(15),
-                grace: Duration::from_secs(11),
+                grace: None,
                 until_idle: true,
                 keep_bodies: false,
                 backlog_age_max: Duration::from_secs(30 * 24 * 3600),
@@ -141,6 +141,11 @@ impl World {
     }
 
     pub(crate) fn in_force(&self) -> Arc<InForce> {
+        InForce::new(self.snapshot(), Timestamp::UNIX_EPOCH)
+    }
+
+    /// The webhooks as they are now, and a rule for everything.
+    pub(crate) fn snapshot(&self) -> Snapshot {
         let rule = EventRule {
             name: RuleName::new("all").unwrap(),
             object_types: vec!["*".parse().unwrap()],
@@ -151,7 +156,7 @@ impl World {
             enabled: true,
         };
         let definitions = Definitions::compile(self.webhooks.clone(), vec![rule]).unwrap();
-        InForce::new(Snapshot::new(definitions).unwrap(), Timestamp::UNIX_EPOCH)
+        Snapshot::new(definitions).unwrap()
     }
 
     pub(crate) fn start<Q: Queue + Inspect>(
