@@ -29,6 +29,8 @@ use crate::{RedisOptions, RedisQueue, keys, scripts};
 
 /// How long a shard that had nothing unfinished is not asked again: only a person gives it something.
 const QUIET_FOR: Duration = Duration::from_secs(1);
+/// When older shards that could not be asked are asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The shards of a store.
 pub(crate) struct Layout {
@@ -251,7 +253,7 @@ impl RedisQueue {
     }
 
     /// Those of leased deliveries before which nothing of their order is unfinished in an older shard. The others are put
-    /// back, until it is worth asking again.
+    /// back, until it is worth asking again; and so are all with an order while older shards cannot be asked.
     pub(crate) async fn not_behind_older(
         &self,
         shard: Shard,
@@ -262,9 +264,42 @@ impl RedisQueue {
         if layout.older(shard).is_empty() || orders.iter().all(Option::is_none) {
             return Ok(deliveries);
         }
-        let mut waits: Vec<i64> = vec![-1; deliveries.len()];
-        let asked: Vec<(usize, &String)> =
-            orders.iter().enumerate().filter_map(|(place, order)| Some((place, order.as_ref()?))).collect();
+        let asked: Vec<&String> = orders.iter().flatten().collect();
+        let waits = match self.waits_for_older(shard, &asked).await {
+            Ok(waits) => waits,
+            Err(error) if error.is_transient() => vec![Some(ASK_AGAIN); asked.len()],
+            Err(error) => return Err(error),
+        };
+        let mut waits = waits.into_iter();
+        let (mut free, mut back) = (Vec::with_capacity(deliveries.len()), Settlement::default());
+        for (delivery, order) in deliveries.into_iter().zip(&orders) {
+            match order.as_ref().and_then(|_| waits.next().flatten()) {
+                None => free.push(delivery),
+                Some(due_in) => back.deliveries.push(SettledDelivery {
+                    lease: delivery.lease,
+                    endpoint: delivery.endpoint,
+                    attempts: Vec::new(),
+                    fate: Fate::Waiting { due_in, reason: WaitingReason::Order },
+                }),
+            }
+        }
+        if !back.is_empty()
+            && let Err(error) = self.settle(shard, &back).await
+        {
+            // They come again when their leases have run out; those that are free need not wait for that.
+            tracing::debug!(deliveries = back.deliveries.len(), %error, "could not be put back");
+        }
+        Ok(free)
+    }
+
+    /// How long each of the orders has to wait for what older shards have of it; `None`: they have nothing.
+    async fn waits_for_older(
+        &self,
+        shard: Shard,
+        orders: &[&String],
+    ) -> Result<Vec<Option<Duration>>, QueueError> {
+        let layout = self.layout();
+        let mut waits = vec![None; orders.len()];
         for older in layout.older(shard) {
             let state = &layout.shards[usize::from(older)];
             let quiet_until = *state.quiet_until.lock().unwrap_or_else(PoisonError::into_inner);
@@ -272,7 +307,7 @@ impl RedisQueue {
                 continue;
             }
             let names = |command: &mut redis::Cmd| {
-                for (_, order) in &asked {
+                for order in orders {
                     command.arg(order.as_str());
                 }
             };
@@ -282,25 +317,10 @@ impl RedisQueue {
                 let until = Instant::now() + QUIET_FOR;
                 *state.quiet_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
             }
-            for (place, _) in &asked {
-                waits[*place] = waits[*place].max(reply.number()?);
+            for wait in &mut waits {
+                *wait = (*wait).max(u64::try_from(reply.number()?).ok().map(Duration::from_micros));
             }
         }
-        let (mut free, mut back) = (Vec::with_capacity(deliveries.len()), Settlement::default());
-        for (delivery, wait) in deliveries.into_iter().zip(waits) {
-            match u64::try_from(wait) {
-                Err(_) => free.push(delivery),
-                Ok(wait) => back.deliveries.push(SettledDelivery {
-                    lease: delivery.lease,
-                    endpoint: delivery.endpoint,
-                    attempts: Vec::new(),
-                    fate: Fate::Waiting { due_in: Duration::from_micros(wait), reason: WaitingReason::Order },
-                }),
-            }
-        }
-        if !back.is_empty() {
-            self.settle(shard, &back).await?;
-        }
-        Ok(free)
+        Ok(waits)
     }
 }

@@ -62,12 +62,12 @@ async fn due(queue: &RedisQueue, shard: u16) -> Vec<LeasedDelivery> {
     queue.lease_deliveries(Shard(shard), request).await.unwrap().deliveries
 }
 
-/// Fans an event out to one delivery of an order, which waits.
+/// Fans an event out to one delivery, which waits, in its turn if it has an order.
 async fn fan_out(
     queue: &RedisQueue,
     shard: u16,
     event: LeasedEvent,
-    order: &str,
+    order: Option<&str>,
     due_in: Duration,
 ) -> DeliveryId {
     let (rule, webhook) = (RuleName::new("rule").unwrap(), WebhookName::new("webhook").unwrap());
@@ -77,7 +77,7 @@ async fn fan_out(
         rule,
         webhook,
         endpoint: Some(EndpointId::from_u64(7)),
-        order: Some(Order { key: order.into(), on_failure: OnFailure::Block }),
+        order: order.map(|key| Order { key: key.into(), on_failure: OnFailure::Block }),
         attempts: Vec::new(),
         fate: Fate::Waiting { due_in, reason: WaitingReason::Order },
     };
@@ -113,7 +113,9 @@ async fn check_change(store: &Store, from: u16, to: u16) {
     let mut old = Vec::new();
     for shard in 0..from {
         let mut events = events(&before, shard).await.into_iter();
-        old.push(fan_out(&before, shard, events.next().unwrap(), &format!("o{shard}"), Duration::ZERO).await);
+        old.push(
+            fan_out(&before, shard, events.next().unwrap(), Some(&format!("o{shard}")), Duration::ZERO).await,
+        );
         leased.extend(events.map(|event| (shard, event)));
     }
     for shard in 0..from {
@@ -141,7 +143,7 @@ async fn check_change(store: &Store, from: u16, to: u16) {
 
     for (shard, event) in leased {
         let order = format!("o{shard}");
-        fan_out(&before, shard, event, &order, Duration::ZERO).await;
+        fan_out(&before, shard, event, Some(&order), Duration::ZERO).await;
     }
     for shard in 0..from {
         for _ in 0..2 {
@@ -179,6 +181,29 @@ async fn the_number_changes_on_a_cluster() {
 }
 
 #[tokio::test]
+async fn while_old_shards_cannot_be_asked_only_what_has_an_order_waits() {
+    let server = RedisServer::start();
+    let store = Store::new(&server.url());
+    store.change(1).await;
+    let queue = store.change(2).await;
+    publish(&queue, 1, "ordered").await;
+    publish(&queue, 1, "free").await;
+    for (event, order) in events(&queue, 1).await.into_iter().zip([Some("o"), None]) {
+        fan_out(&queue, 1, event, order, Duration::ZERO).await;
+    }
+    server.command(&["ACL", "SETUSER", "default", "resetkeys", "~{hw:1}*", "~{hw:2}*"]);
+    let found = due(&queue, 1).await;
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].event_id.as_str(), "free");
+    server.command(&["ACL", "SETUSER", "default", "~*"]);
+    assert_eq!(due(&queue, 1).await.len(), 0, "not before it is worth asking again");
+    store.clock.advance(Duration::from_secs(1));
+    let found = due(&queue, 1).await;
+    assert_eq!(found.len(), 1);
+    assert_eq!((found[0].event_id.as_str(), found[0].interrupted), ("ordered", 0));
+}
+
+#[tokio::test]
 async fn what_waits_in_an_old_shard_holds_back_its_own_order_and_nothing_else() {
     let server = RedisServer::start();
     let store = Store::new(&server.url());
@@ -186,14 +211,14 @@ async fn what_waits_in_an_old_shard_holds_back_its_own_order_and_nothing_else() 
     publish(&queue, 0, "first").await;
     let event = events(&queue, 0).await.pop().unwrap();
     let hour = Duration::from_secs(3600);
-    let first = fan_out(&queue, 0, event, "stuck", hour).await;
+    let first = fan_out(&queue, 0, event, Some("stuck"), hour).await;
 
     let queue = store.change(2).await;
     publish(&queue, 1, "second").await;
     publish(&queue, 1, "other").await;
     let mut orders = ["stuck", "free"].into_iter();
     for event in events(&queue, 1).await {
-        fan_out(&queue, 1, event, orders.next().unwrap(), Duration::ZERO).await;
+        fan_out(&queue, 1, event, orders.next(), Duration::ZERO).await;
     }
     let names = |found: &[LeasedDelivery]| -> Vec<String> {
         found.iter().map(|delivery| delivery.event_id.to_string()).collect()
@@ -225,7 +250,7 @@ async fn a_dead_letter_of_an_old_shard_keeps_blocking_until_it_is_redriven() {
     let queue = store.change(1).await;
     publish(&queue, 0, "first").await;
     let event = events(&queue, 0).await.pop().unwrap();
-    let first = fan_out(&queue, 0, event, "o", Duration::ZERO).await;
+    let first = fan_out(&queue, 0, event, Some("o"), Duration::ZERO).await;
     let found = due(&queue, 0).await.pop().unwrap();
     let fate = Fate::Dead { reason: hookwire_model::DeadReason::AttemptsExhausted, error: None };
     let dead = SettledDelivery { lease: found.lease, endpoint: None, attempts: Vec::new(), fate };
@@ -234,7 +259,7 @@ async fn a_dead_letter_of_an_old_shard_keeps_blocking_until_it_is_redriven() {
     let queue = store.change(2).await;
     publish(&queue, 2, "second").await;
     let event = events(&queue, 2).await.pop().unwrap();
-    let second = fan_out(&queue, 2, event, "o", Duration::ZERO).await;
+    let second = fan_out(&queue, 2, event, Some("o"), Duration::ZERO).await;
     assert_eq!(due(&queue, 2).await.len(), 0);
     let ids = Selection::Ids(vec![first]);
     assert_eq!(queue.change(Shard(0), Change::Redrive, &ids, false).await.unwrap().changed, 1);
@@ -272,7 +297,7 @@ async fn whoever_opens_a_store_completes_what_another_began() {
         }
         queue.publish(Shard(0), vec![new("late")]).await.unwrap_err();
         for event in events(&queue, 0).await {
-            fan_out(&queue, 0, event, "o", Duration::ZERO).await;
+            fan_out(&queue, 0, event, Some("o"), Duration::ZERO).await;
         }
         assert_eq!((events(&queue, 1).await.len(), events(&queue, 2).await.len()), (1, 1), "{keys:?}");
     }
