@@ -23,9 +23,9 @@ mod worker;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use hookwire_worker::{CommandResult, Exit, Failure, print, say};
 
 pub use report::{Report, Row};
-pub use scenarios::UnknownScenario;
 
 use crate::scenarios::Scenario;
 
@@ -82,21 +82,22 @@ impl Bench {
     }
 }
 
-/// Measures, prints the table, and tells whether every scenario came to a result: none was lost and none too many
+/// Measures and prints the table. [`Exit::No`] says that a scenario came to no result: something was lost, or too many
 /// arrived. A target that is missed is a result.
 ///
 /// # Errors
-/// If a scenario is unknown or cannot be run here, or a file cannot be written.
-pub fn run(arguments: &Arguments) -> anyhow::Result<bool> {
+/// [`Exit::Usage`] if a scenario is unknown, [`Exit::Unavailable`] if one cannot be run here, [`Exit::Io`] if a file or
+/// the table cannot be written.
+pub fn run(arguments: &Arguments) -> CommandResult {
     if let Some(spec) = &arguments.sink {
-        sink::main(spec)?;
-        return Ok(true);
+        sink::main(spec).map_err(unavailable)?;
+        return Ok(Exit::Fine);
     }
     if arguments.list {
-        for scenario in scenarios::ALL {
-            println!("{:<34} {}", scenario.name, scenario.what);
-        }
-        return Ok(true);
+        let lines =
+            scenarios::ALL.iter().map(|scenario| format!("{:<34} {}\n", scenario.name, scenario.what));
+        print(&lines.collect::<String>())?;
+        return Ok(Exit::Fine);
     }
     let chosen = if arguments.all {
         scenarios::ALL.iter().collect()
@@ -107,21 +108,30 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     let bench = Bench { quick: arguments.quick, deliveries: arguments.deliveries };
     let mut report = Report::default();
     for scenario in chosen {
-        measure_one(scenario, bench, &mut report)?;
+        measure_one(scenario, bench, &mut report).map_err(unavailable)?;
     }
-    println!("{}", report.table(before.as_ref()));
-    let json = serde_json::to_vec_pretty(&report)?;
+    // What took so long to measure is kept before anything can be wrong with the terminal.
     for path in [&arguments.json, &arguments.last].into_iter().flatten() {
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        }
-        std::fs::write(path, &json).with_context(|| format!("cannot write {}", path.display()))?;
+        keep(&report, path).map_err(|error| Failure::new(Exit::Io, error))?;
     }
-    Ok(report.has_results())
+    print(&report.table(before.as_ref()))?;
+    Ok(if report.has_results() { Exit::Fine } else { Exit::No })
+}
+
+fn unavailable(error: anyhow::Error) -> Failure {
+    Failure::new(Exit::Unavailable, error)
+}
+
+fn keep(report: &Report, path: &Path) -> anyhow::Result<()> {
+    let json = serde_json::to_vec_pretty(report)?;
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    std::fs::write(path, &json).with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn measure_one(scenario: &Scenario, bench: Bench, report: &mut Report) -> anyhow::Result<()> {
-    eprintln!("{}: {}", scenario.name, scenario.what);
+    say(format_args!("{}: {}", scenario.name, scenario.what));
     report.begin(scenario.name);
     (scenario.run)(bench, report).with_context(|| format!("{} could not be measured", scenario.name))
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use comfy_table::{CellAlignment, Table, presets};
+use hookwire_worker::say;
 use serde::{Deserialize, Serialize};
 
 /// All results of a run.
@@ -109,7 +110,7 @@ impl Report {
             duplicates: faults.duplicates,
             note: note.to_owned(),
         };
-        eprintln!("  {}", line(&row));
+        say(format_args!("  {}", line(&row)));
         self.scenarios.push(row);
     }
 

@@ -10,7 +10,7 @@ mod recovery;
 mod scale;
 mod throughput;
 
-use std::fmt;
+use hookwire_worker::{Exit, Failure};
 
 use crate::Bench;
 use crate::load::Flavour;
@@ -239,30 +239,16 @@ pub(crate) const ALL: &[Scenario] = &[
     },
 ];
 
-/// A name that no scenario's name begins with.
-#[derive(Debug)]
-pub struct UnknownScenario {
-    name: String,
-    known: String,
-}
-
-impl fmt::Display for UnknownScenario {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "there is no scenario {}; there are {}", self.name, self.known)
-    }
-}
-
-impl std::error::Error for UnknownScenario {}
-
 /// Those whose names are these, or begin with them; without names those for everybody.
-pub(crate) fn chosen(names: &[String]) -> Result<Vec<&'static Scenario>, UnknownScenario> {
+pub(crate) fn chosen(names: &[String]) -> Result<Vec<&'static Scenario>, Failure> {
     if names.is_empty() {
         return Ok(ALL.iter().filter(|scenario| scenario.by_default).collect());
     }
     for name in names {
         if !ALL.iter().any(|scenario| scenario.name.starts_with(name.as_str())) {
             let known: Vec<&str> = ALL.iter().map(|scenario| scenario.name).collect();
-            return Err(UnknownScenario { name: name.clone(), known: known.join(", ") });
+            let message = format!("there is no scenario {name}; there are {}", known.join(", "));
+            return Err(Failure::message(Exit::Usage, message));
         }
     }
     let named = |scenario: &&Scenario| {

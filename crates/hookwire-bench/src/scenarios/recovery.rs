@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use hookwire_model::Shard;
 use hookwire_queue::Inspect as _;
+use hookwire_worker::say;
 
 use crate::load::{self, Flavour};
 use crate::place::{Place, StoreKind};
@@ -97,10 +98,8 @@ pub(crate) fn run(bench: Bench, report: &mut Report) -> anyhow::Result<()> {
 }
 
 fn describe(seen: &Seen) {
-    eprintln!(
-        "  taken each second: {:?}; turned away {} of {}",
-        seen.each_second, seen.turned_away, seen.requests
-    );
+    let Seen { each_second, turned_away, requests, .. } = seen;
+    say(format_args!("  taken each second: {each_second:?}; turned away {turned_away} of {requests}"));
 }
 
 /// Requests a second that were taken, from the first second at full room on, without the last one, which is cut short.

@@ -1,17 +1,8 @@
 //! `hookwire bench`: a load test with its own receiver.
 
-use hookwire_worker::{CommandResult, Exit, Failure, LogArguments};
+use hookwire_worker::LogArguments;
 
-pub(crate) use hookwire_bench::Arguments;
-
-pub(crate) fn run(arguments: &Arguments) -> CommandResult {
-    match hookwire_bench::run(arguments) {
-        Ok(true) => Ok(Exit::Fine),
-        Ok(false) => Ok(Exit::No),
-        Err(error) if error.is::<hookwire_bench::UnknownScenario>() => Err(Failure::new(Exit::Usage, error)),
-        Err(error) => Err(Failure::new(Exit::Unavailable, error)),
-    }
-}
+pub(crate) use hookwire_bench::{Arguments, run};
 
 /// Without a line for each of a hundred thousand attempts, unless that was asked for.
 pub(crate) fn quiet(log: &LogArguments) -> LogArguments {
