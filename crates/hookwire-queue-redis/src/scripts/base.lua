@@ -173,6 +173,7 @@ end
 -- block, 5 settled in a block that is no longer needed for it; then the sizes; then for each block a blank, its name, a
 -- blank, and 16 digits of when it was settled. `spans` has the runs with events in blocks by their first numbers; up to
 -- the token `runs_to`, nobody asks about leases any more, and runs are there only for what is in blocks.
+local IN_RUN, SETTLED, LEFT_RUN, SETTLED_AND_LEASED, IN_BLOCK, LEFT_BLOCK = string.byte('012345', 1, 6)
 local runs = {}
 
 local function run_of(token)

@@ -64,7 +64,7 @@ end
 
 -- Takes an event out of its run: from now on it is kept by itself.
 local function leave_run(run, place)
-  run.states[place] = 50
+  run.states[place] = LEFT_RUN
   run.changed = true
   M.run_events = M.run_events - 1
   local seq = run.first + place - 1
@@ -92,7 +92,7 @@ local function first_unsettled()
     for _, token in ipairs(call('ZRANGE', RUN_LEASES, 0, -1)) do
       local run = run_of(token)
       for place = 1, run and run.count or 0 do
-        if run.states[place] == 48 then
+        if run.states[place] == IN_RUN then
           first = math.min(first, run.first + place - 1)
           break
         end

@@ -13,7 +13,7 @@ for at = 8, #ARGV, 2 do
   if not held and string.sub(member, 1, 1) == 'E' then
     local run = run_of(token)
     local place = run and tonumber(string.sub(member, 2)) - run.first + 1
-    if run and run.states[place] == 48 then
+    if run and run.states[place] == IN_RUN then
       leave_run(run, place)
       tokens[#tokens + 1], tokens[#tokens + 2] = member, token
       seen[member] = token

@@ -214,7 +214,7 @@ local function pass(max, closed_at)
       M.delivered = M.delivered - tonumber(string.sub(value, 42, 47))
       local run = run_with(seq)
       if run then
-        leave_block(run, seq, 53)
+        leave_block(run, seq, LEFT_BLOCK)
       else
         gone[#gone + 1] = numbers[number]
       end

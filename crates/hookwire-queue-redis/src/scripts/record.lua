@@ -60,7 +60,7 @@ local function run_with(seq)
     run = token and run_of(token)
     last_run = run
   end
-  return run and run.states[seq - run.first + 1] == 52 and run
+  return run and run.states[seq - run.first + 1] == IN_BLOCK and run
 end
 
 -- Whether an event was settled, or is being settled, and is on record.
@@ -264,7 +264,7 @@ local function unfold(seq)
   M.history_bytes = M.history_bytes - h.bytes + bytes
   local run = run_with(seq)
   if run then
-    leave_block(run, seq, 49)
+    leave_block(run, seq, SETTLED)
   end
   release_block(h.block, 1)
   h.class, h.first, h.digests, h.bytes, h.changed = 'C', nil, digests, bytes, true
@@ -508,7 +508,7 @@ local function catch_up()
   for _, token in ipairs(call('ZRANGEBYSCORE', RUN_LEASES, '-inf', now)) do
     local run = run_of(token)
     for number = 1, run and run.count or 0 do
-      if run.states[number] == 48 then
+      if run.states[number] == IN_RUN then
         leave_run(run, number)
         lose_event(run.first + number - 1)
       end

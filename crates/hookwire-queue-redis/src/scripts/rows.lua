@@ -11,7 +11,7 @@ local function standing(seq)
   end
   for _, token in ipairs(call('ZRANGE', RUN_LEASES, 0, -1)) do
     local run = run_of(token)
-    if run and run.states[seq - run.first + 1] == 48 then
+    if run and run.states[seq - run.first + 1] == IN_RUN then
       return 'l', value
     end
   end

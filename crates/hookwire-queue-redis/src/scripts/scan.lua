@@ -22,7 +22,7 @@ end
 for _, token in ipairs(call('ZRANGE', RUN_LEASES, 0, -1)) do
   local run = run_of(token)
   for place_in_run = 1, run and run.count or 0 do
-    if run.states[place_in_run] == 48 then
+    if run.states[place_in_run] == IN_RUN then
       add(run.first + place_in_run - 1)
     end
   end

@@ -94,10 +94,10 @@ local function settle_event(kind, number, token, body)
   local run = run_of(token)
   local place_in_run = run and seq - run.first + 1
   local state = run and run.states[place_in_run]
-  if state == 49 or state == 52 or state == 53 then
+  if state == SETTLED or state == IN_BLOCK or state == LEFT_BLOCK then
     return
   end
-  local held = state == 48
+  local held = state == IN_RUN
   if not held then
     if replied(member, token) then
       return
@@ -113,7 +113,7 @@ local function settle_event(kind, number, token, body)
     end
   end
   -- What a run holds was never settled, so there is nothing on record to look for.
-  local is_first = state == 48
+  local is_first = state == IN_RUN
   local is_new = is_first and not events[seq]
   local h = is_new and new_event(seq, tonumber(run_size(run, place_in_run))) or ev(seq)
   if not h or (not held and kind ~= 'F' and kind ~= 'E') then
@@ -129,7 +129,7 @@ local function settle_event(kind, number, token, body)
     return
   end
   if is_first then
-    run.states[place_in_run], run.changed = #given > 0 and 51 or 49, true
+    run.states[place_in_run], run.changed = #given > 0 and SETTLED_AND_LEASED or SETTLED, true
     M.run_events = M.run_events - 1
   else
     call('ZREM', LEASES, member)
@@ -188,9 +188,9 @@ local function settle_parts(token, name, content)
     local place_in_run = run and seq - run.first + 1
     local count, from = tonumber(string.sub(where, 1, 6)), tonumber(string.sub(where, 7, 14))
     local length = tonumber(string.sub(where, 15, 21))
-    if run and run.states[place_in_run] == 48 and seq >= M.history_from then
+    if run and run.states[place_in_run] == IN_RUN and seq >= M.history_from then
       payloads = payloads + run_size(run, place_in_run)
-      run.states[place_in_run] = 52
+      run.states[place_in_run] = IN_BLOCK
       events, deliveries, records = events + 1, deliveries + count, records + length
     else
       settle_event('F', number, token, call('GETRANGE', key, from, from + length - 1))

@@ -25,7 +25,7 @@ local function holds(run, ranges)
       return false
     end
     for number = place, place + count - 1 do
-      if run.states[number] ~= 48 then
+      if run.states[number] ~= IN_RUN then
         return false
       end
     end
@@ -60,7 +60,7 @@ local function settle_whole(token, name, content, ranges, deliveries, records)
     local place = first - run.first + 1
     for number = place, place + count - 1 do
       payloads = payloads + run_size(run, number)
-      run.states[number] = 52
+      run.states[number] = IN_BLOCK
     end
     events = events + count
   end
