@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use hookwire_definitions::Definitions;
 use serde_json::{Value, json};
@@ -16,8 +17,9 @@ use crate::members::{GROWING_DEFAULTS, MemberInfo, MemberKind, RULE_MEMBERS, WEB
 use crate::not_yet::NOT_YET;
 use crate::problem::Loading;
 use crate::report::{LoadError, place};
-use crate::settings::{Overrides, Settings, Tables, shown_settings};
+use crate::settings::{Given, Giver, Overrides, Raw, Reader, SETTINGS, Settings, Tables};
 use crate::tree::{Content, Node, Span};
+use crate::units;
 
 /// A configuration that checks, with the origin of each value.
 #[derive(Debug, Clone)]
@@ -89,7 +91,7 @@ pub fn show(
                     settings: &Settings,
                     definitions: &Definitions| {
         shown = Some(Shown {
-            settings: shown_settings(loading, tables, overrides, settings, definitions.grace()),
+            settings: settings_shown(loading, tables, overrides, settings, definitions.grace()),
             webhooks: parts.webhooks.iter().map(|node| definition(loading, node, WEBHOOK_MEMBERS)).collect(),
             event_rules: parts.rules.iter().map(|node| definition(loading, node, RULE_MEMBERS)).collect(),
         });
@@ -98,8 +100,43 @@ pub fn show(
     Ok(shown.expect("what loads without a problem was looked at"))
 }
 
+/// Every setting with its value in force and where that comes from. `grace` is what the definitions make of
+/// `worker.grace` where nobody sets it.
+fn settings_shown(
+    loading: &mut Loading<'_>,
+    tables: &Tables<'_>,
+    overrides: &Overrides,
+    settings: &Settings,
+    grace: Duration,
+) -> Vec<ShownValue> {
+    let reader = Reader { loading, tables, overrides };
+    let shown = SETTINGS.iter().map(|row| {
+        let given = reader.given(row.path);
+        let origin = match &given {
+            Some(Given { from: Giver::Flag, path, .. }) => Origin::Flag(path.clone()),
+            Some(Given { from: Giver::Environment, path, .. }) => Origin::Environment(path.clone()),
+            Some(Given { value: Raw::Node(node), .. }) => origin(reader.loading, node.span),
+            _ => Origin::Default,
+        };
+        let value = match row.path {
+            // As it is in force, relative to nothing.
+            "store.url" => Some(mask::text(&settings.store.url.to_string()).into()),
+            // What the server finds for itself is known to it only.
+            "store.max_pending_bytes" if settings.store.max_pending_bytes.is_none() => None,
+            "history.max_bytes" if settings.history.max_bytes.is_none() => None,
+            "worker.grace" => Some(units::duration_text(settings.worker.grace.unwrap_or(grace)).into()),
+            _ => given.map(|given| match given.value {
+                Raw::Node(node) => node.to_value().unwrap_or_default(),
+                Raw::Text(text) => row.kind.value(&text),
+            }),
+        };
+        ShownValue { name: row.path.to_owned(), value, origin }
+    });
+    shown.collect()
+}
+
 /// The place of a span.
-pub(crate) fn origin(loading: &Loading<'_>, span: Span) -> Origin {
+fn origin(loading: &Loading<'_>, span: Span) -> Origin {
     let source = &loading.sources[span.file];
     Origin::File(source.path.clone(), place(&source.text, span.start).0)
 }

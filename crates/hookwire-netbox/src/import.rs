@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 use crate::finding::{Effect, Finding, Subject};
-use crate::source::{self, NetBoxRule, NetBoxWebhook};
+use crate::source::{self, ImportError, NetBoxRule, NetBoxWebhook};
 use crate::{Definitions, all, rule, webhook};
 
 /// What NetBox's definitions became.
@@ -15,16 +15,6 @@ pub struct Imported {
     pub definitions: Definitions,
     /// What could not be carried over, or behaves differently: what concerns all first, then by definition.
     pub findings: Vec<Finding>,
-}
-
-/// An object that is no webhook or event rule of NetBox's.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("number {} of the {list}{name} {message}", position + 1)]
-pub struct ImportError {
-    pub(crate) list: &'static str,
-    pub(crate) position: usize,
-    pub(crate) name: String,
-    pub(crate) message: String,
 }
 
 /// Makes definitions of the objects of `/api/extras/webhooks/` and `/api/extras/event-rules/`, in their order.

@@ -22,9 +22,10 @@ mod source;
 mod webhook;
 
 pub use finding::{Effect, Finding, Subject};
-pub use import::{ImportError, Imported, import};
+pub use import::{Imported, import};
 pub use page::{Page, PageError, read_page};
 pub use print::{Definitions, RuleDefinition, WebhookDefinition};
+pub use source::ImportError;
 
 /// The README's example is run as a test.
 #[cfg(doctest)]

@@ -7,7 +7,15 @@
 
 use serde_json::{Map, Value};
 
-use crate::import::ImportError;
+/// An object that is no webhook or event rule of NetBox's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("number {} of the {list}{name} {message}", position + 1)]
+pub struct ImportError {
+    list: &'static str,
+    position: usize,
+    name: String,
+    message: String,
+}
 
 /// A webhook of NetBox's.
 #[derive(Debug)]

@@ -19,12 +19,14 @@ mod ingest;
 mod metrics;
 mod openapi;
 mod problem;
+mod router;
 mod schema;
 mod serve;
 mod stats;
 mod store_watch;
 
-pub use api::{Api, ApiLimits, own_router, router};
+pub use api::{Api, ApiLimits};
 pub use guard::Tokens;
 pub use ingest::{Format, Reading, Refusal, read_events};
+pub use router::{own_router, router};
 pub use serve::{ServeLimits, serve};
