@@ -15,6 +15,7 @@
 //! nothing.
 
 mod define;
+mod excerpt;
 mod json_tree;
 mod load;
 mod mask;

@@ -8,14 +8,12 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use miette::{
-    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, Severity, SourceCode,
-    SourceSpan,
-};
+use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, Severity, SourceCode};
 
 use crate::define::reason;
+use crate::excerpt::Excerpt;
 use crate::mask::masked;
-use crate::problem::{Problem, Source};
+use crate::problem::{Label, Problem, Source};
 use crate::tree::Node;
 
 /// How many problems are shown: nobody reads more, and one wrong habit in a file of a hundred thousand rules makes as
@@ -202,7 +200,7 @@ pub(crate) fn place(text: &str, at: usize) -> (usize, usize) {
 struct Shown {
     message: String,
     remedy: Option<String>,
-    source: Option<NamedSource<String>>,
+    source: Option<Excerpt>,
     labels: Vec<LabeledSpan>,
     /// What it is at odds with in another file: miette draws one file at a time.
     related: Vec<Shown>,
@@ -215,27 +213,38 @@ impl Shown {
         let file = problem.labels.first().map(|label| label.span.file);
         let (here, elsewhere): (Vec<_>, Vec<_>) =
             problem.labels.iter().partition(|label| Some(label.span.file) == file);
-        let span = |span: crate::tree::Span| SourceSpan::from(span.start..span.end);
-        let label =
-            |label: &&crate::problem::Label| LabeledSpan::new_with_span(label.text.clone(), span(label.span));
-        let source = |file: usize| {
+        let excerpt = |file: usize, labels: &[&Label]| {
             let Source { path, text } = &sources[file];
-            NamedSource::new(path.display().to_string(), text.clone())
+            let spans: Vec<_> = labels.iter().map(|label| label.span.start..label.span.end).collect();
+            Excerpt::new(path.display().to_string(), text, &spans)
         };
-        let related = elsewhere.iter().map(|other| Shown {
-            message: other.text.clone().unwrap_or_default(),
-            remedy: None,
-            source: Some(source(other.span.file)),
-            labels: vec![LabeledSpan::new_with_span(None, span(other.span))],
-            related: Vec::new(),
-            // The other half of a problem.
-            severity: Some(Severity::Advice),
+        let related = elsewhere.iter().map(|other| {
+            let source = excerpt(other.span.file, &[*other]);
+            Shown {
+                message: other.text.clone().unwrap_or_default(),
+                remedy: None,
+                labels: vec![LabeledSpan::new_with_span(
+                    None,
+                    source.span(&(other.span.start..other.span.end)),
+                )],
+                source: Some(source),
+                related: Vec::new(),
+                // The other half of a problem.
+                severity: Some(Severity::Advice),
+            }
+        });
+        let source = file.map(|file| excerpt(file, &here));
+        let labels = source.iter().flat_map(|source| {
+            here.iter().map(|label| {
+                let span = source.span(&(label.span.start..label.span.end));
+                LabeledSpan::new_with_span(label.text.clone(), span)
+            })
         });
         Shown {
             message: problem.text(),
             remedy: problem.remedy.clone(),
-            source: file.map(source),
-            labels: here.iter().map(label).collect(),
+            labels: labels.collect(),
+            source,
             related: related.collect(),
             severity,
         }

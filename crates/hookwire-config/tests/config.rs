@@ -602,6 +602,21 @@ fn err_a_name_twice_over_two_files() {
 }
 
 #[test]
+fn err_in_lines_that_a_program_wrote() {
+    let mut webhooks: Vec<String> =
+        (0..1500).map(|number| format!(r#"{{"name":"w{number}","url":"http://127.0.0.1:9300/"}}"#)).collect();
+    webhooks.push(r#"{"name":"w7","url":"http://127.0.0.1:9300/","colour":"red"}"#.to_owned());
+    let json = format!(r#"{{"webhooks":[{}]}}"#, webhooks.join(","));
+    let mut all = Case::new(&[("one-line.json", &json)]).refusal();
+    let template = format!(
+        "\n[[webhooks]]\nname = \"long\"\nurl = \"http://127.0.0.1/\"\nbody_template = \"{}{{{{nope}}\"\n",
+        "long ".repeat(14_000)
+    );
+    all.push_str(&Case::toml(&format!("{SLACK}{template}")).refusal());
+    insta::assert_snapshot!(all);
+}
+
+#[test]
 fn err_a_setting_twice() {
     let case = Case::new(&[
         ("a.toml", "[store]\nurl = \"memory:\""),
