@@ -13,6 +13,7 @@ mod dev;
 mod end_to_end;
 mod endpoints;
 mod import;
+mod migrate;
 mod netbox;
 mod operations;
 mod receiver;

@@ -805,9 +805,13 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             }
         }
         let now = Instant::now();
+        // What came first in an order lets the next one go when it ends. The store wakes those who wait for it, which a
+        // run until nothing is due does not.
+        let mut lets_go = !settlement.deliveries.is_empty();
         for event in settlement.events {
             let EventFate::FannedOut { deliveries, .. } = event.fate else { continue };
             for delivery in deliveries {
+                lets_go |= delivery.order.is_some();
                 if let Fate::Running { .. } = delivery.fate {
                     // Without a lease by now, it is somebody else's.
                     if self.running.get(&delivery.id).is_some_and(|running| running.lease.is_none()) {
@@ -819,6 +823,9 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         }
         for delivery in settlement.deliveries {
             self.expect_due(now, &delivery.fate);
+        }
+        if lets_go && self.shared.settings.until_idle {
+            self.look_at(now);
         }
     }
 

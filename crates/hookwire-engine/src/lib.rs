@@ -23,6 +23,7 @@ mod in_force;
 mod keeper;
 mod lane;
 mod metrics;
+mod migrate;
 mod operate;
 mod outage;
 mod publish;
@@ -43,6 +44,7 @@ pub use clock::{Chance, Clock, SystemClock};
 pub use endpoint_state::{EndpointState, PausedBy, home_shard};
 pub use in_force::{InForce, RefusedReload, ReloadState};
 pub use metrics::Metrics;
+pub use migrate::{MigrateError, Migrated, migrate};
 pub use operate::{
     Endpoint, EndpointAct, OperateError, WAITING_FOR, act_on_endpoint, count_waiting, list_endpoints,
     pause_webhook,

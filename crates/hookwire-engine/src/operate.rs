@@ -300,7 +300,7 @@ pub async fn pause_webhook<Q: Queue + Inspect>(
 }
 
 /// Has every shard hold an endpoint's backlog, or let it go.
-async fn hold<Q: Queue>(queue: &Q, id: EndpointId, hold: bool) -> Result<(), QueueError> {
+pub(crate) async fn hold<Q: Queue>(queue: &Q, id: EndpointId, hold: bool) -> Result<(), QueueError> {
     for shard in 0..queue.shards() {
         queue.hold(Shard(shard), id, hold.then_some(PAUSE_HOLD)).await?;
     }

@@ -43,7 +43,7 @@ scripts! {
     TEND: "base", "entries", "record", "history", "tend";
     WALK: "base", "entries", "record", "rows", "walk";
     SHOW: "base", "entries", "record", "rows", "show";
-    SCAN: "base", "entries", "record", "rows", "scan";
+    SCAN: "base", "entries", "record", "history", "rows", "scan";
     FIND: "base", "entries", "record", "history", "find";
     STATS: "base", "entries", "record", "history", "stats";
     PUT_ENDPOINT: "base", "entries", "record", "put_endpoint";

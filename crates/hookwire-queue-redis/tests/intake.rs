@@ -279,3 +279,28 @@ async fn the_example_publishes_once() {
     assert_eq!(read(&leased[0]).id.as_str(), "order-8f3a");
     assert_eq!(queue.stats(SHARD).await.unwrap().events_leased, 1);
 }
+
+#[tokio::test]
+async fn what_nobody_has_taken_in_yet_is_counted_and_scanned() {
+    let server = RedisServer::start();
+    let queue = open(&server.url(), 1).await;
+    let first = add(&server, &event(0));
+    for number in 1..300 {
+        add(&server, &event(number));
+    }
+    let stats = queue.stats(SHARD).await.unwrap();
+    let millis: i64 = first.split_once('-').unwrap().0.parse().unwrap();
+    assert_eq!(stats.events_queued, 300);
+    assert_eq!(stats.oldest_pending_at, Some(Timestamp::from_micros(millis * 1000)));
+    let (mut after, mut seen) = (None, 0);
+    loop {
+        let page = queue.scan(SHARD, after, 70).await.unwrap();
+        seen += page.items.len();
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(seen, 300);
+    assert_eq!(queue.stats(SHARD).await.unwrap().events_queued, 300);
+}

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use hookwire_config::{Config, Diagnostics, LoadError, Overrides, Shown, Style};
+use hookwire_config::{Config, Diagnostics, LoadError, Overrides, Settings, Shown, Style};
 
 use crate::exit::{Exit, Failure};
 use crate::logging::is_coloured;
@@ -75,6 +75,16 @@ impl ConfigArguments {
     pub fn load_to_look(&self) -> Result<Config, Failure> {
         let loaded = hookwire_config::load_to_look(&self.paths(), &environment, &self.overrides());
         loaded.map(|(config, _)| config).map_err(load_failure)
+    }
+
+    /// The settings for looking into the store that this flag names, in place of the configuration's.
+    ///
+    /// # Errors
+    /// As for [`load_sound`](Self::load_sound).
+    pub fn load_for_store(&self, flag: &str, url: &str) -> Result<Settings, Failure> {
+        let overrides = Overrides::new().with("store.url", flag, url);
+        let loaded = hookwire_config::load_to_look(&self.paths(), &environment, &overrides);
+        loaded.map(|(config, _)| config.settings).map_err(load_failure)
     }
 
     /// Loads and checks it, and shows what is in force and where each value comes from.

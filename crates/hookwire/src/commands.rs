@@ -11,6 +11,7 @@ pub(crate) mod endpoints;
 pub(crate) mod explain;
 pub(crate) mod import;
 pub(crate) mod man;
+pub(crate) mod migrate;
 pub(crate) mod preview;
 pub(crate) mod publish;
 pub(crate) mod serve;

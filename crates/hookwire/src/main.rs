@@ -57,6 +57,8 @@ enum Command {
     Dead(commands::dead::Arguments),
     /// Lists endpoints with their health; pauses, resumes and probes them.
     Endpoints(commands::endpoints::Arguments),
+    /// Moves what is pending from one store to another.
+    Migrate(commands::migrate::Arguments),
     /// Tells how much waits, runs, failed and is kept.
     Stats(commands::stats::Arguments),
     /// Measures hookwire on this machine, as ratios to a bare client.
@@ -91,6 +93,7 @@ fn run(arguments: Arguments) -> CommandResult {
         Command::Deliveries(arguments) => commands::deliveries::run(arguments),
         Command::Dead(arguments) => commands::dead::run(arguments),
         Command::Endpoints(arguments) => commands::endpoints::run(arguments),
+        Command::Migrate(arguments) => commands::migrate::run(arguments),
         Command::Stats(arguments) => commands::stats::run(arguments),
         Command::Bench(arguments) => commands::bench::run(arguments),
         Command::Completions(arguments) => commands::completions::run(arguments, Arguments::command()),

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use hookwire_engine::publish;
+use hookwire_engine::{Summary, publish};
 use hookwire_model::{DeliveryState, Event, OnFailure, Ordering};
+use hookwire_queue::Change;
 use tokio_util::sync::CancellationToken;
 
 use crate::world::{Act, World, parse, webhook};
@@ -142,4 +143,19 @@ async fn order_holds_over_workers_that_end_in_the_middle() {
         rounds.dedup();
         assert_eq!(rounds, (0..20).collect::<Vec<_>>(), "{object}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_until_idle_sends_what_the_end_of_another_lets_go() {
+    let mut world = ordered(OnFailure::Block);
+    world.webhooks[0].retry.max_attempts = std::num::NonZeroU32::new(1).unwrap();
+    world.settings.until_idle = true;
+    world.script.on("/o0/0", [Act::Answer(500)]);
+    publish(&world.queue, &changes(1, 3)).await.unwrap();
+    world.run().await;
+    assert_eq!(rounds(&world)["o0"], [0], "the others wait behind a dead letter");
+    // All of them are on record, and each becomes due when the one before it has ended.
+    world.act(Change::Redrive).await;
+    assert_eq!(world.run().await, Summary { waits_for_later: false });
+    assert_eq!(rounds(&world)["o0"], [0, 0, 1, 2]);
 }

@@ -1,10 +1,15 @@
--- Everything that is pending, by number, the oldest first.
+-- Everything that is pending, by number, the oldest first; what came by plain XADD is taken in before.
 --
 -- ARGV[7], ARGV[8]  after this number, and how many at most
 -- Reply: the time, 1 if there is more, {rows}.
 local after, limit = tonumber(ARGV[7]), tonumber(ARGV[8])
 makes_room()
 catch_up()
+local has_more_in = false
+if M.closed == 0 then
+  take_in(1)
+  has_more_in = call('XLEN', P .. 'in') > 0
+end
 done()
 
 local numbers, seen = {}, {}
@@ -40,4 +45,4 @@ local rows = {}
 for place_of = 1, math.min(limit, #numbers) do
   rows[place_of] = row(numbers[place_of], entry(numbers[place_of]), true)
 end
-return {text(now), #numbers > limit and 1 or 0, rows}
+return {text(now), (has_more_in or #numbers > limit) and 1 or 0, rows}

@@ -9,6 +9,12 @@ done()
 local free = call('ZCARD', FREE) + call('ZCARD', SUSPECTS)
 local fresh = M.seq - M.leased_to - call('ZCARD', P .. 'ahead')
 local leased = M.run_events + call('ZCARD', UNSETTLED) - free
+-- What came by plain XADD and was not taken in yet waits as well.
+local coming, first_coming = 0, nil
+if M.closed == 0 then
+  coming = call('XLEN', P .. 'in')
+  first_coming = call('XRANGE', P .. 'in', '-', '+', 'COUNT', 1)[1]
+end
 
 -- The first event that waits or has a delivery that waits. Those that only run are few: as many as workers hold.
 local oldest = first_unsettled()
@@ -31,6 +37,8 @@ local oldest_at = '-1'
 if oldest < math.huge then
   local published = entry(oldest)
   oldest_at = published and string.sub(published, 1, 16) or '-1'
+elseif first_coming then
+  oldest_at = string.match(first_coming[1], '^%d+') .. '000'
 end
 
 -- Ids are forgotten step by step; what is out of the window is not recognised before that.
@@ -51,7 +59,7 @@ if ids >= DEDUP_MAX then
   window = math.min(window, now - found_at)
 end
 return {
-  text(now), text(free + fresh), text(leased), text(M.waiting), text(M.running), text(M.dead), text(M.delivered),
+  text(now), text(free + fresh + coming), text(leased), text(M.waiting), text(M.running), text(M.dead), text(M.delivered),
   text(M.cancelled), text(M.superseded), oldest_at, text(M.pending_bytes), text(M.history_bytes), text(ids),
   text(window)
 }
