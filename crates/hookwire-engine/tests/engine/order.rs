@@ -93,7 +93,7 @@ async fn a_dead_head_blocks_until_somebody_acts() {
     assert_eq!(rounds(&world)["o0"], [0]);
     let states: Vec<_> = world.deliveries().await.iter().map(|delivery| delivery.state).collect();
     assert_eq!(states, [DeliveryState::Dead, DeliveryState::Waiting, DeliveryState::Waiting]);
-    world.act(hookwire_queue::Change::Redrive).await;
+    world.act(Change::Redrive).await;
     run_for(&world, Duration::from_secs(60)).await;
     assert_eq!(rounds(&world)["o0"], [0, 0, 1, 2]);
 }
