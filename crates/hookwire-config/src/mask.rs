@@ -9,37 +9,51 @@ use std::ops::Range;
 use hookwire_definitions::CREDENTIALS;
 
 use crate::problem::Source;
+use crate::syntax::TextMap;
 use crate::tree::{Content, Node, Span, Table};
 
-/// Members whose values are secrets.
-const SECRETS: [&str; 3] = ["secret", "previous_secrets", "signing_key"];
+/// Words in the names of members that hold secrets, also in names that are misspelt or belong elsewhere.
+const SECRET_WORDS: [&str; 6] = ["secret", "password", "passwd", "token", "signing_key", "api_key"];
+/// What ends a word in which a URL may stand.
+const WORD_ENDS: [char; 5] = ['"', '\'', '\n', ' ', '\t'];
+/// How names of members end that only say where a secret is.
+const ELSEWHERE: [&str; 2] = ["_env", "_file"];
 
 /// The files with their secrets masked. `roots` are the trees of those that have one.
 pub(crate) fn masked(sources: &[Source], roots: &[Node]) -> Vec<Source> {
     let mut spans = Vec::new();
-    roots.iter().for_each(|root| find(root, &mut spans));
+    roots.iter().for_each(|root| find(root, sources, &mut spans));
     let parsed: Vec<usize> = roots.iter().map(|root| root.span.file).collect();
     let mask = |(file, source): (usize, &Source)| {
         let mut text = source.text.clone().into_bytes();
-        if parsed.contains(&file) {
-            for span in spans.iter().filter(|span| span.file == file) {
-                mask_value(&mut text[span.start..span.end]);
-            }
-        } else {
+        for span in spans.iter().filter(|span| span.file == file) {
+            mask_value(&mut text[span.start..span.end]);
+        }
+        let is_parsed = parsed.contains(&file);
+        if !is_parsed {
             mask_by_look(&source.text, &mut text);
         }
-        mask_credentials(&source.text, &mut text);
+        // In comments too, which are in no tree.
+        for range in credentials(&source.text, if is_parsed { Templates::Shown } else { Templates::Masked }) {
+            mask_value(&mut text[range]);
+        }
         // Whole values were replaced, so no character was cut in half.
         Source { path: source.path.clone(), text: String::from_utf8_lossy(&text).into_owned() }
     };
     sources.iter().enumerate().map(mask).collect()
 }
 
+fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let is_elsewhere = ELSEWHERE.iter().any(|end| name.ends_with(end));
+    !is_elsewhere && SECRET_WORDS.iter().any(|word| name.contains(word))
+}
+
 /// A text with the credentials in it masked: of URLs and of headers.
 pub(crate) fn text(text: &str) -> String {
     let mut masked = String::with_capacity(text.len());
     let mut from = 0;
-    for Range { start, end } in credentials(text) {
+    for Range { start, end } in credentials(text, Templates::Shown) {
         masked += &text[from..start];
         // A user and a password stay two, so that the URL stays one.
         masked += match (&text[..start], &text[start..end]) {
@@ -52,32 +66,37 @@ pub(crate) fn text(text: &str) -> String {
     masked + &text[from..]
 }
 
-/// The places of secrets in a tree.
-fn find(node: &Node, spans: &mut Vec<Span>) {
+/// The places of secrets in a tree: values of secret members, and credentials within texts.
+fn find(node: &Node, sources: &[Source], spans: &mut Vec<Span>) {
     match &node.content {
         Content::Table(Table(members)) => {
             for (key, value) in members {
-                if SECRETS.contains(&key.name.as_str()) {
-                    secrets_of(value, spans);
+                if is_secret(&key.name) {
+                    secrets_of(value, sources, spans);
                 } else {
-                    find(value, spans);
+                    find(value, sources, spans);
                 }
             }
         }
-        Content::List(items) => items.iter().for_each(|item| find(item, spans)),
-        Content::Null | Content::Bool(_) | Content::Number(_) | Content::Text(_) | Content::NotJson(_) => {}
+        Content::List(items) => items.iter().for_each(|item| find(item, sources, spans)),
+        Content::Text(text) => {
+            let found = credentials(text, Templates::Shown);
+            if !found.is_empty() {
+                let map = TextMap::new(&sources[node.span.file].text, node.span);
+                spans.extend(found.into_iter().map(|range| map.span(range.start, range.end)));
+            }
+        }
+        Content::Null | Content::Bool(_) | Content::Number(_) | Content::NotJson(_) => {}
     }
 }
 
 /// The value of a secret member: itself, or the values of a list.
-fn secrets_of(node: &Node, spans: &mut Vec<Span>) {
+fn secrets_of(node: &Node, sources: &[Source], spans: &mut Vec<Span>) {
     match &node.content {
-        Content::List(items) => items.iter().for_each(|item| secrets_of(item, spans)),
-        Content::Table(_) => find(node, spans),
-        Content::Null => {}
-        Content::Bool(_) | Content::Number(_) | Content::Text(_) | Content::NotJson(_) => {
-            spans.push(node.span);
-        }
+        Content::List(items) => items.iter().for_each(|item| secrets_of(item, sources, spans)),
+        Content::Table(_) => find(node, sources, spans),
+        Content::Null | Content::Bool(_) => {}
+        Content::Number(_) | Content::Text(_) | Content::NotJson(_) => spans.push(node.span),
     }
 }
 
@@ -91,57 +110,44 @@ fn mask_value(value: &mut [u8]) {
 
 /// Masks what follows the name of a secret member: the rest of its line, or of a list or a long string.
 fn mask_by_look(text: &str, out: &mut [u8]) {
-    for name in SECRETS {
-        for (at, _) in text.match_indices(name) {
-            let rest = text[at + name.len()..].trim_start_matches(['"', '\'', ' ', '\t']);
-            let Some(value) = rest.strip_prefix(['=', ':']) else { continue };
-            let value = value.trim_start_matches([' ', '\t']);
-            let closing = match value {
-                list if list.starts_with('[') => "]",
-                long if long.starts_with("\"\"\"") => "\"\"\"",
-                long if long.starts_with("'''") => "'''",
-                _ => "\n",
-            };
-            let opening = if closing == "\n" { 0 } else { closing.len() };
-            let length = value[opening..].find(closing).map_or(value.len(), |end| opening + end);
-            // The value and what follows it are the end of the text.
-            let start = text.len() - value.len();
-            mask_value(&mut out[start..start + length]);
+    let lower = text.to_ascii_lowercase();
+    for (at, word) in SECRET_WORDS.iter().flat_map(|word| lower.match_indices(word)) {
+        let rest = &lower[at + word.len()..];
+        let name_end = rest.find(|letter: char| !letter.is_ascii_alphanumeric() && !"_-".contains(letter));
+        let (name, rest) = rest.split_at(name_end.unwrap_or(rest.len()));
+        if ELSEWHERE.iter().any(|end| name.ends_with(end)) {
+            continue;
         }
-    }
-}
-
-/// Masks user and password of URLs, and headers that hold credentials.
-fn mask_credentials(text: &str, out: &mut [u8]) {
-    for range in credentials(text) {
-        mask_value(&mut out[range]);
-    }
-}
-
-/// Where a text has user and password of a URL, or the value of a header that holds credentials unless a template makes
-/// it. In the order of the text, none within another.
-fn credentials(text: &str) -> Vec<Range<usize>> {
-    let mut found = Vec::new();
-    for (at, _) in text.match_indices("://") {
-        let start = at + 3;
-        let end = text[start..].find(['"', '\'', '\n', ' ']).map_or(text.len(), |end| start + end);
-        let scheme = |names: &[&str]| names.iter().any(|name| text[..at].ends_with(name));
-        // A password with a slash is wrong in the URL of a store, and quoted for that.
-        let login_end = match text[start..end].find('/') {
-            Some(slash) if !scheme(&["redis", "rediss", "redis-cluster"]) => start + slash,
-            _ => end,
+        // Whoever forgets the sign between name and value has a secret all the same.
+        let rest = rest.strip_prefix(['"', '\'']).unwrap_or(rest);
+        let value = rest.trim_start_matches(['=', ':', ' ', '\t']);
+        let closing = match value {
+            list if list.starts_with('[') => "]",
+            long if long.starts_with("\"\"\"") => "\"\"\"",
+            long if long.starts_with("'''") => "'''",
+            _ => "\n",
         };
-        found.extend(text[start..login_end].rfind('@').map(|user| start..start + user));
-        // A socket has no host, so that they stand in its query.
-        if scheme(&["unix"]) {
-            for (place, _) in text[start..end].match_indices(['?', '&']) {
-                let member = start + place + 1;
-                let value = ["user=", "pass="].iter().find(|name| text[member..].starts_with(**name));
-                let length = text[member..end].find('&').unwrap_or(end - member);
-                found.extend(value.map(|name| member + name.len()..member + length));
-            }
-        }
+        let opening = if closing == "\n" { 0 } else { closing.len() };
+        let length = value[opening..].find(closing).map_or(value.len(), |end| opening + end);
+        // The value and what follows it are the end of the text.
+        let start = text.len() - value.len();
+        mask_value(&mut out[start..start + length]);
     }
+}
+
+/// What becomes of the value of a header that holds credentials where a template makes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Templates {
+    /// It is no secret.
+    Shown,
+    /// Nobody can say for certain that it is all of the value.
+    Masked,
+}
+
+/// Where a text has user and password of a URL, or the value of a header that holds credentials. In the order of the
+/// text, none within another.
+fn credentials(text: &str, templates: Templates) -> Vec<Range<usize>> {
+    let mut found = logins(text);
     let lower = text.to_ascii_lowercase();
     for name in CREDENTIALS {
         for (at, _) in lower.match_indices(&format!("{name}:")) {
@@ -150,8 +156,10 @@ fn credentials(text: &str) -> Vec<Range<usize>> {
                 continue;
             }
             let start = at + name.len() + 1;
-            let end = text[start..].find('\n').map_or(text.len(), |end| start + end);
-            if !text[start..end].contains('{') {
+            // A line end also as it is written in a string.
+            let ends = ["\n", "\\n", "\\r"].map(|end| text[start..].find(end));
+            let end = ends.into_iter().flatten().min().map_or(text.len(), |end| start + end);
+            if templates == Templates::Masked || !text[start..end].contains('{') {
                 found.push(start..end);
             }
         }
@@ -163,5 +171,40 @@ fn credentials(text: &str) -> Vec<Range<usize>> {
         beyond = beyond.max(range.end);
         apart
     });
+    found
+}
+
+/// Where a text has user and password of a URL, or what may be one.
+fn logins(text: &str) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    for (at, _) in text.match_indices(':') {
+        let word_start = text[..at].rfind(WORD_ENDS).map_or(0, |end| end + 1);
+        let start = at + text[at..].len() - text[at + 1..].trim_start_matches('/').len();
+        let end = text[start..].find(WORD_ENDS).map_or(text.len(), |end| start + end);
+        let scheme = &text[word_start..at];
+        // A colon further on is within what the first one was looked at for.
+        if scheme.is_empty() || scheme.contains(':') {
+            continue;
+        }
+        let authority_end = text[start..end].find('/').map_or(end, |slash| start + slash);
+        let authority = &text[start..authority_end];
+        let port = authority.rsplit_once(':').map(|(_, port)| port);
+        let is_odd = port.is_some_and(|port| !port.bytes().all(|byte| byte.is_ascii_digit()))
+            && !authority.contains(['@', '[', '{']);
+        // A password with a slash is wrong in a URL, and quoted for that.
+        let is_store = ["redis", "rediss", "redis-cluster"].contains(&scheme);
+        let login_end =
+            if is_odd || is_store || !text[at..].starts_with("://") { end } else { authority_end };
+        found.extend(text[start..login_end].rfind('@').map(|user| start..start + user));
+        // A socket has no host, so that they stand in its query.
+        if scheme == "unix" {
+            for (place, _) in text[start..end].match_indices(['?', '&']) {
+                let member = start + place + 1;
+                let value = ["user=", "pass="].iter().find(|name| text[member..].starts_with(**name));
+                let length = text[member..end].find('&').unwrap_or(end - member);
+                found.extend(value.map(|name| member + name.len()..member + length));
+            }
+        }
+    }
     found
 }

@@ -913,6 +913,23 @@ s3cret-long"""
         ("f.toml", "additional_headers = \"X-Plain: 1\\nX-Api-Key: s3cret\"\nx = = 1"),
         ("h.toml", "url = \"redis://:s3/s3cret@host\"\nx = = 1"),
         ("g.toml", "url = \"unix:///run/redis.sock?user=s3cret&db=1&pass=s3cret\"\nx = = 1"),
+        ("i.toml", "secret \"s3cret\"\n"),
+        ("j.toml", "Hmac_Secret = \"s3cret\"\nx = = 1"),
+        ("k.json", r#"{"additional_headers": "Authorization: s3cret", "body_template": "{{ data }}" "x"}"#),
+        // Parsed, and wrong in the same line.
+        (
+            "l.toml",
+            "[[webhooks]]\nadditional_headers = \"Authorization: Bearer s3cret\\nX-O: {{ nope }}\"\nurl = 1",
+        ),
+        (
+            "m.json",
+            r#"{"webhooks": [{"additional_headers": "Authorization: s3cret\nX: {{ a }}", "nope": 1}]}"#,
+        ),
+        ("n.toml", "[[webhooks]]\nsecrets = [\"s3cret\"]\nhmac_secret = \"s3cret\"\nSecret = \"s3cret\""),
+        ("o.toml", "[server]\nadmin_token = \"s3cret\""),
+        ("p.toml", "[[webhooks]]\nname = \"a\"\nurl = \"http://u:s3cret/x@h.example/\""),
+        ("q.toml", "[[webhooks]]\nname = \"a\"\nurl = \"htp:/u:s3cret@h.example/\""),
+        ("r.toml", "[store]\nurl = \"redis:u:s3cret@h\""),
     ] {
         let case = Case::new(&[(name, text)]);
         let shown = case.refusal();

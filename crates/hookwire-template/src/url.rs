@@ -130,12 +130,21 @@ pub(crate) fn prepare(rendered: &str) -> Result<PreparedUrl, Fault> {
     })
 }
 
-/// The URL as messages show it: without its password, on one line, not too long.
+/// The URL as messages show it: without its password, on one line, not too long. What is told is wrong, so that its parts
+/// may not be where they should be.
 pub(crate) fn redacted(url: &str) -> String {
-    let after_scheme = url.find("://").map_or(0, |at| at + 3);
-    let end = url[after_scheme..].find(['/', '?', '#', '\\']).map_or(url.len(), |at| after_scheme + at);
-    match url[after_scheme..end].rfind('@') {
-        Some(at) => excerpt(&format!("{}***{}", &url[..after_scheme], &url[after_scheme + at..])),
+    let after_scheme = url.find("://").map(|at| at + 3);
+    let begin = after_scheme.or_else(|| url.find(':').map(|at| at + 1)).unwrap_or(0);
+    let end = url[begin..].find(['/', '?', '#', '\\']).map_or(url.len(), |at| begin + at);
+    let authority = &url[begin..end];
+    let has_port = split_port(authority).is_some();
+    let login = if after_scheme.is_some() && (authority.contains('@') || has_port) {
+        authority
+    } else {
+        &url[begin..]
+    };
+    match login.rfind('@') {
+        Some(at) => excerpt(&format!("{}***{}", &url[..begin], &url[begin + at..])),
         None => excerpt(url),
     }
 }
