@@ -223,7 +223,8 @@ fn rate_limit(loading: &mut Loading<'_>, members: &Members<'_>) -> Option<RateLi
 
 fn on_failure(loading: &mut Loading<'_>, members: &Members<'_>, ordering: Ordering) -> Option<OnFailure> {
     let on_failure = members.word(loading, "on_failure", OnFailure::ALL)?;
-    if ordering == Ordering::None {
+    // Whoever writes the default means nothing by it.
+    if ordering == Ordering::None && on_failure != OnFailure::Block {
         let node = members.place("on_failure")?;
         let problem = Problem::new(members.path("on_failure"), "it means nothing without an order");
         loading.add(problem.at(node.span).remedy("add `ordering = \"object\"`, or leave it out"));

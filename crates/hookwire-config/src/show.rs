@@ -162,7 +162,7 @@ fn definition(loading: &Loading<'_>, node: &Node, table: &[MemberInfo]) -> Shown
             {
                 continue;
             }
-            // It means nothing without an order, and is refused there.
+            // It means nothing without an order.
             None if info.name == "on_failure" && !is_ordered(node) => continue,
             None => match default(info.default) {
                 Some(value) => {

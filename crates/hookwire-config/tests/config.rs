@@ -991,6 +991,10 @@ fn err_rate_and_order() {
         on_failure = "skip"
     "#;
     insta::assert_snapshot!(Case::toml(text).refusal());
+    let defaults = format!(
+        "{SLACK}[[webhooks]]\nname = \"w\"\nurl = \"http://localhost/\"\nordering = \"none\"\non_failure = \"block\"\n"
+    );
+    assert_eq!(Case::toml(&defaults).config().definitions.webhooks().count(), 2, "what the default says");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use hookwire_definitions::{Definitions, Route};
+use hookwire_definitions::Route;
 use hookwire_dispatch::Dispatch;
 use hookwire_model::{
     AttemptError, DeadReason, DeliveryId, ErrorKind, Event, EventId, Ordering, Peeked, RuleName, Sequence,
@@ -24,7 +24,7 @@ use hookwire_queue::{EventFate, Fate, NewDelivery, Order};
 use tokio::sync::mpsc;
 
 use crate::deliver::{Finished, Past, deliver_guarded, panic_message};
-use crate::{Clock, Metrics, Shared};
+use crate::{Clock, Metrics, Shared, Snapshot};
 
 /// How many leases an event may lose before it is taken for one that takes its worker down.
 const LOSSES_MAX: u32 = 5;
@@ -186,9 +186,7 @@ pub(crate) async fn handle_event<D: Dispatch, C: Clock>(
         return bury(shard, &work, progress, DeadReason::PoisonEvent, error);
     }
     let snapshot = shared.in_force.snapshot();
-    let planned = catch_unwind(AssertUnwindSafe(|| {
-        plan(&shared.metrics, snapshot.definitions(), shard, &work, progress)
-    }));
+    let planned = catch_unwind(AssertUnwindSafe(|| plan(&shared.metrics, &snapshot, shard, &work, progress)));
     let mut planned = match planned {
         Ok(Ok(planned)) => planned,
         Ok(Err((reason, error))) => return bury(shard, &work, progress, reason, error),
@@ -267,7 +265,7 @@ async fn report(
 /// Which deliveries the event becomes; they stand in `progress` when this returns.
 fn plan(
     metrics: &Metrics,
-    definitions: &Definitions,
+    snapshot: &Snapshot,
     shard: Shard,
     work: &Work,
     progress: &Progress,
@@ -277,6 +275,7 @@ fn plan(
     if let Some(refused) = &work.refused {
         return Err(unreadable(refused.clone()));
     }
+    let definitions = snapshot.definitions();
     if let Some(Peeked { event, matched_type, object_type }) = Event::peek(&work.payload)
         && !definitions.any_about(object_type, matched_type)
     {
@@ -301,9 +300,12 @@ fn plan(
         if work.recorded.contains(&id) {
             continue;
         }
-        // Ordered ones go by way of the store, which knows whether something is before them.
+        // Ordered ones go by way of the store, which knows whether something is before them. Where it is known without
+        // rendering, they count in the backlog of their endpoint from the beginning.
         let order = order_of(&event, route.webhook.webhook());
-        let finished = order.is_some().then(|| Finished::waits(None, Duration::ZERO, WaitingReason::Order));
+        let waits =
+            || Finished::waits(snapshot.literal_endpoint(webhook), Duration::ZERO, WaitingReason::Order);
+        let finished = order.is_some().then(waits);
         let ordered = finished.is_some();
         slots.push(Slot { id, rule: rule.clone(), webhook: webhook.clone(), order, begun: false, finished });
         if ordered {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use hookwire_engine::{EndpointAct, Metrics, act_on_endpoint, count_waiting};
 use hookwire_model::{
-    Authority, DeadReason, Delivery, DeliveryState, EndpointId, RetryPolicy, Schedule, Shard, WaitingReason,
+    Authority, DeadReason, Delivery, DeliveryState, EndpointId, Ordering, RetryPolicy, Schedule, Shard,
+    WaitingReason,
 };
 use hookwire_queue::{Inspect as _, MemoryQueue, StoreLimits};
 use prometheus_client::registry::Registry;
@@ -71,12 +72,22 @@ async fn what_has_waited_for_too_long_is_a_dead_letter() {
 
 #[tokio::test(start_paused = true)]
 async fn a_full_backlog_takes_nothing_new_and_other_endpoints_do_not_notice() {
+    check_full_backlog(Ordering::None).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_backlog_in_order_takes_nothing_new_either() {
+    check_full_backlog(Ordering::Object).await;
+}
+
+async fn check_full_backlog(ordering: Ordering) {
     let mut world = World::new();
     world.publish(1).await;
     let payload = world.queue.stats(Shard(0)).await.unwrap().pending_bytes;
     let limits = StoreLimits { backlog_bytes_max: 2 * payload, ..StoreLimits::default() };
     world.queue = MemoryQueue::on_tokio_time(limits, START);
     world.webhooks = vec![webhook("a", "/a"), webhook("b", "/b")];
+    world.webhooks[0].ordering = ordering;
     let in_force = world.in_force();
     let snapshot = in_force.snapshot();
     act_on_endpoint(&world.queue, snapshot.definitions(), endpoint("a"), EndpointAct::Pause, world.now())
