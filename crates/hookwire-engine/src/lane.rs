@@ -791,7 +791,8 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         }
         if let Some(first) = reply.lost.first() {
             let leases = reply.lost.len();
-            tracing::warn!(leases, ?first, "settled too late: the leases had run out");
+            self.shared.metrics.leases_lost.inc_by(leases as u64);
+            tracing::warn!(leases, ?first, "settled too late: the leases were not held any more");
         }
         for (id, lease) in reply.leases {
             let Some(running) = self.running.get_mut(&id) else { continue };

@@ -7,15 +7,17 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use hookwire_engine::{Clock, WAITING_FOR, count_waiting};
 use hookwire_model::Shard;
-use hookwire_queue::{Inspect, Queue, Stats};
+use hookwire_queue::{Inspect, Queue, QueueError, Stats};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
+use tokio::time::timeout;
 
 use crate::api::App;
 use crate::problem::Problem;
+use crate::stats::{STORE_PATIENCE, takes_events};
 
 /// What encoding gives (OpenMetrics 1.0, section 3.1).
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -46,22 +48,18 @@ pub(crate) async fn metrics<Q: Queue + Inspect, C: Clock>(
     app.api.metrics.register(&mut registry);
     let up = Gauge::<i64>::default();
     registry.register("store_up", "Whether every shard of the store takes events: 1, or 0", up.clone());
-    let mut all = Vec::new();
-    let mut ready = true;
-    for shard in 0..app.api.queue.shards() {
-        match app.api.queue.stats(Shard(shard)).await {
-            Ok(stats) => all.push(stats),
-            Err(error) => tracing::debug!(error = &error as &dyn std::error::Error, "no counts of the store"),
-        }
-    }
+    let is_up = timeout(STORE_PATIENCE, takes_events(&*app.api.queue)).await;
+    up.set(i64::from(matches!(is_up, Ok(Ok(())))));
     // A store that takes nothing may still be looked into.
-    for shard in app.api.queue.open_shards() {
-        ready &= app.api.queue.ready(Shard(shard)).await.is_ok();
-    }
-    up.set(i64::from(ready));
-    if all.len() == usize::from(app.api.queue.shards()) {
-        register_stats(&mut registry, &all, &app);
-        register_waiting(&mut registry, &all, &app).await;
+    match timeout(STORE_PATIENCE, look(&app)).await {
+        Ok(Ok((stats, waiting))) => {
+            register_stats(&mut registry, &stats, &app);
+            register_waiting(&mut registry, waiting);
+        }
+        Ok(Err(error)) => {
+            tracing::debug!(error = &error as &dyn std::error::Error, "no counts of the store");
+        }
+        Err(_) => tracing::debug!("no counts of the store: it does not answer"),
     }
     register_definitions(&mut registry, &app);
     let mut text = String::new();
@@ -108,16 +106,22 @@ fn register_stats<Q, C: Clock>(registry: &mut Registry, all: &[Stats], app: &App
     }
 }
 
-/// A store that is away leaves it out.
-async fn register_waiting<Q: Queue + Inspect, C: Clock>(
-    registry: &mut Registry,
-    all: &[Stats],
+/// The counts of every shard, and of what waits by what keeps it.
+async fn look<Q: Queue + Inspect, C: Clock>(
     app: &App<Q, C>,
-) {
+) -> Result<(Vec<Stats>, [u64; WAITING_FOR.len()]), QueueError> {
+    let queue = &*app.api.queue;
+    let mut all = Vec::new();
+    for shard in 0..queue.shards() {
+        all.push(queue.stats(Shard(shard)).await?);
+    }
     let waiting = all.iter().map(|stats| stats.waiting).sum();
     let snapshot = app.api.in_force.snapshot();
-    let counts = count_waiting(&*app.api.queue, snapshot.definitions(), waiting, app.api.clock.now());
-    let Ok(counts) = counts.await else { return };
+    let counts = count_waiting(queue, snapshot.definitions(), waiting, app.api.clock.now()).await?;
+    Ok((all, counts))
+}
+
+fn register_waiting(registry: &mut Registry, counts: [u64; WAITING_FOR.len()]) {
     let family = Family::<ReasonLabels, Gauge>::default();
     for (reason, count) in WAITING_FOR.iter().zip(counts) {
         family.get_or_create(&ReasonLabels { reason: reason.as_str() }).set(count as i64);

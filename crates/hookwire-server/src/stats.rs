@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -10,12 +11,16 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use hookwire_engine::{Clock, RefusedReload};
 use hookwire_model::{Shard, Timestamp};
-use hookwire_queue::{Inspect, Queue, Stats};
+use hookwire_queue::{Inspect, Queue, QueueError, Stats};
 use serde::{Deserialize, Serialize};
 
 use crate::api::App;
 use crate::problem::Problem;
 use crate::schema::{StatsTwin, StoreParam};
+
+/// How long a store may take that is asked how it is: whoever asks does not wait for long, and a store that takes longer
+/// does not do well.
+pub(crate) const STORE_PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Serialize)]
 pub(crate) struct StatsView {
@@ -108,14 +113,22 @@ pub(crate) async fn healthz<Q: Queue + Inspect, C: Clock>(
     )
 )]
 pub(crate) async fn readyz<Q: Queue + Inspect, C: Clock>(State(app): State<Arc<App<Q, C>>>) -> Response {
-    let queue = &app.api.queue;
+    let refusal = match tokio::time::timeout(STORE_PATIENCE, takes_events(&*app.api.queue)).await {
+        Ok(Ok(())) if app.api.ready.load(Ordering::Relaxed) => return "ready\n".into_response(),
+        Ok(Ok(())) => "starting or stopping".to_owned(),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "the store does not answer".to_owned(),
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{refusal}\n")).into_response()
+}
+
+/// Whether every shard that is for new events takes them.
+///
+/// # Errors
+/// Why one does not.
+pub(crate) async fn takes_events<Q: Queue + Inspect>(queue: &Q) -> Result<(), QueueError> {
     for shard in queue.open_shards() {
-        if let Err(error) = queue.ready(Shard(shard)).await {
-            return (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response();
-        }
+        queue.ready(Shard(shard)).await?;
     }
-    match app.api.ready.load(Ordering::Relaxed) {
-        true => "ready\n".into_response(),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "starting or stopping\n").into_response(),
-    }
+    Ok(())
 }

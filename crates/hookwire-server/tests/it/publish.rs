@@ -1,9 +1,12 @@
 //! Publishing: what is taken, what is refused and how.
 
+use std::time::Duration;
+
 use axum::http::Method;
 use hookwire_queue::StoreLimits;
 use hookwire_server::ApiLimits;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::support::{JSON, Server, Setup, event};
 
@@ -81,6 +84,22 @@ async fn a_store_without_room_asks_to_come_back() {
     let answer = server.publish(&event("b")).await;
     assert!(answer.pointers(503).is_empty());
     assert!(answer.header("retry-after").is_some_and(|after| after.parse::<u64>().unwrap() > 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_asks_how_it_is_does_not_wait_for_a_store_that_hangs() {
+    let server = Server::open();
+    server.store.set_silent(true);
+    let began = Instant::now();
+    let answer = server.get("/readyz").await;
+    assert_eq!((answer.status, &*answer.text), (503, "the store does not answer\n"));
+    assert_eq!(began.elapsed(), Duration::from_secs(2));
+    let answer = server.get("/metrics").await;
+    assert_eq!(answer.status, 200);
+    assert!(answer.text.contains("\nhookwire_store_up 0\n") && !answer.text.contains("hookwire_deliveries{"));
+    assert_eq!(began.elapsed(), Duration::from_secs(2 + 4), "less than Prometheus waits");
+    server.store.set_silent(false);
+    assert!(server.get("/metrics").await.text.contains("\nhookwire_store_up 1\n"));
 }
 
 #[tokio::test]

@@ -17,17 +17,29 @@ use hookwire_queue::{
 pub(crate) struct TestStore {
     shards: Vec<MemoryQueue>,
     away: Arc<AtomicBool>,
+    silent: Arc<AtomicBool>,
 }
 
 impl TestStore {
     pub(crate) fn new(shards: u16, limits: &StoreLimits) -> Self {
         let shards = (0..shards).map(|_| MemoryQueue::new(limits.clone())).collect();
-        TestStore { shards, away: Arc::default() }
+        TestStore { shards, away: Arc::default(), silent: Arc::default() }
     }
 
     /// From now on every call fails, or none does.
     pub(crate) fn set_away(&self, away: bool) {
         self.away.store(away, Ordering::Relaxed);
+    }
+
+    /// From now on looking how it is is never answered, or is.
+    pub(crate) fn set_silent(&self, silent: bool) {
+        self.silent.store(silent, Ordering::Relaxed);
+    }
+
+    async fn answers(&self) {
+        if self.silent.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
     }
 
     fn at(&self, shard: Shard) -> Result<&MemoryQueue, QueueError> {
@@ -118,7 +130,13 @@ impl Inspect for TestStore {
     }
 
     async fn stats(&self, shard: Shard) -> Result<Stats, QueueError> {
+        self.answers().await;
         self.at(shard)?.stats(shard).await
+    }
+
+    async fn ready(&self, shard: Shard) -> Result<(), QueueError> {
+        self.answers().await;
+        self.at(shard)?.ready(shard).await
     }
 
     async fn change(

@@ -72,7 +72,9 @@ pub(crate) struct Server {
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
+    /// As JSON; null if it is none.
     pub(crate) body: Value,
+    pub(crate) text: String,
 }
 
 impl Server {
@@ -246,7 +248,8 @@ async fn read(response: Response<Body>) -> Answer {
     let (head, body) = response.into_parts();
     let bytes = body.collect().await.unwrap().to_bytes();
     let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-    Answer { status: head.status.as_u16(), headers: head.headers, body }
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    Answer { status: head.status.as_u16(), headers: head.headers, body, text }
 }
 
 impl Answer {
