@@ -1,19 +1,22 @@
 //! What SQLite's errors mean to those who use the store.
 
 use std::io;
-use std::path::Path;
+use std::path::{Display, Path};
 
 use hookwire_queue::QueueError;
 use rusqlite::ErrorCode;
+
+use crate::disk::is_full;
 
 /// What an error of SQLite means, with what to do about it.
 pub(crate) fn from_sqlite(error: rusqlite::Error, path: &Path) -> QueueError {
     let place = path.display();
     match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => QueueError::NotWritable {
-            message: format!("no space is left on the disk of {place}; free some, and it goes on by itself"),
-            source: Some(Box::new(error)),
-        },
+        // Where it cannot make its files longer, it calls that a failure of the disk.
+        Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) if is_full(path) => {
+            full(place, error)
+        }
+        Some(ErrorCode::DiskFull) => full(place, error),
         Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
             QueueError::NotWritable {
                 message: format!("{place} cannot be opened for writing; check its owner and permissions"),
@@ -34,6 +37,13 @@ pub(crate) fn from_sqlite(error: rusqlite::Error, path: &Path) -> QueueError {
             source: Some(Box::new(error)),
         },
         _ => QueueError::Damaged(format!("{place}: {error}")),
+    }
+}
+
+fn full(place: Display<'_>, error: rusqlite::Error) -> QueueError {
+    QueueError::NotWritable {
+        message: format!("no space is left on the disk of {place}; free some, and it goes on by itself"),
+        source: Some(Box::new(error)),
     }
 }
 

@@ -149,10 +149,25 @@ pub(crate) fn database(folder: &Path) -> PathBuf {
     folder.join("hookwire.db")
 }
 
-/// Opens the file for the one writer, and makes or migrates the layout.
-pub(crate) fn open_writer(folder: &Path) -> Result<Connection, QueueError> {
+/// What SQLite has not written into it yet.
+pub(crate) fn log(folder: &Path) -> PathBuf {
+    folder.join("hookwire.db-wal")
+}
+
+/// Opens the file for the one writer, and makes or migrates the layout. `is_taken_over`: somebody had the folder before.
+pub(crate) fn open_writer(folder: &Path, is_taken_over: bool) -> Result<Connection, QueueError> {
     let path = database(folder);
     let failed = |error| from_sqlite(error, &path);
+    let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
+    // SQLite would throw a log away that belongs to nothing, and what was accepted last with it.
+    if bytes(&path) == 0 && bytes(&log(folder)) > 0 {
+        return Err(QueueError::Damaged(format!(
+            "{} is gone or empty, and {} beside it is not: put both back as they were, or move the latter away to begin \
+             with an empty store",
+            path.display(),
+            log(folder).display()
+        )));
+    }
     let conn = Connection::open(&path).map_err(failed)?;
     conn.set_prepared_statement_cache_capacity(128);
     // Reading the version first keeps the pragmas below from writing into a file that is not ours.
@@ -172,7 +187,15 @@ pub(crate) fn open_writer(folder: &Path) -> Result<Connection, QueueError> {
     }
     prepare(&conn).map_err(failed)?;
     match found {
-        0 => create(&conn).map_err(failed)?,
+        0 => {
+            create(&conn).map_err(failed)?;
+            if is_taken_over {
+                tracing::warn!(
+                    folder = %folder.display(),
+                    "a store was here before, and its file is gone or empty; this begins with an empty one"
+                );
+            }
+        }
         // Attempts of the first version were JSON; they stay so, and both are read.
         1 | 2 => count_backlogs(&conn).map_err(failed)?,
         _ => {}

@@ -11,6 +11,7 @@
 //! Absences: no async runtime is needed but for waiting, and no other process can work on the same store.
 
 mod backlog;
+mod disk;
 mod error;
 mod layout;
 mod op;

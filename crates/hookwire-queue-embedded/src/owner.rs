@@ -17,6 +17,8 @@ const ASK_AGAIN: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(crate) struct Ownership {
     _lock: File,
+    /// Whether somebody had it before.
+    pub(crate) is_taken_over: bool,
 }
 
 /// Takes a folder, which is made if it is not there; waits up to `wait` for another process to leave it. Dropping the
@@ -45,9 +47,10 @@ pub(crate) async fn take(folder: &Path, wait: Duration) -> Result<Ownership, Que
     let program = std::env::args_os().next().unwrap_or_default();
     let program = Path::new(&program).file_name().unwrap_or_default().to_string_lossy().into_owned();
     let owner = folder.join("hookwire.owner");
+    let is_taken_over = owner.exists();
     std::fs::write(&owner, format!("process {} ({program})\n", std::process::id()))
         .map_err(|error| from_io(error, &owner))?;
-    Ok(Ownership { _lock: lock })
+    Ok(Ownership { _lock: lock, is_taken_over })
 }
 
 /// Makes the folder if it is not there, for its owner alone: it will hold whatever the events hold.

@@ -24,7 +24,7 @@ use crate::op::{SettleOp, copy_of};
 use crate::reader::{self, Question};
 use crate::store::{Failure, Store};
 use crate::writer::{self, Message, Request, Shared};
-use crate::{layout, owner};
+use crate::{disk, layout, owner};
 
 /// How many calls may wait for the writing thread, and as many for the reading one. Whoever comes then waits in line:
 /// that is the backpressure.
@@ -182,6 +182,8 @@ impl Queue for EmbeddedQueue {
     }
 
     async fn publish(&self, _: Shard, events: Vec<NewEvent>) -> Result<Vec<Published>, QueueError> {
+        let bytes = events.iter().map(|event| event.payload.len() as u64).sum();
+        disk::takes_more(&self.inner.folder, bytes)?;
         self.call(true, events, |store, input| store.publish(input)).await
     }
 
@@ -261,6 +263,7 @@ impl Inspect for EmbeddedQueue {
     }
 
     async fn ready(&self, _: Shard) -> Result<(), QueueError> {
+        disk::takes_more(&self.inner.folder, 0)?;
         self.call(true, (), |store, ()| store.try_writing()).await
     }
 
@@ -327,6 +330,8 @@ impl Inspect for EmbeddedQueue {
     }
 
     async fn restore(&self, _: Shard, items: Vec<PendingItem>) -> Result<u64, QueueError> {
+        let bytes = items.iter().map(|item| item.event.payload.len() as u64).sum();
+        disk::takes_more(&self.inner.folder, bytes)?;
         self.call(true, items, |store, input| store.restore(input)).await
     }
 }

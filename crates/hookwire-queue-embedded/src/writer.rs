@@ -16,9 +16,11 @@ use std::time::Duration;
 use hookwire_model::Timestamp;
 use hookwire_queue::QueueError;
 use hookwire_queue::backend::{StoreClock, Wake};
+use rusqlite::ErrorCode;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use crate::error::from_sqlite;
+use crate::disk::{Standing, takes_more};
+use crate::error::{from_io, from_sqlite};
 use crate::layout;
 use crate::owner::Ownership;
 use crate::store::{Failure, Store};
@@ -29,6 +31,9 @@ const CALLS_MAX: usize = 256;
 
 /// How long nothing has to happen until the thread looks after the history and gives space back.
 const IDLE: Duration = Duration::from_millis(200);
+
+/// Writes the log into the file, and empties it.
+const BEGIN_LOG_ANEW: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 
 /// Pages given back at a time (1 MiB): less than a commit takes.
 const VACUUM_PAGES: u32 = 128;
@@ -111,9 +116,13 @@ pub(crate) fn run(
     opened: oneshot::Sender<Result<(), QueueError>>,
 ) {
     let path = layout::database(&folder);
-    let conn = match layout::open_writer(&folder) {
+    let conn = match layout::open_writer(&folder, ownership.is_taken_over) {
         Ok(conn) => conn,
         Err(error) => return refuse(opened, ownership, error),
+    };
+    let standing = match Standing::of(&folder) {
+        Ok(standing) => standing,
+        Err(error) => return refuse(opened, ownership, from_io(error, &path)),
     };
     let store = match Store::open(&conn, limits, shared.clock.clone()) {
         Ok(store) => store,
@@ -123,9 +132,9 @@ pub(crate) fn run(
     if opened.send(Ok(())).is_err() {
         return;
     }
-    let closing = Writer { store, path, shared, is_durable: true }.serve(&calls);
+    let closing = Writer { store, path, standing, shared, is_durable: true }.serve(&calls);
     // The log goes into the file while nobody else reads it; a reader that still does leaves it for the next start.
-    let _ = conn.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
+    let _ = conn.execute_batch(BEGIN_LOG_ANEW);
     drop(conn);
     drop(ownership);
     if let Some(closing) = closing {
@@ -144,6 +153,7 @@ fn refuse(opened: oneshot::Sender<Result<(), QueueError>>, ownership: Ownership,
 struct Writer<'c> {
     store: Store<'c>,
     path: PathBuf,
+    standing: Standing,
     shared: Arc<Shared>,
     /// Whether SQLite waits for the disk at a commit, as it is set now.
     is_durable: bool,
@@ -194,6 +204,9 @@ impl Writer<'_> {
 
     /// Carries out calls in one transaction; if that fails, each in one of its own.
     fn commit_together(&mut self, mut batch: Vec<Box<dyn Call>>) {
+        if !self.standing.holds() {
+            return batch.into_iter().for_each(|call| call.fail(self.standing.lost()));
+        }
         match self.commit(&mut batch) {
             Ok(()) => batch.into_iter().for_each(Call::answer),
             Err(error) if batch.len() <= 1 => {
@@ -210,9 +223,17 @@ impl Writer<'_> {
     }
 
     fn commit(&mut self, batch: &mut [Box<dyn Call>]) -> rusqlite::Result<()> {
-        let committed = self.try_commit(batch);
+        let mut committed = self.try_commit(batch);
         if committed.is_err() {
             self.store.roll_back()?;
+        }
+        if committed.as_ref().is_err_and(|error| error.sqlite_error_code() == Some(ErrorCode::DiskFull)) {
+            // What is in the log twice or more takes less in the file, and then the log begins anew.
+            self.store.conn.execute_batch(BEGIN_LOG_ANEW)?;
+            committed = self.try_commit(batch);
+            if committed.is_err() {
+                self.store.roll_back()?;
+            }
         }
         committed
     }
@@ -263,6 +284,10 @@ impl Writer<'_> {
         let step = || -> rusqlite::Result<bool> {
             let conn = self.store.conn;
             let free: u32 = conn.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
+            if self.path.parent().is_some_and(|folder| takes_more(folder, 0).is_err()) {
+                // The log begins anew, and what it took is free for others.
+                conn.execute_batch(BEGIN_LOG_ANEW)?;
+            }
             if free >= VACUUM_PAGES {
                 conn.execute_batch(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
             }

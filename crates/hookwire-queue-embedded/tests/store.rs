@@ -231,3 +231,43 @@ async fn reads(fixture: &Path) {
     let dead = DeliveryFilter { state: Some(DeliveryState::Dead), ..DeliveryFilter::default() };
     assert_eq!(queue.list(SHARD, &dead, None, 10).await.unwrap().items.len(), 2);
 }
+
+#[tokio::test]
+async fn a_store_that_is_deleted_under_it_takes_nothing_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let queue = open(folder.path()).await.unwrap();
+    publish(&queue, "a").await;
+    std::fs::rename(folder.path().join("hookwire.db"), folder.path().join("moved")).unwrap();
+    for error in [
+        queue
+            .publish(SHARD, vec![NewEvent { id: EventId::new("b").unwrap(), payload: "{}".into() }])
+            .await
+            .unwrap_err(),
+        queue.ready(SHARD).await.unwrap_err(),
+    ] {
+        assert!(
+            error.to_string().contains("hookwire.db was deleted, moved or replaced while it was in use"),
+            "{error}"
+        );
+        assert!(!error.is_transient(), "whoever goes on would lose what it accepts");
+    }
+    std::fs::rename(folder.path().join("moved"), folder.path().join("hookwire.db")).unwrap();
+    publish(&queue, "b").await;
+}
+
+#[tokio::test]
+async fn a_log_without_its_file_is_not_thrown_away() {
+    let folder = tempfile::tempdir().unwrap();
+    open(folder.path()).await.unwrap().close().await;
+    let file = folder.path().join("hookwire.db");
+    std::fs::write(folder.path().join("hookwire.db-wal"), "what was accepted last").unwrap();
+    for spoil in
+        [|file: &Path| std::fs::write(file, "").unwrap(), |file: &Path| std::fs::remove_file(file).unwrap()]
+    {
+        spoil(&file);
+        let told = refusal(folder.path()).await;
+        assert!(told.starts_with("the store is damaged: FOLDER/hookwire.db is gone or empty, and"), "{told}");
+    }
+    std::fs::remove_file(folder.path().join("hookwire.db-wal")).unwrap();
+    publish(&open(folder.path()).await.unwrap(), "a").await;
+}
