@@ -579,3 +579,16 @@ async fn help_completions_pages_and_versions() {
         assert_eq!(version.split('.').count(), 3, "{}", ended.stdout);
     }
 }
+
+#[tokio::test]
+async fn an_event_that_is_not_there_is_no_answer() {
+    let folder = Folder::with("");
+    folder.write("none.json", "\n");
+    for (command, file, told) in [
+        ("preview", "none.json", "error: none.json: there is no event in it\n"),
+        ("explain", "-", "error: standard input: there is no event in it\n"),
+    ] {
+        let ended = folder.hookwire(&[command, "--event", file]).await;
+        assert_eq!((ended.code(), &*ended.stderr), (65, told), "{command}");
+    }
+}

@@ -98,6 +98,8 @@ async fn a_dead_endpoint_shows_and_a_probe_lets_its_backlog_go() {
     assert_eq!(ended.code(), 1);
     let ended = folder.hookwire(&["endpoints", "pause", "ep_0000000000000000", "--url", &server.url()]).await;
     assert_eq!(ended.code(), 1, "{}", ended.stderr);
+    let resumed = ["endpoints", "resume", &id, "--url", &server.url(), "--format", "json"];
+    assert_eq!(folder.hookwire_json(&resumed).await, json!({"changed": 1}));
     assert_eq!(server.program.terminate().await.code(), 0);
 }
 

@@ -394,9 +394,9 @@ mod tests {
             ]
         );
         assert_eq!(
-            refusals(r#"{"event": "a b", "object_type": "site", "id": "a.b", "timestamp": "today", "data": {}, "snapshots": {"pre": 1, "prechange": 2}, "model": "x"}"#)
+            refusals(r#"{"event": "a b", "object_type": "site", "id": "a.b", "timestamp": "today", "data": {}, "snapshots": {"pre": 1, "prechange": 2}, "request": {"id": 1, "nope": 1, "user": null}, "model": "x"}"#)
                 .iter().map(|line| line.split(": ").next().unwrap().to_owned()).collect::<Vec<_>>(),
-            ["/id", "/event", "/object_type", "/timestamp", "/snapshots/pre", "/snapshots/prechange"]
+            ["/id", "/event", "/object_type", "/timestamp", "/request/id", "/request/nope", "/snapshots/pre", "/snapshots/prechange"]
         );
         assert_eq!(refusals("[]"), [": an event is a JSON object, this is an array"]);
         assert!(refusals("{").first().unwrap().contains("line 1 column 1"));

@@ -20,7 +20,7 @@ impl Timestamp {
     /// The start of 1970.
     pub const UNIX_EPOCH: Timestamp = Timestamp(0);
     /// The last instant that RFC 3339 can write: used for "until told otherwise".
-    pub const MAX: Timestamp = Timestamp(253_402_207_200_000_000);
+    pub const MAX: Timestamp = Timestamp(253_402_300_799_999_999);
 
     /// From microseconds since 1970, held within what RFC 3339 can write.
     pub fn from_micros(micros: i64) -> Self {
@@ -178,7 +178,7 @@ pub struct TimeError {
 }
 
 /// The microseconds since 1970 that a text names, if it has a usual shape: any that [`parse_rfc3339`] reads, but without
-/// leap seconds, far offsets, and years that are long gone or at the end of what can be written.
+/// leap seconds and years that are long gone; and the last hours of the year 9999, where jiff ends before.
 fn usual_micros(text: &[u8]) -> Option<i64> {
     let (month_of_year, rest) = text.split_first_chunk()?;
     let (minute_of_day, rest) = rest.split_first_chunk()?;
@@ -199,7 +199,7 @@ fn usual_micros(text: &[u8]) -> Option<i64> {
         _ => return None,
     };
     let fits = text.len() <= LEN_MAX
-        && (1970..9999).contains(&year)
+        && (1970..=9999).contains(&year)
         && (1..=days_of(year, month)).contains(&day)
         && hour.max(hours_ahead) < 24
         && minute.max(minutes_ahead).max(second) < 60;
@@ -307,7 +307,10 @@ fn parse_rfc3339(text: &str) -> Result<jiff::Timestamp, TimeError> {
     }
     let zone_fits = match zone {
         [b'Z' | b'z'] => true,
-        [b'+' | b'-', h1, h2, b':', m1, m2] => [h1, h2, m1, m2].iter().all(|b| b.is_ascii_digit()),
+        [b'+' | b'-', h1, h2, b':', m1, m2] => {
+            number(*h1, *h2).is_some_and(|hours| hours < 24)
+                && number(*m1, *m2).is_some_and(|minutes| minutes < 60)
+        }
         _ => false,
     };
     if !fits || !zone_fits {
@@ -325,8 +328,11 @@ mod tests {
 
     use super::*;
 
+    /// Where jiff ends: at the end of the calendar in the time zone that is furthest ahead.
+    const JIFF_MAX: i64 = 253_402_207_200_000_000;
+
     /// Texts that are dates and times, or nearly.
-    const NEARLY: &str = "(0000|1969|197[0-2]|20[0-9]{2}|2[0-9]{3}|999[89])-[01][0-9]-[0-3][0-9][Tt ][0-2][0-9]:[0-6][0-9]:[0-6][0-9](\\.[0-9]{0,14})?([Zz]|[+-][0-2][0-9]:[0-6][0-9]|[+-]00:00|[a-z]?)";
+    const NEARLY: &str = "(0000|1969|197[0-2]|20[0-9]{2}|2[0-9]{3}|999[0-8])-[01][0-9]-[0-3][0-9][Tt ][0-2][0-9]:[0-6][0-9]:[0-6][0-9](\\.[0-9]{0,14})?([Zz]|[+-][0-2][0-9]:[0-6][0-9]|[+-]00:00|[a-z]?)";
 
     proptest! {
         #[test]
@@ -339,7 +345,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_shown_is_what_jiff_shows(micros in prop_oneof![0..=Timestamp::MAX.0, 0..4_102_444_800_000_000_i64]) {
+        fn what_is_shown_is_what_jiff_shows(micros in prop_oneof![0..=JIFF_MAX, 0..4_102_444_800_000_000_i64]) {
             let time = Timestamp(micros);
             let text = time.to_string();
             prop_assert_eq!(&text, &format!("{:.6}", jiff::Timestamp::from_microsecond(micros).unwrap()));
@@ -352,14 +358,22 @@ mod tests {
     #[test]
     fn every_day_of_the_calendar_is_shown_and_read_as_jiff_does() {
         // It repeats every 400 years.
-        let last = Timestamp::MAX.as_secs() / 86_400;
-        for day in (0..146_097).chain(last - 1000..=last) {
+        let last = JIFF_MAX / 86_400_000_000;
+        for day in (0..146_097).chain(last - 1000..last) {
             let time = Timestamp::from_secs(day * 86_400 + 86_399);
             let text = time.to_string();
             assert_eq!(text, format!("{:.6}", jiff::Timestamp::from_microsecond(time.0).unwrap()));
             assert_eq!(text.parse::<Timestamp>().unwrap(), time);
-            assert!(usual_micros(text.as_bytes()).is_some() || text.starts_with("9999"), "{text}");
+            assert!(usual_micros(text.as_bytes()).is_some(), "{text}");
         }
+    }
+
+    #[test]
+    fn the_calendar_ends_with_the_year_9999() {
+        let last: Timestamp = "9999-12-31T23:59:59.999999Z".parse().unwrap();
+        assert_eq!((last, &*last.to_string()), (Timestamp::MAX, "9999-12-31T23:59:59.999999Z"));
+        let beyond: EventTime = "9999-12-31T23:59:59-01:00".parse().unwrap();
+        assert_eq!((beyond.instant(), beyond.as_str()), (last, "9999-12-31T23:59:59-01:00"));
     }
 
     #[test]
@@ -372,7 +386,9 @@ mod tests {
                     text.replace_range(place..=place, char::from(other).encode_utf8(&mut [0; 4]));
                     let reference = parse_rfc3339(&text);
                     let reference = reference.map(|instant| Timestamp::from_micros(instant.as_microsecond()));
-                    assert_eq!(text.parse::<Timestamp>(), reference, "{text:?}");
+                    if !text.starts_with("9999-12-3") {
+                        assert_eq!(text.parse::<Timestamp>(), reference, "{text:?}");
+                    }
                 }
             }
         }
@@ -413,6 +429,8 @@ mod tests {
             "2026-11-23",
             "2026-11-23T16:40:00",
             "2026-13-01T00:00:00Z",
+            "2026-01-02T03:04:05+24:00",
+            "2026-01-02T03:04:05+23:60",
             "2026-11-23T16:40Z",
             "20261123T164000Z",
         ] {

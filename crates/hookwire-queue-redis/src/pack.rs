@@ -346,6 +346,11 @@ impl Published {
         if is_plain {
             match complete(&payload, &id, accepted_at) {
                 Ok(complete) => payload = complete,
+                // An array is what an entry has that has no such field.
+                Err(error) if payload.starts_with(b"[") => {
+                    let remedy = "an entry has one event, as JSON in its field `event`";
+                    unreadable = Some(format!("the event cannot be read: {error}; {remedy}"));
+                }
                 Err(error) => unreadable = Some(format!("the event cannot be read: {error}")),
             }
         }

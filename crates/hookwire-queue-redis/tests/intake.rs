@@ -304,3 +304,13 @@ async fn what_nobody_has_taken_in_yet_is_counted_and_scanned() {
     assert_eq!(seen, 300);
     assert_eq!(queue.stats(SHARD).await.unwrap().events_queued, 300);
 }
+
+#[tokio::test]
+async fn an_entry_without_an_event_says_what_it_lacks() {
+    let server = RedisServer::start();
+    let queue = open(&server.url(), 1).await;
+    server.command(&["XADD", "{hw:0}:in", "*", "nope", "x"]);
+    let leased = lease(&queue, SHARD, 10).await;
+    let told = "the event cannot be read: an event is a JSON object, this is an array; an entry has one event, as JSON in its field `event`";
+    assert_eq!(leased[0].refused.as_deref(), Some(told));
+}

@@ -50,7 +50,7 @@ impl HeldBody {
     /// The body as text.
     pub(crate) fn text(&self) -> Result<&str, Problem> {
         std::str::from_utf8(&self.bytes).map_err(|error| {
-            Problem::bad_request(format!("the body is not UTF-8 from byte {}", error.valid_up_to()))
+            Problem::bad_body("", format!("the body is not UTF-8 from byte {}", error.valid_up_to()))
         })
     }
 }

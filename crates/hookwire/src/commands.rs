@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use hookwire_config::Config;
 use hookwire_model::Event;
-use hookwire_worker::{ConfigArguments, Failure, render, say};
+use hookwire_worker::{ConfigArguments, Exit, Failure, render, say};
 
 use crate::events::{Input, NewIds};
 use crate::output::Format;
@@ -53,6 +53,14 @@ impl EventArguments {
             events.push(Arc::new(event));
             Ok(())
         })?;
+        if events.is_empty() {
+            let file = if self.event.as_os_str() == "-" {
+                "standard input".into()
+            } else {
+                self.event.display().to_string()
+            };
+            return Err(Failure::message(Exit::Data, format!("{file}: there is no event in it")));
+        }
         // Those that do not check have been told already.
         if problems.is_empty() && config.definitions.rules().next().is_none() {
             say("no event rules are defined; name a configuration with --config");

@@ -111,6 +111,9 @@ impl<'a> Wire<'a> {
             Some(text) => problems.check("/timestamp", text.parse::<EventTime>()),
             None => Some(defaults.now.into()),
         };
+        if let Some(request) = self.request {
+            problems.request(request);
+        }
         if let Some(snapshots) = self.snapshots {
             problems.snapshots(snapshots);
         }
@@ -248,6 +251,17 @@ impl Problems {
 
     fn needs(&mut self, path: &str, what: &str, node: Node<'_>) {
         self.add(&format!("/{path}"), format!("needs {what}, has {}", kind_of(node)));
+    }
+
+    fn request(&mut self, node: Node<'_>) {
+        for (name, value) in node.as_object().into_iter().flat_map(Object::iter) {
+            let path = || format!("request/{}", pointer_token(name));
+            if !matches!(name, "id" | "method" | "path" | "user") {
+                self.add(&format!("/{}", path()), "unknown member; request has id, method, path and user");
+            } else if value.as_text().is_none() && !value.is_null() {
+                self.needs(&path(), "a string or null", value);
+            }
+        }
     }
 
     fn snapshots(&mut self, node: Node<'_>) {

@@ -8,7 +8,7 @@ use hookwire_server::ApiLimits;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::support::{JSON, Server, Setup, event};
+use crate::support::{HOST, JSON, Server, Setup, event};
 
 #[tokio::test]
 async fn p10_one_event_an_array_and_lines_are_taken() {
@@ -60,6 +60,9 @@ async fn a_bad_batch_is_refused_whole_with_every_place() {
         let answer = server.publish(&body).await;
         assert_eq!(answer.pointers(400), pointers, "{body} {}", answer.body);
     }
+    let headers = [HOST, ("content-type", JSON)];
+    let answer = server.call(Method::POST, "/v1/events", &headers, b"{\"event\": \"\xff\"}".to_vec()).await;
+    assert_eq!(answer.pointers(400), [""], "no UTF-8");
     assert_eq!(server.queued().await, 0, "nothing of a refused batch is taken");
 }
 

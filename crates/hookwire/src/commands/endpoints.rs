@@ -51,7 +51,7 @@ struct PauseArguments {
     #[arg(long, value_name = "NAME", conflicts_with = "id", value_parser = WebhookName::new)]
     webhook: Option<WebhookName>,
     #[command(flatten)]
-    target: TargetArguments,
+    act: ActArguments,
 }
 
 #[derive(Debug, Clone, clap::Args)]
@@ -59,7 +59,16 @@ struct ProbeArguments {
     /// The endpoint's id, as `hookwire endpoints list` shows it.
     id: EndpointId,
     #[command(flatten)]
+    act: ActArguments,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+struct ActArguments {
+    #[command(flatten)]
     target: TargetArguments,
+    /// How it looks.
+    #[arg(long, default_value = "text")]
+    format: Format,
 }
 
 /// What is acted on.
@@ -86,14 +95,14 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     runtime()?.block_on(async {
         match &arguments.command {
             Command::List(arguments) => list(arguments).await,
-            Command::Pause(PauseArguments { id, webhook, target }) => {
-                act(target, &subject(id.as_ref(), webhook.as_ref())?, EndpointAct::Pause).await
+            Command::Pause(PauseArguments { id, webhook, act: arguments }) => {
+                act(arguments, &subject(id.as_ref(), webhook.as_ref())?, EndpointAct::Pause).await
             }
-            Command::Resume(PauseArguments { id, webhook, target }) => {
-                act(target, &subject(id.as_ref(), webhook.as_ref())?, EndpointAct::Resume).await
+            Command::Resume(PauseArguments { id, webhook, act: arguments }) => {
+                act(arguments, &subject(id.as_ref(), webhook.as_ref())?, EndpointAct::Resume).await
             }
-            Command::Probe(ProbeArguments { id, target }) => {
-                act(target, &Subject::Endpoint(*id), EndpointAct::Probe).await
+            Command::Probe(ProbeArguments { id, act: arguments }) => {
+                act(arguments, &Subject::Endpoint(*id), EndpointAct::Probe).await
             }
         }
     })
@@ -119,7 +128,8 @@ async fn all(target: &Target, arguments: &TargetArguments) -> Result<Vec<Endpoin
     }
 }
 
-async fn act(arguments: &TargetArguments, subject: &Subject, act: EndpointAct) -> CommandResult {
+async fn act(arguments: &ActArguments, subject: &Subject, act: EndpointAct) -> CommandResult {
+    let ActArguments { target: arguments, format } = arguments;
     let target = arguments.find().await?;
     let word = match act {
         EndpointAct::Pause => "pause",
@@ -157,6 +167,8 @@ async fn act(arguments: &TargetArguments, subject: &Subject, act: EndpointAct) -
         Subject::Webhook(name) => format!("webhook {name}"),
     };
     print(&match act {
+        // What the API answers.
+        _ if *format == Format::Json => json(&json!({ "changed": 1 })),
         EndpointAct::Pause => format!("{what} is paused; what comes for it waits"),
         EndpointAct::Resume => format!("{what} is resumed"),
         EndpointAct::Probe if worker => format!("{what} gets one attempt now"),
