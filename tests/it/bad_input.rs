@@ -367,6 +367,9 @@ async fn a_full_disk_refuses_what_it_cannot_keep_and_goes_on_when_there_is_room(
     let (_, metrics) = exchanged(server.address, "/metrics").await;
     assert!(metrics.contains("hookwire_store_up 0"), "{metrics}");
     assert_eq!(server.get("/v1/stats").await.0, 200);
+    // What was accepted is delivered all the same, and that is put down.
+    endpoint.wait_for(accepted).await;
+    server.deliveries("delivered", accepted).await;
     // Room again: the program's own view of the disk, by way of its process.
     let id = server.program.id().unwrap();
     let filler = format!("/proc/{id}/root{}/store/filler", folder.path().display());

@@ -204,6 +204,7 @@ pub(crate) fn snapshots(folder: &Folder) -> insta::internals::SettingsBindDropGu
         (r"process \d+".into(), "process [id]"),
         (r"\b\d+[dhms]( \d+[hms])? ago".into(), "[age] ago"),
         (r"history bytes +\d+\.\d KiB".into(), "history bytes       [size]"),
+        (r"fingerprint +[0-9a-f]{16}".into(), "fingerprint         [fingerprint]"),
     ] {
         settings.add_filter(&pattern, name);
     }

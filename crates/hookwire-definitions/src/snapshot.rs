@@ -4,7 +4,9 @@
 //! - Rules and webhooks stand in the order of the definitions; routes come in it, and the same every time.
 //! - The template context of an event is made once for all rules without `action_data`.
 
-use std::sync::Arc;
+use std::fmt::{self, Write as _};
+use std::hash::{DefaultHasher, Hasher as _};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use hookwire_model::{Event, EventRule, RuleName, TemplateContext, Webhook, WebhookName};
@@ -30,6 +32,17 @@ pub struct Definitions {
     pub(crate) order: Vec<RuleSlot>,
     /// What is wrong with definitions that are disabled.
     disabled_problems: Vec<DefinitionError>,
+    fingerprint: OnceLock<u64>,
+}
+
+/// A text of which only the hash is wanted.
+struct Fingerprint(DefaultHasher);
+
+impl fmt::Write for Fingerprint {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.write(text.as_bytes());
+        Ok(())
+    }
 }
 
 /// A webhook that a rule names.
@@ -151,6 +164,7 @@ impl Definitions {
             unsound,
             order,
             disabled_problems,
+            fingerprint: OnceLock::new(),
         };
         (definitions, errors)
     }
@@ -257,6 +271,19 @@ impl Definitions {
     pub fn grace(&self) -> Duration {
         let timeouts = self.webhooks.iter().map(|webhook| webhook.webhook().timeout);
         timeouts.max().unwrap_or_default() + Duration::from_secs(1)
+    }
+
+    /// A number that tells these definitions from others, without their secrets. Processes of the same version that work
+    /// on one store can be compared by it: an event is decided by the definitions of whichever takes it.
+    pub fn fingerprint(&self) -> u64 {
+        *self.fingerprint.get_or_init(|| {
+            let mut text = Fingerprint(DefaultHasher::new());
+            let webhooks = self.webhooks.iter().map(|webhook| webhook.webhook());
+            // Hashing takes whatever is written.
+            let _ = webhooks.into_iter().try_for_each(|webhook| write!(text, "{webhook:?}"));
+            let _ = self.rules().try_for_each(|rule| write!(text, "{rule:?}"));
+            text.0.finish()
+        })
     }
 
     pub(crate) fn context(&self, event: &Arc<Event>, rule: &EventRule) -> Arc<TemplateContext> {

@@ -314,3 +314,15 @@ fn limits_over_all_webhooks() {
     assert_eq!((definitions.concurrency_min(), definitions.grace().as_secs()), (3, 41));
     assert_eq!((Definitions::default().concurrency_min(), Definitions::default().grace().as_secs()), (1, 1));
 }
+
+#[test]
+fn the_fingerprint_tells_definitions_apart_and_no_secrets() {
+    let of = |webhook: Webhook| Definitions::compile(vec![webhook], vec![]).unwrap().fingerprint();
+    let plain = of(webhook("a"));
+    assert_eq!(plain, of(webhook("a")));
+    let slow = Webhook { timeout: std::time::Duration::from_secs(40), ..webhook("a") };
+    let signed = |secret: &str| Webhook { secrets: vec![Secret::new(secret)], ..webhook("a") };
+    let others = [of(webhook("b")), of(slow), of(signed("one")), Definitions::default().fingerprint()];
+    assert!(others.iter().all(|other| *other != plain), "{others:?}");
+    assert_eq!(of(signed("one")), of(signed("two")));
+}

@@ -59,9 +59,10 @@ pub(crate) fn takes_more(folder: &Path, bytes: u64) -> Result<(), QueueError> {
     }
     Err(QueueError::NotWritable {
         message: format!(
-            "the disk of {} has {} MiB left, which are kept for what was accepted; free some, and it goes on by itself",
+            "no space is left on the disk of {} but {} KiB, which are kept for what was accepted; free some, and it goes on by \
+             itself",
             folder.display(),
-            space.left >> 20,
+            space.left >> 10,
         ),
         source: None,
     })

@@ -12,6 +12,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use tokio::time::timeout;
 
@@ -145,5 +146,11 @@ fn register_definitions<Q, C: Clock>(registry: &mut Registry, app: &App<Q, C>) {
         "definitions_refused",
         "Whether newer definitions were refused, so that older ones are in force: 1, or 0",
         gauge(i64::from(state.refused.is_some())),
+    );
+    let fingerprint = app.api.in_force.snapshot().definitions().fingerprint();
+    registry.register(
+        "definitions",
+        "The definitions in force; workers on one store should have the same fingerprint",
+        Info::new(vec![("fingerprint", format!("{fingerprint:016x}"))]),
     );
 }

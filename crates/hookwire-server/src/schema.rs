@@ -500,6 +500,8 @@ pub(crate) struct StatsTwin {
 struct DefinitionsStateTwin {
     rules: usize,
     webhooks: usize,
+    /// Tells them from others, without their secrets.
+    fingerprint: String,
     #[schema(schema_with = time)]
     loaded_at: String,
     /// How often they were replaced since the start.

@@ -33,6 +33,7 @@ pub(crate) struct StatsView {
 struct DefinitionsState {
     rules: usize,
     webhooks: usize,
+    fingerprint: String,
     loaded_at: Timestamp,
     reloads: u64,
     refused: Option<RefusedReload>,
@@ -59,6 +60,7 @@ pub(crate) async fn stats<Q: Queue + Inspect, C: Clock>(
     let definitions = DefinitionsState {
         rules: snapshot.definitions().rules().count(),
         webhooks: snapshot.definitions().webhooks().count(),
+        fingerprint: format!("{:016x}", snapshot.definitions().fingerprint()),
         loaded_at: state.loaded_at,
         reloads: state.reloads,
         refused: state.refused,

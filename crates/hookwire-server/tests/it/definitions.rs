@@ -80,13 +80,15 @@ async fn stats_tell_which_definitions_are_in_force_and_why_newer_ones_are_not() 
     let server = server();
     let before = server.get("/v1/stats").await.body["definitions"].clone();
     let epoch = "1970-01-01T00:00:00.000000Z";
-    let expected = json!({"rules": 2, "webhooks": 2, "loaded_at": epoch, "reloads": 0, "refused": null});
+    let fingerprint = format!("{:016x}", server.in_force.snapshot().definitions().fingerprint());
+    let expected = json!({"rules": 2, "webhooks": 2, "fingerprint": fingerprint, "loaded_at": epoch, "reloads": 0, "refused": null});
     assert_eq!(before, expected);
     server.in_force.refuse("no such webhook".into(), Timestamp::from_secs(60));
     let refused = server.get("/v1/stats").await.body["definitions"]["refused"].clone();
     assert_eq!(refused, json!({"at": "1970-01-01T00:01:00.000000Z", "message": "no such webhook"}));
     server.in_force.replace(Snapshot::new(Definitions::default()).unwrap(), Timestamp::from_secs(120));
     let after = server.get("/v1/stats").await.body["definitions"].clone();
+    assert_ne!(after["fingerprint"], before["fingerprint"]);
     assert_eq!((&after["rules"], &after["reloads"], &after["refused"]), (&json!(0), &json!(1), &Value::Null));
     assert_eq!(server.get("/v1/rules").await.body, json!({"items": []}));
 }

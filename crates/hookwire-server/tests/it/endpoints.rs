@@ -85,7 +85,11 @@ async fn the_page_of_metrics_names_them_all_and_no_other() {
     let mut told = BTreeSet::new();
     for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE hookwire_")) {
         let (name, kind) = line.split_once(' ').unwrap();
-        told.insert(if kind == "counter" { format!("{name}_total") } else { name.to_owned() });
+        told.insert(match kind {
+            "counter" => format!("{name}_total"),
+            "info" => format!("{name}_info"),
+            _ => name.to_owned(),
+        });
     }
     // These have names of definitions for labels, so that they appear with the first count.
     told.extend(["attempts_total", "condition_errors_total"].map(str::to_owned));

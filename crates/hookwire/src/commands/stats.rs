@@ -33,6 +33,7 @@ struct Told {
 struct Definitions {
     rules: u64,
     webhooks: u64,
+    fingerprint: String,
     loaded_at: Timestamp,
     reloads: u64,
     refused: Option<Refused>,
@@ -92,10 +93,11 @@ fn text(stats: Value, now: Timestamp) -> Result<String, Failure> {
         lines.push(("shards", told.shards.len().to_string()));
     }
     if let Some(definitions) = &told.definitions {
-        let Definitions { rules, webhooks, loaded_at, reloads, refused } = definitions;
+        let Definitions { rules, webhooks, fingerprint, loaded_at, reloads, refused } = definitions;
         let what = format!("{}, {}", counted(*rules, "event rule"), counted(*webhooks, "webhook"));
         lines
             .push(("definitions", format!("{what}, loaded at {loaded_at}, {}", counted(*reloads, "reload"))));
+        lines.push(("fingerprint", fingerprint.clone()));
         if let Some(Refused { at, message }) = refused {
             lines.push(("refused reload", format!("at {at}: {message}")));
         }
