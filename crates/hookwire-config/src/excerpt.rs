@@ -159,10 +159,11 @@ mod tests {
     #[test]
     fn short_lines_stand_as_they_are() {
         let file = "a\nbc\nde\nf\ng\n";
-        let excerpt = Excerpt::new("f".to_owned(), file, &[5..6]);
+        let span = 5..6;
+        let excerpt = Excerpt::new("f".to_owned(), file, std::slice::from_ref(&span));
         assert_eq!(excerpt.text, "bc\nde\nf\n");
-        assert_eq!(excerpt.span(&(5..6)), SourceSpan::from(3..4));
-        let contents = excerpt.read_span(&excerpt.span(&(5..6)), 0, 0).unwrap();
+        assert_eq!(excerpt.span(&span), SourceSpan::from(3..4));
+        let contents = excerpt.read_span(&excerpt.span(&span), 0, 0).unwrap();
         assert_eq!((contents.line(), contents.column(), contents.data()), (2, 0, &b"d"[..]));
     }
 

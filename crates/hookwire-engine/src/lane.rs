@@ -3,10 +3,14 @@
 //! Invariants:
 //! - Work is leased only for places that are free, and one batch ahead.
 //! - At most one lease of events, one lease of deliveries, one settlement and one renewal are on their way to the store.
-//! - What is settled stays in the settlement until the store has answered: a lost reply repeats it as it is.
+//! - What is settled stays in the outbox, or with the call, until the store has answered: a lost reply repeats it as it is.
 //! - An event is settled when its deliveries have results, or [`CUT_AFTER`] after it was started, whichever comes first;
-//!   nothing waits for the slowest. What nothing depends on may wait [`COMPANY_MAX`] for others to be settled with.
+//!   nothing waits for the slowest. What nothing depends on may wait a moment for others to be settled with.
 //! - Maps are ordered: the loop does the same in the same order whenever it is given the same.
+
+mod intake;
+mod outbox;
+mod store_pause;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
@@ -22,8 +26,7 @@ use hookwire_dispatch::Dispatch;
 use hookwire_model::{DeliveryId, Event, EventId, RuleName, Sequence, Shard, WaitingReason, WebhookName};
 use hookwire_queue::{
     EventFate, Fate, Lease, LeaseDeliveries, LeaseEvents, LeasedDeliveries, LeasedDelivery, LeasedEvent,
-    NewDelivery, Queue, QueueError, Rooms as RoomsLeft, Settled, SettledDelivery, SettledEvent, Settlement,
-    Subject,
+    Queue, QueueError, Rooms as RoomsLeft, Settled, SettledDelivery, SettledEvent, Settlement, Subject,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinError;
@@ -35,19 +38,18 @@ use crate::fan_out::{Late, Progress, Unfinished, Work, handle_event};
 use crate::hands::{Hands, Seat};
 use crate::metrics::BatchCall;
 use crate::{Clock, EngineError, Shared, Summary};
+use intake::Intake;
+use outbox::Outbox;
+use store_pause::StorePause;
 
 /// How long an event may stay open for its slowest delivery before what is unfinished is stored: long enough that
 /// nearly every receiver has answered, short enough that a crash repeats little.
 const CUT_AFTER: Duration = Duration::from_millis(250);
 /// Larger batches gain nothing: a round trip is already shared by a hundred.
 const BATCH_MAX: usize = 100;
-/// How long events that are over wait at most for others to be settled with, while there are such.
-const COMPANY_MAX: Duration = Duration::from_millis(5);
 /// How long the lane sleeps at most when there is nothing to do. The store wakes it earlier; this bounds what a wake-up
 /// that went missing can cost.
 const IDLE_MAX: Duration = Duration::from_secs(30);
-/// The first and the longest wait before a store that failed is asked again.
-const STORE_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 /// How often deliveries that a rate keeps back are looked for at most.
 const TOKENS_EVERY: Duration = Duration::from_millis(20);
 /// How soon after deliveries were leased more are looked for: a hundred each time are more than are sent.
@@ -107,15 +109,6 @@ struct Open {
     progress: Arc<Progress>,
 }
 
-/// An event that is leased and not started.
-struct Ready {
-    leased: LeasedEvent,
-    /// When it came.
-    since: Instant,
-    /// Until when its lease lasts at least, by this process' own clock.
-    until: Instant,
-}
-
 /// A stored delivery that a hand works on.
 struct Running {
     /// `None` while the settlement that stores it is on its way.
@@ -149,10 +142,7 @@ pub(crate) struct Lane<Q, D, C> {
     turns: u64,
     late: (mpsc::Sender<Late>, mpsc::Receiver<Late>),
 
-    /// Leased and not started: at most one batch.
-    ready: VecDeque<Ready>,
-    /// The greatest number that was ever among them.
-    ready_up_to: Sequence,
+    intake: Intake,
     /// What is leased is not started because a delivery waits for a place.
     held_up: bool,
     /// How many events are begun at once: fewer where they have more deliveries than there are places.
@@ -163,11 +153,7 @@ pub(crate) struct Lane<Q, D, C> {
     /// When each open event is cut off, in the order of starting; an entry may be stale.
     cuts: VecDeque<(Instant, Sequence)>,
     running: BTreeMap<DeliveryId, Running>,
-    /// What waits to be settled.
-    settlement: Settlement,
-    /// How many of its events may wait for company, because nothing depends on their being settled; and until when.
-    patient: usize,
-    patient_until: Instant,
+    outbox: Outbox,
 
     leasing_events: Option<Call<Result<Vec<LeasedEvent>, QueueError>>>,
     leasing_deliveries: Option<Call<Result<LeasedDeliveries, QueueError>>>,
@@ -199,8 +185,7 @@ pub(crate) struct Lane<Q, D, C> {
     renew_at: Instant,
     /// When leases were last asked to last longer.
     renewed_at: Instant,
-    /// The store failed: nothing is asked of it before this time; the next pause is the longer one.
-    store_pause: Option<(Instant, Duration)>,
+    store_pause: StorePause,
     /// When it was last said that a backlog is full.
     told_of_limit_at: Option<Instant>,
     /// The shutdown, once it was asked for.
@@ -247,17 +232,14 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             turns: 0,
             // A full channel makes tasks wait for the lane, which never waits for a task.
             late: mpsc::channel(1024),
-            ready: VecDeque::new(),
-            ready_up_to: Sequence(0),
+            intake: Intake::default(),
             held_up: false,
             few: 1,
             starts_more: false,
             open: BTreeMap::new(),
             cuts: VecDeque::new(),
             running: BTreeMap::new(),
-            settlement: Settlement::default(),
-            patient: 0,
-            patient_until: Instant::now(),
+            outbox: Outbox::new(),
             leasing_events: None,
             leasing_deliveries: None,
             settling: None,
@@ -276,7 +258,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             awaits_more: false,
             renew_at,
             renewed_at: renew_at,
-            store_pause: None,
+            store_pause: StorePause::default(),
             told_of_limit_at: None,
             stopping: None,
         }
@@ -312,17 +294,15 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
     /// was leased so long ago that the lease may have run out (this process stood still, or the store was away) is left
     /// alone: another may have done it, and if nobody has, the store gives it again.
     fn start_ready(&mut self) -> usize {
-        let now = Instant::now();
-        while self.ready.front().is_some_and(|ready| ready.until <= now) {
-            self.ready.pop_front();
+        if self.intake.drop_run_out(Instant::now()) {
             self.events_dry = false;
         }
         let is_full = self.hands.busy() >= self.shared.settings.concurrency;
         let some_wait = self.shared.endpoints.some_wait();
-        if !self.ready.is_empty() && (is_full || some_wait) {
+        if !self.intake.is_empty() && (is_full || some_wait) {
             self.shared.endpoints.crowded(self.shared.clock.now());
         }
-        self.held_up = some_wait && !is_full && !self.ready.is_empty();
+        self.held_up = some_wait && !is_full && !self.intake.is_empty();
         // A part of the places, so that one event more or less does not make the others wait for long.
         self.few = if some_wait { 1 } else { (self.shared.settings.concurrency / 8).clamp(1, 2 * self.few) };
         if self.stopping.is_some() || some_wait {
@@ -330,7 +310,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         }
         let mut started = 0;
         while started < self.few && self.hands.busy() < self.shared.settings.concurrency {
-            let Some(Ready { leased, .. }) = self.ready.pop_front() else { break };
+            let Some(leased) = self.intake.next() else { break };
             started += 1;
             let progress = Arc::new(Progress::default());
             let LeasedEvent { lease, id, sequence, payload, losses, .. } = leased;
@@ -369,65 +349,28 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
     /// Asks the store for whatever is wanted of it now.
     fn call_store(&mut self) {
         let now = Instant::now();
-        if self.store_pause.is_some_and(|(until, _)| until > now) {
+        if self.store_pause.until(now).is_some() {
             return;
         }
-        if self.settling.is_none() && !self.settlement.is_empty() && !self.waits_for_company(now) {
-            self.patient = 0;
-            let settlement = std::mem::take(&mut self.settlement);
+        if self.settling.is_none() && !self.outbox.is_empty() && !self.waits_for_company(now) {
+            let settlement = self.outbox.take();
             self.settling = Some(self.settle(settlement));
         }
-        let settings = &self.shared.settings;
         if self.renewing.is_none() && self.renew_at <= now {
-            self.renew_at = now + settings.lease / 3;
-            self.renewed_at = now;
-            let held = self.held();
-            if !held.is_empty() {
-                let (queue, shard, lease) = (Arc::clone(&self.queue), self.shard, settings.lease);
-                self.renewing = Some(Box::pin(async move {
-                    let held: Vec<&Lease> = held.iter().collect();
-                    queue.extend(shard, &held, lease).await
-                }));
-            }
+            self.renew(now);
         }
-        let goes = self.stopping.is_some() || settings.until_idle && self.is_idle();
-        let batch = self.batch();
-        let is_full = self.waiting.is_none() && (self.places() == 0 || self.ready.len() > batch / 2);
-        if self.may_be_handed && (goes || is_full) && self.leasing_events.is_none() {
-            self.may_be_handed = false;
-            self.waiting = None;
-            self.lease_events(now, 0);
-        }
+        self.fetch_handed(now);
         if self.stopping.is_some() {
             return;
         }
-        if self.leasing_events.is_none() && !self.events_dry && self.ready.len() <= batch / 2 {
+        let batch = self.batch();
+        if self.leasing_events.is_none() && !self.events_dry && self.intake.len() <= batch / 2 {
             self.lease_events(now, batch);
         }
         let free = self.places();
         let look = self.look_for_deliveries_at.is_some_and(|at| at <= now) && !self.events_go_first();
         if self.leasing_deliveries.is_none() && look && free > 0 {
-            // What happens while the lease is under way sets another time, which the answer must not undo.
-            self.look_for_deliveries_at = None;
-            // What is held back now is left out of the lease; when the answer comes, it may be open already.
-            self.look_when_endpoints_open(now);
-            self.deliveries_asked_at = now;
-            // The store leaves out what waits for a full endpoint, and does not tell of it; the end of an attempt makes
-            // room there.
-            self.deliveries_lack_room |= self.shared.endpoints.any_is_full(self.shared.clock.now());
-            let settings = &self.shared.settings;
-            let request = LeaseDeliveries {
-                worker: settings.worker.clone(),
-                lease: settings.lease,
-                max: free.min(BATCH_MAX),
-                rooms: RoomsLeft {
-                    default: self.shared.in_force.look().definitions().concurrency_min(),
-                    exceptions: self.shared.endpoints.left(self.shared.clock.now()),
-                },
-            };
-            let (queue, shard) = (Arc::clone(&self.queue), self.shard);
-            self.leasing_deliveries =
-                Some(Box::pin(async move { queue.lease_deliveries(shard, request).await }));
+            self.lease_deliveries(now, free.min(BATCH_MAX));
         }
         // What the store has is known only after looking; until then it would say "there is something" at once.
         let looked = free > 0 && !look && self.leasing_deliveries.is_none();
@@ -436,6 +379,56 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             let (queue, shard) = (Arc::clone(&self.queue), self.shard);
             self.waiting = Some(Box::pin(async move { queue.wait(shard, IDLE_MAX).await }));
         }
+    }
+
+    /// Makes the leases last longer that are held.
+    fn renew(&mut self, now: Instant) {
+        let lease = self.shared.settings.lease;
+        self.renew_at = now + lease / 3;
+        self.renewed_at = now;
+        let held = self.held();
+        if !held.is_empty() {
+            let (queue, shard) = (Arc::clone(&self.queue), self.shard);
+            self.renewing = Some(Box::pin(async move {
+                let held: Vec<&Lease> = held.iter().collect();
+                queue.extend(shard, &held, lease).await
+            }));
+        }
+    }
+
+    /// Asks for what may have been handed over, where nobody will wait for it any more: at the end, and while there is no
+    /// place for more.
+    fn fetch_handed(&mut self, now: Instant) {
+        let goes = self.stopping.is_some() || self.shared.settings.until_idle && self.is_idle();
+        let is_full = self.waiting.is_none() && (self.places() == 0 || self.intake.len() > self.batch() / 2);
+        if self.may_be_handed && (goes || is_full) && self.leasing_events.is_none() {
+            self.may_be_handed = false;
+            self.waiting = None;
+            self.lease_events(now, 0);
+        }
+    }
+
+    fn lease_deliveries(&mut self, now: Instant, max: usize) {
+        // What happens while the lease is under way sets another time, which the answer must not undo.
+        self.look_for_deliveries_at = None;
+        // What is held back now is left out of the lease; when the answer comes, it may be open already.
+        self.look_when_endpoints_open(now);
+        self.deliveries_asked_at = now;
+        // The store leaves out what waits for a full endpoint, and does not tell of it; the end of an attempt makes room
+        // there.
+        self.deliveries_lack_room |= self.shared.endpoints.any_is_full(self.shared.clock.now());
+        let settings = &self.shared.settings;
+        let request = LeaseDeliveries {
+            worker: settings.worker.clone(),
+            lease: settings.lease,
+            max,
+            rooms: RoomsLeft {
+                default: self.shared.in_force.look().definitions().concurrency_min(),
+                exceptions: self.shared.endpoints.left(self.shared.clock.now()),
+            },
+        };
+        let (queue, shard) = (Arc::clone(&self.queue), self.shard);
+        self.leasing_deliveries = Some(Box::pin(async move { queue.lease_deliveries(shard, request).await }));
     }
 
     fn lease_events(&mut self, now: Instant, max: usize) {
@@ -468,15 +461,11 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         BATCH_MAX.min(self.shared.settings.concurrency.saturating_mul(3) / 2)
     }
 
-    /// Whether what is to be settled waits for others that will be soon: the more share a round trip and a step of the
-    /// store, the less it costs each.
+    /// Whether what is to be settled waits for others that will be soon.
     fn waits_for_company(&self, now: Instant) -> bool {
-        self.patient == self.settlement.events.len()
-            && self.settlement.deliveries.is_empty()
-            && self.patient < self.batch() / 2
-            && self.hands.busy() > 0
+        self.hands.busy() > 0
             && self.stopping.is_none()
-            && now < self.patient_until
+            && self.outbox.waits_for_company(now, self.batch() / 2)
     }
 
     /// Whether looking for deliveries waits for the answer of a lease of events, which it would hold up.
@@ -490,17 +479,14 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
     }
 
     fn holds_suspect(&self) -> bool {
-        self.open.values().any(|open| open.suspect) || self.ready.iter().any(|ready| ready.leased.losses > 0)
+        self.open.values().any(|open| open.suspect) || self.intake.has_suspect()
     }
 
     /// Names for all leases that are held, to renew them by; the leases themselves stay where they are.
     fn held(&self) -> Vec<Lease> {
-        let ready = self.ready.iter().map(|ready| &ready.leased.lease);
         let open = self.open.values().map(|open| &open.lease);
         let running = self.running.values().filter_map(|running| running.lease.as_ref());
-        let unsettled = self.settlement.events.iter().map(|settled| &settled.lease);
-        let unsettled = unsettled.chain(self.settlement.deliveries.iter().map(|settled| &settled.lease));
-        let held = ready.chain(open).chain(running).chain(unsettled);
+        let held = self.intake.leases().chain(open).chain(running).chain(self.outbox.leases());
         held.map(|lease| Lease { subject: lease.subject, token: lease.token }).collect()
     }
 
@@ -545,12 +531,10 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             && self.places() > 0;
         let look = self.look_for_deliveries_at.filter(|_| looks);
         let renew = self.renewing.is_none().then_some(self.renew_at);
-        let company = (self.patient > 0 && self.settling.is_none()).then_some(self.patient_until);
-        let work = match self.store_pause {
-            // Nothing but cutting is done before the pause is over.
-            Some((until, _)) if until > Instant::now() => Some(until),
-            _ => [look, renew, company].into_iter().flatten().min(),
-        };
+        let company = self.outbox.company_until().filter(|_| self.settling.is_none());
+        // Nothing but cutting is done before a pause is over.
+        let pause = self.store_pause.until(Instant::now());
+        let work = pause.or_else(|| [look, renew, company].into_iter().flatten().min());
         let cut = self.cuts.front().map(|(at, _)| *at);
         let stop = self.stopping.as_ref().map(Stopping::deadline);
         let handed = self.stopping.as_ref().filter(|_| self.may_be_handed).map(Stopping::handed_until);
@@ -565,16 +549,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
                 self.leasing_events = None;
                 self.events_first = false;
                 if let Some(events) = self.store_answered(reply)? {
-                    self.shared.metrics.batch(BatchCall::LeaseEvents, events.len());
-                    let all = events.len() < self.events_asked;
-                    for event in events {
-                        self.event_leased(event);
-                    }
-                    // A suspect that ended while this lease was under way makes room for one that it left out.
-                    self.events_dry = all && (!self.suspects_left_out || self.holds_suspect());
-                    if self.stopping.is_some() || self.came_too_late(self.events_asked_at) {
-                        self.release_ready();
-                    }
+                    self.events_leased(events);
                 }
             }
             Happening::Deliveries(reply) => {
@@ -592,33 +567,14 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
                 self.settling = None;
                 match self.store_answered(reply)? {
                     Some(settled) => self.settled(settlement, settled),
-                    None => {
-                        // The same again, and what has come since along with it.
-                        let since = std::mem::replace(&mut self.settlement, settlement);
-                        self.settlement.events.extend(since.events);
-                        self.settlement.deliveries.extend(since.deliveries);
-                    }
+                    // The same again, and what has come since along with it.
+                    None => self.outbox.put_back(settlement),
                 }
             }
             Happening::Renewed(reply) => {
                 self.renewing = None;
-                let answered = self.store_answered(reply)?;
-                if answered.is_some() {
-                    let until = self.renewed_at + self.shared.settings.lease;
-                    for ready in self.ready.iter_mut().filter(|ready| ready.since <= self.renewed_at) {
-                        ready.until = until;
-                    }
-                }
-                let mut lost = answered.unwrap_or_default();
-                // What is to be settled is told by the settlement; where only its answer was lost, it is settled.
-                lost.retain(|subject| self.is_at_work(*subject));
-                if let Some(first) = lost.first() {
-                    let leases = lost.len();
-                    tracing::warn!(leases, ?first, "leases were lost: another worker goes on with these");
-                }
-                for subject in lost {
-                    self.shared.metrics.leases_lost.inc();
-                    self.ready.retain(|ready| ready.leased.lease.subject != subject);
+                if let Some(lost) = self.store_answered(reply)? {
+                    self.renewed(lost);
                 }
             }
             Happening::Woken(reply) => {
@@ -634,17 +590,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             Happening::Done(done) => {
                 let done =
                     done.map_err(|error| EngineError::Panicked(panic_message(&*error.into_panic())))?;
-                for done in done {
-                    match done {
-                        Done::Event { sequence, turn, handled } => {
-                            if let (Err(message), Some(open)) = (handled, self.open.get(&sequence)) {
-                                open.progress.panicked(self.shard, (&open.id, sequence), message);
-                            }
-                            self.close(sequence, turn);
-                        }
-                        Done::Delivery(id, finished) => self.finish(id, finished),
-                    }
-                }
+                done.into_iter().for_each(|done| self.done(done));
             }
             Happening::Late(Late { id, finished }) => self.finish(id, finished),
             // The loop begins with starting what is ready.
@@ -665,23 +611,15 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         }
         match reply {
             Ok(value) => {
-                // Nothing is asked during the pause, so what is answered in it was asked before the store failed.
-                if self.store_pause.take_if(|(until, _)| *until <= Instant::now()).is_some() {
+                if self.store_pause.end(Instant::now()) {
                     self.shared.outage.answers(self.shard);
                 }
                 Ok(Some(value))
             }
             Err(error) if error.is_transient() => {
-                let (first, longest) = STORE_BACKOFF;
-                let pause = match self.store_pause {
-                    Some((_, pause)) => (pause * 2).min(longest),
-                    None => {
-                        self.shared.outage.fails(self.shard, &error);
-                        first
-                    }
-                };
-                let jittered = pause.mul_f64(0.5 + self.shared.chance.draw() / 2.0);
-                self.store_pause = Some((Instant::now() + jittered, pause));
+                if self.store_pause.lengthen(Instant::now(), self.shared.chance.draw()) {
+                    self.shared.outage.fails(self.shard, &error);
+                }
                 Ok(None)
             }
             Err(error) => Err(EngineError::Store(error)),
@@ -705,11 +643,49 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
     /// Whether this worker holds something that is not finished yet.
     fn is_at_work(&self, subject: Subject) -> bool {
         match subject {
-            Subject::Event(sequence) => {
-                self.open.contains_key(&sequence)
-                    || self.ready.iter().any(|ready| ready.leased.sequence == sequence)
-            }
+            Subject::Event(sequence) => self.open.contains_key(&sequence) || self.intake.has(sequence),
             Subject::Delivery(id) => self.running.contains_key(&id),
+        }
+    }
+
+    fn events_leased(&mut self, events: Vec<LeasedEvent>) {
+        self.shared.metrics.batch(BatchCall::LeaseEvents, events.len());
+        let all = events.len() < self.events_asked;
+        for event in events {
+            self.event_leased(event);
+        }
+        // A suspect that ended while this lease was under way makes room for one that it left out.
+        self.events_dry = all && (!self.suspects_left_out || self.holds_suspect());
+        if self.stopping.is_some() || self.came_too_late(self.events_asked_at) {
+            self.release_ready();
+        }
+    }
+
+    /// The leases that are held last longer, but for these.
+    fn renewed(&mut self, mut lost: Vec<Subject>) {
+        self.intake.renewed(self.renewed_at, self.renewed_at + self.shared.settings.lease);
+        // What is to be settled is told by the settlement; where only its answer was lost, it is settled.
+        lost.retain(|subject| self.is_at_work(*subject));
+        if let Some(first) = lost.first() {
+            let leases = lost.len();
+            tracing::warn!(leases, ?first, "leases were lost: another worker goes on with these");
+        }
+        for subject in lost {
+            self.shared.metrics.leases_lost.inc();
+            self.intake.lose(subject);
+        }
+    }
+
+    /// A hand has done something.
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Event { sequence, turn, handled } => {
+                if let (Err(message), Some(open)) = (handled, self.open.get(&sequence)) {
+                    open.progress.panicked(self.shard, (&open.id, sequence), message);
+                }
+                self.close(sequence, turn);
+            }
+            Done::Delivery(id, finished) => self.finish(id, finished),
         }
     }
 
@@ -722,17 +698,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             return;
         }
         // What was handed over was leased up to a tenth of that earlier.
-        let until = self.events_asked_at + self.shared.settings.lease * 9 / 10;
-        let new = Ready { leased, since: Instant::now(), until };
-        let sequence = new.leased.sequence;
-        // They come in order, but for those that come again: only these can be among the ready ones.
-        let comes_again = sequence <= self.ready_up_to;
-        self.ready_up_to = self.ready_up_to.max(sequence);
-        let mut ready = comes_again.then(|| self.ready.iter_mut()).into_iter().flatten();
-        match ready.find(|ready| ready.leased.sequence == sequence) {
-            Some(ready) => *ready = new,
-            None => self.ready.push_back(new),
-        }
+        self.intake.take(leased, self.events_asked_at + self.shared.settings.lease * 9 / 10);
     }
 
     fn deliveries_leased(&mut self, leased: LeasedDeliveries) {
@@ -769,7 +735,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
                 }
             } else if self.stopping.is_some() || late {
                 let finished = Finished::waits(delivery.endpoint, Duration::ZERO, WaitingReason::Worker);
-                self.settlement.deliveries.push(settled(delivery.lease, finished));
+                self.outbox.add_delivery(settled(delivery.lease, finished));
             } else {
                 self.start_delivery(delivery);
             }
@@ -891,13 +857,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         // The next suspect may be leased now, and the store does not wake anybody for one that was there before.
         self.events_dry &= !open.suspect;
         if let Some((fate, _)) = open.progress.cut(Unfinished::Wait) {
-            if is_patient(&fate) {
-                if self.patient == 0 {
-                    self.patient_until = Instant::now() + COMPANY_MAX;
-                }
-                self.patient += 1;
-            }
-            self.settlement.events.push(SettledEvent { lease: open.lease, fate });
+            self.outbox.add_event(SettledEvent { lease: open.lease, fate });
         }
     }
 
@@ -906,7 +866,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         self.room_came_free();
         let Some(mut running) = self.running.remove(&id) else { return };
         match running.lease.take() {
-            Some(lease) => self.settlement.deliveries.push(settled(lease, finished)),
+            Some(lease) => self.outbox.add_delivery(settled(lease, finished)),
             None => {
                 running.finished = Some(finished);
                 self.running.insert(id, running);
@@ -939,7 +899,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             Some((fate, running)) => {
                 let open = self.open.remove(&sequence).expect("it was found just now");
                 self.events_dry &= !open.suspect;
-                self.settlement.events.push(SettledEvent { lease: open.lease, fate });
+                self.outbox.add_event(SettledEvent { lease: open.lease, fate });
                 for id in running {
                     self.running.insert(id, Running { lease: None, finished: None, begun: None });
                 }
@@ -961,10 +921,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
 
     /// Gives back what was not begun.
     fn release_ready(&mut self) {
-        let ready = self.ready.drain(..);
-        let released =
-            ready.map(|ready| SettledEvent { lease: ready.leased.lease, fate: EventFate::Released });
-        self.settlement.events.extend(released);
+        self.intake.release().for_each(|released| self.outbox.add_event(released));
     }
 
     /// The grace period is over: what is still in flight is ended, counts as interrupted, and goes back to the queue.
@@ -976,7 +933,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         self.hands.cut_off();
         for (_, open) in std::mem::take(&mut self.open) {
             let fate = open.progress.cut(Unfinished::Ended).map_or(EventFate::Released, |(fate, _)| fate);
-            self.settlement.events.push(SettledEvent { lease: open.lease, fate });
+            self.outbox.add_event(SettledEvent { lease: open.lease, fate });
         }
         let held = self.running.iter().filter(|(_, running)| running.lease.is_some());
         let held: Vec<_> = held.map(|(id, running)| (*id, running.ended())).collect();
@@ -1011,7 +968,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
 
     /// Whether nothing is under way.
     fn is_quiet(&self) -> bool {
-        self.settlement.is_empty()
+        self.outbox.is_empty()
             && self.settling.is_none()
             && self.hands.busy() == 0
             && self.late.1.is_empty()
@@ -1022,12 +979,12 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
     /// Whether nothing is under way, and nothing is due.
     fn is_idle(&self) -> bool {
         self.is_quiet()
-            && self.ready.is_empty()
+            && self.intake.is_empty()
             && self.events_dry
             // A token that came since nothing was found to be lacking is looked for by then.
             && self.look_for_deliveries_at.is_none_or(|at| at > Instant::now() + TOKENS_EVERY)
             && !self.awaits_more
-            && self.store_pause.is_none()
+            && !self.store_pause.is_begun()
     }
 }
 
@@ -1088,13 +1045,6 @@ fn panicked(subject: Subject, panic: &(dyn std::any::Any + Send)) -> String {
     let message = panic_message(panic);
     tracing::error!(?subject, message, "a task panicked; its work ends as a dead letter");
     message
-}
-
-/// Whether nothing depends on an event's being settled at once: nobody works on it any more, and no other waits for its
-/// turn after it.
-fn is_patient(fate: &EventFate) -> bool {
-    let is_over = |new: &NewDelivery| !matches!(new.fate, Fate::Running { .. }) && new.order.is_none();
-    matches!(fate, EventFate::FannedOut { deliveries, .. } if deliveries.iter().all(is_over))
 }
 
 fn settled(lease: Lease, finished: Finished) -> SettledDelivery {
