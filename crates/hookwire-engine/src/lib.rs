@@ -47,7 +47,7 @@ pub use metrics::Metrics;
 pub use migrate::{MigrateError, Migrated, migrate};
 pub use operate::{
     Endpoint, EndpointAct, OperateError, WAITING_FOR, act_on_endpoint, count_waiting, list_endpoints,
-    pause_webhook,
+    pause_webhook, tell_what_holds,
 };
 pub use publish::{Batch, Receipt, publish};
 pub use snapshot::{Snapshot, SnapshotError};

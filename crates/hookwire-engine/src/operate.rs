@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hookwire_definitions::Definitions;
-use hookwire_model::{EndpointId, Shard, Timestamp, WaitingReason, WebhookName};
+use hookwire_model::{Delivery, EndpointId, Shard, Timestamp, WaitingReason, WebhookName};
 use hookwire_queue::{Backlog, DeliveryFilter, EndpointRecord, Inspect, PutEndpoint, Queue, QueueError};
 use serde::{Deserialize, Serialize};
 
@@ -148,6 +148,7 @@ pub async fn count_waiting<Q: Queue + Inspect>(
     let backlogs = backlogs(queue).await?;
     let mut states = literal_endpoints(definitions);
     let paused_webhooks = read_states(queue, &mut states).await?;
+    let holds = Holds { states, paused_webhooks, definitions: Some(definitions) };
     let any_template = definitions.webhooks().any(|webhook| webhook.literal_authority().is_none());
     let unknown = if any_template { WaitingReason::Retry } else { WaitingReason::WebhookRemoved };
     let mut counts = [0; WAITING_FOR.len()];
@@ -156,27 +157,85 @@ pub async fn count_waiting<Q: Queue + Inspect>(
         counts[place.expect("each reason here is one of them")] += deliveries;
     };
     for (id, deliveries) in &backlogs {
-        let reason = states.get(id).map(|EndpointState { webhook, health, .. }| {
-            let definition = definitions.webhook(webhook);
-            if health.is_paused() || paused_webhooks.contains_key(webhook) {
-                WaitingReason::Paused
-            } else if definition.is_none() {
-                WaitingReason::WebhookRemoved
-            } else if definition.is_some_and(|definition| !definition.webhook().enabled) {
-                WaitingReason::WebhookDisabled
-            } else if health.circuit() != "closed" {
-                WaitingReason::Unhealthy
-            } else if health.rate().is_some() || health.waits_until(now).is_some() {
-                WaitingReason::RateLimit
-            } else {
-                WaitingReason::Retry
-            }
-        });
-        count(reason.unwrap_or(unknown), *deliveries);
+        let reason = holds.states.get(id).map(|state| holds.reason(&state.webhook, Some(*id), now));
+        count(reason.map_or(unknown, |reason| reason.unwrap_or(WaitingReason::Retry)), *deliveries);
     }
     // Those without an endpoint. Counted at another moment, there may have been fewer.
     count(WaitingReason::Retry, waiting.saturating_sub(backlogs.values().sum()));
     Ok(counts)
+}
+
+/// Tells of waiting deliveries what holds them back at this moment, where that is another thing than when they were stored:
+/// a pause that came since, a receiver that failed since. `definitions`: those in force, where that is known.
+///
+/// # Errors
+/// [`QueueError`] if the store cannot be read.
+///
+/// Cancel safety: it changes nothing in the store.
+pub async fn tell_what_holds<Q: Queue + Inspect>(
+    queue: &Q,
+    definitions: Option<&Definitions>,
+    deliveries: &mut [Delivery],
+    now: Timestamp,
+) -> Result<(), QueueError> {
+    // One that waits for its turn goes by what the first of its order waits for.
+    let waits =
+        |delivery: &Delivery| delivery.waiting_reason.is_some_and(|reason| reason != WaitingReason::Order);
+    if !deliveries.iter().any(waits) {
+        return Ok(());
+    }
+    let mut states = BTreeMap::new();
+    let paused_webhooks = read_states(queue, &mut states).await?;
+    let holds = Holds { states, paused_webhooks, definitions };
+    for delivery in deliveries.iter_mut().filter(|delivery| waits(delivery)) {
+        let Some(webhook) = &delivery.webhook else { continue };
+        let reason = holds.reason(webhook, delivery.endpoint, now);
+        let is_due = delivery.next_attempt_at.is_none_or(|due| due <= now);
+        // Before its time comes, it waits for that.
+        if reason.is_some_and(|reason| {
+            is_due || !matches!(reason, WaitingReason::Unhealthy | WaitingReason::RateLimit)
+        }) {
+            delivery.waiting_reason = reason;
+        }
+    }
+    Ok(())
+}
+
+/// What may hold deliveries back.
+struct Holds<'d> {
+    states: BTreeMap<EndpointId, EndpointState>,
+    /// With the time since when.
+    paused_webhooks: BTreeMap<WebhookName, Timestamp>,
+    definitions: Option<&'d Definitions>,
+}
+
+impl Holds<'_> {
+    /// What holds deliveries of a webhook to an endpoint back now; `None`: they wait for their time or turn only.
+    fn reason(
+        &self,
+        webhook: &WebhookName,
+        endpoint: Option<EndpointId>,
+        now: Timestamp,
+    ) -> Option<WaitingReason> {
+        let health = endpoint.and_then(|id| self.states.get(&id)).map(|state| &state.health);
+        if self.paused_webhooks.contains_key(webhook) || health.is_some_and(|health| health.is_paused()) {
+            return Some(WaitingReason::Paused);
+        }
+        match self.definitions.map(|definitions| definitions.webhook(webhook)) {
+            Some(None) => return Some(WaitingReason::WebhookRemoved),
+            Some(Some(definition)) if !definition.webhook().enabled => {
+                return Some(WaitingReason::WebhookDisabled);
+            }
+            Some(Some(_)) | None => {}
+        }
+        let health = health?;
+        if health.circuit() != "closed" {
+            Some(WaitingReason::Unhealthy)
+        } else {
+            let is_slowed = health.rate().is_some() || health.waits_until(now).is_some();
+            is_slowed.then_some(WaitingReason::RateLimit)
+        }
+    }
 }
 
 /// Adds the states that the store has to those that are known, and tells which webhooks are paused, and since when.

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use hookwire_engine::{InForce, Metrics};
-use hookwire_model::EventId;
+use hookwire_engine::{Clock, InForce, Metrics, tell_what_holds};
+use hookwire_model::{Delivery, EventId};
+use hookwire_queue::{Inspect, Queue, QueueError};
 
 use crate::body::BodyRoom;
 use crate::guard::Tokens;
@@ -67,4 +68,12 @@ pub struct Api<Q, C> {
 pub(crate) struct App<Q, C> {
     pub(crate) api: Api<Q, C>,
     pub(crate) room: BodyRoom,
+}
+
+impl<Q: Queue + Inspect, C: Clock> App<Q, C> {
+    /// Brings up to date what deliveries wait for.
+    pub(crate) async fn tell_what_holds(&self, deliveries: &mut [Delivery]) -> Result<(), QueueError> {
+        let Api { queue, in_force, clock, .. } = &self.api;
+        tell_what_holds(&**queue, Some(in_force.snapshot().definitions()), deliveries, clock.now()).await
+    }
 }

@@ -99,7 +99,9 @@ pub(crate) async fn list<Q: Queue + Inspect, C: Clock>(
     State(app): State<Arc<App<Q, C>>>,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Json<Page>, Problem> {
-    page(&*app.api.queue, read_query(query)?).await
+    let Json(mut page) = page(&*app.api.queue, read_query(query)?).await?;
+    app.tell_what_holds(&mut page.items).await?;
+    Ok(Json(page))
 }
 
 /// Dead letters, newest first.
@@ -187,8 +189,9 @@ pub(crate) async fn show<Q: Queue + Inspect, C: Clock>(
 ) -> Result<Json<Delivery>, Problem> {
     let id = delivery_id(&id)?;
     if id.shard().0 < app.api.queue.shards()
-        && let Some(delivery) = app.api.queue.delivery(id).await?
+        && let Some(mut delivery) = app.api.queue.delivery(id).await?
     {
+        app.tell_what_holds(std::slice::from_mut(&mut delivery)).await?;
         return Ok(Json(delivery));
     }
     Err(unknown(id))

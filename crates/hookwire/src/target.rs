@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use hookwire_config::{Settings, StoreUrl};
+use hookwire_engine::{Clock as _, SystemClock, tell_what_holds};
 use hookwire_model::{Delivery, DeliveryId, DeliveryState, Shard};
 use hookwire_queue::{Change, DeliveryFilter, Inspect as _, Queue as _, QueueError, Selection};
 use hookwire_worker::{ConfigArguments, Exit, Failure, Store, environment, open_store, say};
@@ -204,7 +205,11 @@ impl Target {
                 Err(refusal) => Err(refusal.into()),
             },
             Target::Store(store) if id.shard().0 >= store.shards() => Ok(None),
-            Target::Store(store) => Ok(store.delivery(id).await?),
+            Target::Store(store) => {
+                let mut found = store.delivery(id).await?;
+                tell_what_holds(store, None, found.as_mut_slice(), SystemClock.now()).await?;
+                Ok(found)
+            }
         }
     }
 
@@ -270,6 +275,7 @@ async fn page(
     for shard in (0..=first).rev() {
         let page = store.list(Shard(shard), filter, before.take(), limit - items.len()).await?;
         items.extend(page.items);
+        tell_what_holds(store, None, &mut items, SystemClock.now()).await?;
         if items.len() >= limit {
             let more = page.next.is_some() || shard > 0;
             let next = items.last().map(|last| last.id).filter(|_| more);

@@ -3,12 +3,12 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use hookwire_engine::{EndpointAct, Metrics, act_on_endpoint, count_waiting};
+use hookwire_engine::{EndpointAct, Metrics, act_on_endpoint, count_waiting, tell_what_holds};
 use hookwire_model::{
     Authority, DeadReason, Delivery, DeliveryState, EndpointId, Ordering, RetryPolicy, Schedule, Shard,
     WaitingReason,
 };
-use hookwire_queue::{Inspect as _, MemoryQueue, StoreLimits};
+use hookwire_queue::{Change, Inspect as _, MemoryQueue, StoreLimits};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
@@ -148,6 +148,20 @@ async fn what_waits_is_counted_by_what_keeps_it_now() {
             (WaitingReason::WebhookRemoved, 0),
         ]
     );
+    // A person who sends them again now does not change what holds them back.
+    world.act(Change::Retry).await;
+    let mut deliveries = world.deliveries().await;
+    assert!(deliveries.iter().all(|delivery| delivery.waiting_reason == Some(WaitingReason::Worker)));
+    tell_what_holds(&world.queue, Some(definitions), &mut deliveries, world.now()).await.unwrap();
+    for delivery in &deliveries {
+        let expected = match delivery.webhook.as_ref().unwrap().as_str() {
+            "paused" => WaitingReason::Paused,
+            "failing" => WaitingReason::Unhealthy,
+            "disabled" => WaitingReason::WebhookDisabled,
+            _ => WaitingReason::Worker,
+        };
+        assert_eq!(delivery.waiting_reason, Some(expected), "{:?}", delivery.webhook);
+    }
     // What is kept for webhooks that are gone shows as that.
     world.webhooks.truncate(2);
     let in_force = world.in_force();
@@ -201,7 +215,7 @@ async fn turns_in_backlogs_go_by_the_time_that_endpoints_use() {
     for webhook in &mut world.webhooks {
         webhook.enabled = true;
     }
-    world.act(hookwire_queue::Change::Retry).await;
+    world.act(Change::Retry).await;
     // The store holds what was disabled for half a minute at most.
     run_for(&world, Duration::from_secs(40)).await;
     let seen = world.script.seen();
