@@ -11,7 +11,7 @@ use crate::args::{Call, split};
 use crate::format::{percent_args, percent_named};
 use crate::methods::text as methods;
 use crate::print::{repr_of, str_of};
-use crate::run::{failed, unsupported, wrong_type};
+use crate::run::{Run, failed, unsupported, wrong_type};
 use crate::value::{Dict, Map, Py, Seq, as_text, classify, iterate, text, type_name};
 
 macro_rules! case {
@@ -252,53 +252,91 @@ pub(super) fn wordwrap(call: &mut Call<'_, '_, '_>) -> Result<Value, Error> {
             ));
         }
         run.pay(line.len().saturating_mul(4))?;
-        let lines = wrap_line(line, width, break_long);
+        let lines = wrap_line(run, line, width, break_long)?;
         run.pay((lines.len() + 1).saturating_mul(wrapstring.len()))?;
         wrapped.push(lines.join(wrapstring));
     }
     Ok(text(wrapped.join(wrapstring), value.is_safe()))
 }
 
-fn wrap_line(line: &str, width: usize, break_long: bool) -> Vec<String> {
-    // Only these separate words for `textwrap`, unlike for `str.split`.
-    let is_space = |c: &char| matches!(c, '\t' | '\n' | '\u{b}' | '\u{c}' | '\r' | ' ');
-    let mut chunks: Vec<Vec<char>> = Vec::new();
-    for c in line.chars() {
-        match chunks.last_mut() {
-            Some(chunk) if is_space(&chunk[0]) == is_space(&c) => chunk.push(c),
-            _ => chunks.push(vec![c]),
+/// The lines that a line becomes, each a part of it and each paid for.
+fn wrap_line<'a>(run: &Run, line: &'a str, width: usize, break_long: bool) -> Result<Vec<&'a str>, Error> {
+    let mut chunks = chunks(line).peekable();
+    let mut lines = Vec::new();
+    let mut current: Vec<Chunk> = Vec::new();
+    while chunks.peek().is_some() {
+        if !lines.is_empty() {
+            chunks.next_if(Chunk::is_blank);
         }
-    }
-    chunks.reverse();
-    let blank = |chunk: &[char]| chunk.iter().all(|c| is_python_space(*c));
-    let mut lines: Vec<String> = Vec::new();
-    while !chunks.is_empty() {
-        let mut current: Vec<Vec<char>> = Vec::new();
         let mut length = 0;
-        if !lines.is_empty() && chunks.last().is_some_and(|chunk| blank(chunk)) {
-            chunks.pop();
-        }
-        while let Some(chunk) = chunks.pop_if(|chunk| length + chunk.len() <= width) {
-            length += chunk.len();
+        while let Some(chunk) = chunks.next_if(|chunk| length + chunk.chars <= width) {
+            length += chunk.chars;
             current.push(chunk);
         }
-        if let Some(chunk) = chunks.last_mut().filter(|chunk| chunk.len() > width) {
+        if let Some(chunk) = chunks.peek_mut().filter(|chunk| chunk.chars > width) {
             if break_long {
-                let rest = chunk.split_off(width - length);
-                let head = std::mem::replace(chunk, rest);
-                current.push(head);
+                current.push(chunk.cut_off(line, width - length));
             } else if current.is_empty() {
-                current.extend(chunks.pop());
+                current.extend(chunks.next());
             }
         }
-        if current.last().is_some_and(|chunk| blank(chunk)) {
-            current.pop();
+        current.pop_if(|last| last.is_blank());
+        if let (Some(first), Some(last)) = (current.first(), current.last()) {
+            run.pay_items(1)?;
+            lines.push(&line[first.start..last.end]);
         }
-        if !current.is_empty() {
-            lines.push(current.into_iter().flatten().collect());
-        }
+        current.clear();
     }
-    lines
+    Ok(lines)
+}
+
+/// A word of a line, or the blanks between two, as positions of bytes in the line.
+struct Chunk {
+    start: usize,
+    end: usize,
+    /// The first character that is not blank; the end if all are.
+    ink: usize,
+    chars: usize,
+}
+
+impl Chunk {
+    fn is_blank(&self) -> bool {
+        self.ink == self.end
+    }
+
+    /// Takes so many characters off its beginning. However many there are taken one after the other, each character is
+    /// looked at only once or twice.
+    fn cut_off(&mut self, line: &str, chars: usize) -> Chunk {
+        let text = &line[self.start..self.end];
+        let cut = text.char_indices().nth(chars).map_or(self.end, |(at, _)| self.start + at);
+        let head = Chunk { start: self.start, end: cut, ink: self.ink.min(cut), chars };
+        (self.start, self.chars) = (cut, self.chars - chars);
+        if self.ink < cut {
+            self.ink = first_ink(line, cut, self.end);
+        }
+        head
+    }
+}
+
+fn first_ink(line: &str, start: usize, end: usize) -> usize {
+    line[start..end].find(|c| !is_python_space(c)).map_or(end, |at| start + at)
+}
+
+/// Words and blanks in turn.
+fn chunks(line: &str) -> impl Iterator<Item = Chunk> {
+    // Only these separate words for `textwrap`, unlike for `str.split`.
+    let is_space = |c: char| matches!(c, '\t' | '\n' | '\u{b}' | '\u{c}' | '\r' | ' ');
+    let mut start = 0;
+    std::iter::from_fn(move || {
+        let rest = &line[start..];
+        let blank = is_space(rest.chars().next()?);
+        let length = rest.find(|c| is_space(c) != blank).unwrap_or(rest.len());
+        let end = start + length;
+        let ink = first_ink(line, start, end);
+        let chunk = Chunk { start, end, ink, chars: rest[..length].chars().count() };
+        start = end;
+        Some(chunk)
+    })
 }
 
 /// Python's `pprint.pformat` where it fits into one line.

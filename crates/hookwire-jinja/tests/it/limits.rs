@@ -186,6 +186,20 @@ fn nothing_large_is_made_from_something_small() {
 }
 
 #[test]
+fn what_a_filter_makes_is_paid_for_piece_by_piece() {
+    let options = Options { limits: Limits { fuel: 20_000, ..Limits::default() }, ..LENIENT };
+    for template in ["{{ ('x' * 50000)|wordwrap(1)|length }}", "{{ ('x ' * 50000)|wordwrap(1)|length }}"] {
+        let error = render(template, &json!({}), &options).expect_err(template);
+        assert_eq!(error.kind(), ErrorKind::Limit, "{template}: {error}");
+    }
+    // A word of any length is cut in one go through it.
+    let whole = render("{{ ('x' * 1000000)|wordwrap(1)|length }}", &json!({}), &LENIENT);
+    assert_eq!(whole.as_deref(), Ok("1999999"));
+    let blanks = "{{ ('a ' ~ '\u{a0}' * 100000 ~ 'x' ~ '\u{a0}' * 100000)|wordwrap(1)|length }}";
+    assert_eq!(render(blanks, &json!({}), &LENIENT).as_deref(), Ok("3"));
+}
+
+#[test]
 fn values_that_share_their_parts_are_not_walked_for_ever() {
     // Each round doubles what printing, comparing or hashing would visit, while memory grows by one list.
     let grow = |step: &str, last: &str| {
