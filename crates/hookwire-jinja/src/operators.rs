@@ -12,7 +12,7 @@ use crate::args::Call;
 use crate::format::percent;
 use crate::print::write_str;
 use crate::run::{Run, failed, limit, undefined_used, unsupported};
-use crate::value::{Map, Py, Seq, classify, int, iterate, key_of, list, text, tuple, type_name};
+use crate::value::{Map, Py, Seq, classify, int, iterate, list, text, tuple, type_name};
 
 /// Arithmetic operators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -313,9 +313,18 @@ pub(crate) fn equal(run: &Run, a: &Value, b: &Value) -> Result<bool, Error> {
             run.pay(x.len().min(y.len()))?;
             x == y
         }
-        (Py::Bytes(x), Py::Bytes(y)) => x == y,
-        (Py::BigInt(x), Py::BigInt(y)) => x == y,
-        (Py::Range(x), Py::Range(y)) => x.iter().eq(y.iter()),
+        (Py::Bytes(x), Py::Bytes(y)) => {
+            run.pay(x.len().min(y.len()))?;
+            x == y
+        }
+        (Py::BigInt(x), Py::BigInt(y)) => {
+            run.pay(x.digits().len().min(y.digits().len()))?;
+            x == y
+        }
+        (Py::Range(x), Py::Range(y)) => {
+            run.pay_items(x.len().min(y.len()))?;
+            x.iter().eq(y.iter())
+        }
         (Py::Seq(x), Py::Seq(y)) => {
             if x.is_tuple() != y.is_tuple() || x.len() != y.len() {
                 return Ok(false);
@@ -399,7 +408,10 @@ pub(crate) fn compare(run: &Run, a: &Value, b: &Value) -> Result<Option<Ordering
             // UTF-8 keeps the order of code points.
             Ok(Some(x.cmp(y)))
         }
-        (Py::Bytes(x), Py::Bytes(y)) => Ok(Some(x.cmp(y))),
+        (Py::Bytes(x), Py::Bytes(y)) => {
+            run.pay(x.len().min(y.len()))?;
+            Ok(Some(x.cmp(y)))
+        }
         (Py::Seq(x), Py::Seq(y)) if x.is_tuple() == y.is_tuple() => compare_sequences(run, x, y),
         (Py::BigInt(_), _) | (_, Py::BigInt(_)) => Err(too_large()),
         _ => Err(failed(format!("can't order {} and {}", type_name(a), type_name(b)))),
@@ -429,10 +441,7 @@ pub(crate) fn contains(run: &Run, container: &Value, item: &Value) -> Result<boo
             Py::Undefined => Err(undefined_used()),
             _ => Err(failed(format!("text can't contain {}", type_name(item)))),
         },
-        Py::Dict(map) => {
-            key_of(run, item)?;
-            Ok(map.get(run, item)?.is_some())
-        }
+        Py::Dict(map) => Ok(map.get(run, item)?.is_some()),
         _ => {
             for candidate in iterate(run, container)? {
                 if equal(run, &candidate, item)? {

@@ -156,10 +156,13 @@ pub(super) fn path(
 }
 
 /// Text in lower case for comparisons that ignore case; anything else as it is.
-pub(super) fn fold_case(value: Value, case_sensitive: bool) -> Value {
+pub(super) fn fold_case(run: &Run, value: Value, case_sensitive: bool) -> Result<Value, Error> {
     match (case_sensitive, value.as_str()) {
-        (false, Some(text)) => Value::from(text.to_lowercase()),
-        _ => value,
+        (false, Some(text)) => {
+            run.pay(text.len())?;
+            Ok(Value::from(text.to_lowercase()))
+        }
+        _ => Ok(value),
     }
 }
 

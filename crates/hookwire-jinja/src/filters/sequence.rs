@@ -246,7 +246,7 @@ fn sort_key(
     };
     match classify(&key) {
         Py::Float(float) if float.is_nan() => Err(unsupported("sorting NaN")),
-        _ => Ok(fold_case(key, case_sensitive)),
+        _ => fold_case(run, key, case_sensitive),
     }
 }
 
@@ -310,7 +310,8 @@ pub(super) fn unique(call: &mut Call<'_, '_, '_>) -> Result<Value, Error> {
             None => item.clone(),
             Some(attribute) => path(run, &item, attribute, None)?,
         };
-        if seen.insert(key_of(run, &fold_case(key, truth(case_sensitive.as_ref(), false)))?) {
+        let key = fold_case(run, key, truth(case_sensitive.as_ref(), false))?;
+        if seen.insert(key_of(run, &key)?) {
             kept.push(item);
         }
     }
@@ -326,7 +327,7 @@ pub(super) fn groupby(call: &mut Call<'_, '_, '_>) -> Result<Value, Error> {
     let mut keyed = Vec::new();
     for item in iterate(run, &value.unwrap_or_default())? {
         let key = path(run, &item, &attribute, default.as_ref())?;
-        keyed.push((fold_case(key, truth(case_sensitive.as_ref(), false)), item));
+        keyed.push((fold_case(run, key, truth(case_sensitive.as_ref(), false))?, item));
     }
     let sorted = sort_by_keys(run, keyed, false)?;
     let mut groups: Vec<(Value, Vec<Value>)> = Vec::new();

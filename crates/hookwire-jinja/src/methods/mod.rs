@@ -11,7 +11,7 @@ use minijinja::{Error, State, Value};
 
 use crate::args::{Call, bind};
 use crate::run::{Run, failed, undefined_used, unsupported};
-use crate::value::{Map, Method, Py, Seq, classify, int, is_engine, iterate, tuple, type_name};
+use crate::value::{Map, Method, Py, Seq, classify, int, is_engine, iterate, pay_for_walk, tuple, type_name};
 
 const TEXT: &[&str] = &[
     "capitalize",
@@ -252,7 +252,15 @@ pub(crate) fn call(
         Py::Engine if name == "cycle" && args.is_empty() => {
             Err(failed("loop.cycle() needs at least one item"))
         }
-        Py::Engine => receiver.call_method(state, name, args),
+        Py::Engine => {
+            // The loop compares these with those of the round before.
+            if name == "changed" {
+                let run = Run::of(state);
+                args.iter().try_for_each(|arg| pay_for_walk(&run, arg))?;
+                run.settle(state)?;
+            }
+            receiver.call_method(state, name, args)
+        }
         _ => {
             let run = Run::of(state);
             let member = get_attribute(&run, receiver, name)?;

@@ -55,7 +55,7 @@ impl Equivalent<Key> for StrKey<'_> {
     }
 }
 
-/// `value` as a key.
+/// `value` as a key, paid for as long as it is: it is copied and hashed.
 ///
 /// # Errors
 /// What Python can't hash: lists and dicts.
@@ -65,10 +65,19 @@ pub(crate) fn key_of(run: &Run, value: &Value) -> Result<Key, minijinja::Error> 
         Py::None => Key::None,
         Py::Bool(bool) => Key::Int(i128::from(bool)),
         Py::Int(int) => Key::Int(int),
-        Py::BigInt(int) => Key::BigInt(int.digits().into()),
+        Py::BigInt(int) => {
+            run.pay(int.digits().len())?;
+            Key::BigInt(int.digits().into())
+        }
         Py::Float(float) => float_key(float),
-        Py::Str(text) => Key::Str(text.into()),
-        Py::Bytes(bytes) => Key::Bytes(bytes.to_vec()),
+        Py::Str(text) => {
+            run.pay(text.len())?;
+            Key::Str(text.into())
+        }
+        Py::Bytes(bytes) => {
+            run.pay(bytes.len())?;
+            Key::Bytes(bytes.to_vec())
+        }
         Py::Seq(seq) if seq.is_tuple() => {
             Key::Tuple(seq.to_vec().iter().map(|item| key_of(run, item)).collect::<Result<_, _>>()?)
         }

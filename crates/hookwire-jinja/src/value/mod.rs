@@ -196,12 +196,13 @@ impl Map<'_> {
         }
     }
 
-    /// The value under `key`.
+    /// The value under `key`; text is hashed, and paid for.
     ///
     /// # Errors
     /// A key that can't be one (a list, a dict).
     pub(crate) fn get(&self, run: &Run, key: &Value) -> Result<Option<Value>, minijinja::Error> {
         if let Py::Str(text) = classify(key) {
+            run.pay(text.len())?;
             return Ok(self.get_str(text));
         }
         let key_id = key_of(run, key)?;
@@ -286,7 +287,10 @@ pub(crate) fn len(run: &Run, value: &Value) -> Result<Option<usize>, minijinja::
             run.allow_undefined()?;
             0
         }
-        Py::Str(text) => text.chars().count(),
+        Py::Str(text) => {
+            run.pay(text.len())?;
+            text.chars().count()
+        }
         Py::Bytes(bytes) => bytes.len(),
         Py::Seq(seq) => seq.len(),
         Py::Dict(map) => map.len(),
@@ -294,6 +298,25 @@ pub(crate) fn len(run: &Run, value: &Value) -> Result<Option<usize>, minijinja::
         Py::Range(range) => range.len(),
         _ => return Ok(None),
     }))
+}
+
+/// Pays for a walk through all of `value`, as the engine's own comparison takes one.
+pub(crate) fn pay_for_walk(run: &Run, value: &Value) -> Result<(), minijinja::Error> {
+    run.pay_items(1)?;
+    let walk = |items: Vec<Value>| items.iter().try_for_each(|item| pay_for_walk(run, item));
+    match classify(value) {
+        Py::Str(text) => run.pay(text.len()),
+        Py::Bytes(bytes) => run.pay(bytes.len()),
+        Py::BigInt(int) => run.pay(int.digits().len()),
+        Py::Range(range) => run.pay_items(range.len()),
+        Py::Seq(seq) => walk(seq.to_vec()),
+        Py::DictView(view) => walk(view.items()?),
+        Py::Dict(map) => map.items().iter().try_for_each(|(key, member)| {
+            pay_for_walk(run, key)?;
+            pay_for_walk(run, member)
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// The name of the type as Python writes it in its messages.

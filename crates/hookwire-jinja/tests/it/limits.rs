@@ -200,6 +200,40 @@ fn what_a_filter_makes_is_paid_for_piece_by_piece() {
 }
 
 #[test]
+fn long_text_is_paid_for_each_time_it_is_looked_at() {
+    let options = Options { limits: Limits { fuel: 100_000, ..Limits::default() }, ..LENIENT };
+    for step in [
+        "{% set d = {x: 1} %}",
+        "{% set d = {x.encode(): 1} %}",
+        "{% set d = {(x, 1): 1} %}",
+        "{% set d = {big: 1} %}",
+        "{% set l = [x]|unique|list %}",
+        "{% set l = [x]|sort %}",
+        "{% set l = [x]|groupby('0') %}",
+        "{% set found = x is in d %}",
+        "{% set found = x in d %}",
+        "{% set found = d[x] %}",
+        "{% set found = d.get(x) %}",
+        "{% set same = x.encode() == b %}",
+        "{% set same = big == big %}",
+        "{% set same = range(30000) == range(30000) %}",
+        "{% set same = loop.changed(x) %}",
+        "{% set same = loop.changed([{'a': x}]) %}",
+        "{% set same = loop.changed(range(30000)) %}",
+        "{% set n = x|length %}",
+    ] {
+        let template = format!(
+            "{{% set d = {{'a': 1}} %}}{{% set x = 'x' * 30000 %}}{{% set b = x.encode() %}}\
+             {{% for i in range(1000) %}}{step}{{% endfor %}}"
+        );
+        let big = serde_json::from_str(&"1".repeat(30_000)).expect("a number");
+        let context = json!({"big": serde_json::Value::Number(big)});
+        let error = render(&template, &context, &options).expect_err(step);
+        assert_eq!(error.kind(), ErrorKind::Limit, "{step}: {error}");
+    }
+}
+
+#[test]
 fn values_that_share_their_parts_are_not_walked_for_ever() {
     // Each round doubles what printing, comparing or hashing would visit, while memory grows by one list.
     let grow = |step: &str, last: &str| {
