@@ -4,6 +4,8 @@
 //! - A member that stands twice in one object is refused: one of the two would vanish.
 //! - Nesting is bounded, so that no text overflows the stack.
 
+use std::collections::HashSet;
+
 use crate::syntax::{SyntaxError, TextMap};
 use crate::tree::{Content, Key, Node, Span, Table};
 
@@ -86,6 +88,7 @@ impl Parser<'_> {
 
     fn object(&mut self, depth: usize) -> Result<Table, SyntaxError> {
         let mut members: Vec<(Key, Node)> = Vec::new();
+        let mut names = HashSet::new();
         self.at += 1;
         self.blanks();
         if self.peek() == Some(b'}') {
@@ -100,7 +103,7 @@ impl Parser<'_> {
             }
             let name = self.string()?;
             let span = (self.place)(start, self.at);
-            if members.iter().any(|(key, _)| key.name == name) {
+            if !names.insert(name.clone()) {
                 return Err(SyntaxError { span, message: format!("the member \"{name}\" is there twice") });
             }
             self.blanks();
@@ -228,6 +231,17 @@ mod tests {
         }
         let deep = "[".repeat(200_000);
         assert!(parse(0, &deep).unwrap_err().message.contains("nested too deep"));
+    }
+
+    #[test]
+    fn a_member_is_found_twice_among_any_number() {
+        let members: Vec<String> = (0..200_000).map(|index| format!("\"{index}\":0")).collect();
+        let text = format!("{{{}}}", members.join(","));
+        let Content::Table(Table(read)) = parse(0, &text).unwrap().content else { panic!("it is an object") };
+        assert_eq!(read.len(), members.len());
+        let error = parse(0, &format!("{},\"7\":1}}", &text[..text.len() - 1])).unwrap_err();
+        assert_eq!(error.message, "the member \"7\" is there twice");
+        assert_eq!(error.span.start, text.len());
     }
 
     fn any_json() -> impl Strategy<Value = Value> {
