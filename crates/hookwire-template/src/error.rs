@@ -130,6 +130,31 @@ impl Pos {
     }
 }
 
+/// Places in one text, in the order in which they stand there: the way from one to the next is walked once.
+pub(crate) struct Places<'t> {
+    text: &'t str,
+    at: usize,
+    pos: Pos,
+}
+
+impl<'t> Places<'t> {
+    pub(crate) fn of(text: &'t str) -> Self {
+        Places { text, at: 0, pos: Pos { line: 1, column: 1 } }
+    }
+
+    /// The place of the byte `at`, which is not before the last one asked for.
+    pub(crate) fn at(&mut self, at: usize) -> Pos {
+        let at = crate::text::floor_boundary(self.text, at);
+        let between = Pos::of(&self.text[self.at..at], at - self.at);
+        self.pos = match between.line {
+            1 => Pos { column: self.pos.column + between.column - 1, ..self.pos },
+            lines => Pos { line: self.pos.line + lines - 1, ..between },
+        };
+        self.at = at;
+        self.pos
+    }
+}
+
 /// An error before it is known which template it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fault {
@@ -163,6 +188,28 @@ impl Fault {
             remedy: self.remedy,
             line: self.pos.map(|pos| pos.line),
             column: self.pos.map(|pos| pos.column),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Walking from one place to the next gives what counting from the beginning gives.
+        #[test]
+        fn places_are_those_counted_from_the_beginning(
+            text in "[a\n\u{e9}\u{1f680}]{0,40}",
+            mut offsets in proptest::collection::vec(0..80usize, 0..8),
+        ) {
+            offsets.sort_unstable();
+            let mut places = Places::of(&text);
+            for at in offsets {
+                prop_assert_eq!(places.at(at), Pos::of(&text, at));
+            }
         }
     }
 }

@@ -2,82 +2,115 @@
 //! values. Printing it is fine; looking into it would see the marks, so that is refused rather than rendered
 //! wrong in silence.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
-use super::tags::words;
-use crate::error::{Fault, Pos, TemplateErrorKind};
+use super::tags::{is_word, words};
+use crate::error::{Fault, Places, TemplateErrorKind};
 use crate::text::excerpt;
 
 /// Filters that work on the text between marks as they work on plain text.
 const HARMLESS_FILTERS: &[&str] = &["upper", "lower"];
 
-/// Every use of captured text other than printing it.
+/// Every use of captured text other than printing it, each name once a tag.
 pub(super) fn check(source: &str, tags: &[Range<usize>]) -> Vec<Fault> {
     let tags: Vec<(usize, Tag<'_>)> =
         tags.iter().filter_map(|range| Some((range.start, Tag::read(&source[range.clone()])?))).collect();
-    let mut blocks: Vec<&str> = Vec::new();
-    let mut macros: Vec<&str> = vec!["caller"];
-    for (_, tag) in &tags {
-        match tag.statement() {
-            Some("set") if !tag.has_assignment() => blocks.extend(words(tag.content).nth(1)),
-            Some("macro") => macros.extend(words(tag.content).nth(1)),
-            _ => {}
-        }
-    }
+    let captured = Captured::by(&tags);
+    let mut places = Places::of(source);
     let mut faults = Vec::new();
     for (at, tag) in &tags {
-        let mut refuse = |message: String, remedy: &str| {
-            let fault = Fault::new(TemplateErrorKind::Unsupported, message).remedy(remedy);
-            faults.push(fault.at(Pos::of(source, *at)));
-        };
-        let filtered = matches!(tag.statement(), Some("filter"))
-            || tag.statement() == Some("set") && !tag.has_assignment() && tag.content.contains('|');
-        if filtered {
-            let filters = words(tag.content).skip(if tag.statement() == Some("set") { 2 } else { 1 });
-            if let Some(filter) = filters.into_iter().find(|filter| !HARMLESS_FILTERS.contains(filter)) {
-                refuse(
-                    format!("the filter `{}` can't be applied to a block of JSON", excerpt(filter)),
-                    "apply it to the values in the block",
-                );
-            }
-            continue;
-        }
-        for name in blocks.iter().filter(|name| tag.names(name)) {
-            let declares = tag.statement() == Some("set")
-                && !tag.has_assignment()
-                && words(tag.content).nth(1) == Some(name);
-            let prints = tag.is_print && tag.content.trim() == *name;
-            if !declares && !prints {
-                refuse(
-                    format!("`{}` is a block of JSON and can only be printed as it stands", excerpt(name)),
-                    "write `{% set name = expression %}` for a value to work with",
-                );
-            }
-        }
-        for name in macros.iter().filter(|name| tag.names(name)) {
-            let allowed = match tag.statement() {
-                Some("macro" | "call" | "import") => true,
-                Some(_) => !tag.calls(name),
-                None => !tag.calls(name) || is_one_call(tag.content.trim(), name),
-            };
-            if !allowed {
-                refuse(
-                    format!(
-                        "what `{}(..)` gives is a block of JSON and can only be printed as it stands",
-                        excerpt(name)
-                    ),
-                    "print it with a tag of its own",
-                );
-            }
+        for fault in captured.misused_in(tag) {
+            faults.push(fault.at(places.at(*at)));
         }
     }
     faults
+}
+
+/// Names whose text is captured.
+struct Captured<'a> {
+    blocks: HashSet<&'a str>,
+    macros: HashSet<&'a str>,
+}
+
+impl<'a> Captured<'a> {
+    fn by(tags: &[(usize, Tag<'a>)]) -> Self {
+        let mut captured = Captured { blocks: HashSet::new(), macros: HashSet::from(["caller"]) };
+        for (_, tag) in tags {
+            if tag.sets_block() {
+                captured.blocks.extend(words(tag.content).nth(1));
+            } else if tag.statement() == Some("macro") {
+                captured.macros.extend(words(tag.content).nth(1));
+            }
+        }
+        captured
+    }
+
+    /// What is wrong with a tag.
+    fn misused_in(&self, tag: &Tag<'a>) -> Vec<Fault> {
+        if tag.statement() == Some("filter") || tag.sets_block() && tag.content.contains('|') {
+            return filter_of_block(tag).into_iter().collect();
+        }
+        let declared = if tag.sets_block() { words(tag.content).nth(1) } else { None };
+        let printed = Some(tag.content.trim()).filter(|_| tag.is_print);
+        let may_call = matches!(tag.statement(), Some("macro" | "call" | "import"));
+        let called_alone = printed.and_then(one_call);
+        let mut seen = HashSet::new();
+        let mut faults = Vec::new();
+        for Occurrence { name, is_called } in tag.names() {
+            if self.blocks.contains(name)
+                && declared != Some(name)
+                && printed != Some(name)
+                && seen.insert((name, false))
+            {
+                faults.push(block_used(name));
+            }
+            if is_called
+                && self.macros.contains(name)
+                && !may_call
+                && called_alone != Some(name)
+                && seen.insert((name, true))
+            {
+                faults.push(macro_used(name));
+            }
+        }
+        faults
+    }
+}
+
+fn filter_of_block(tag: &Tag<'_>) -> Option<Fault> {
+    let before = if tag.statement() == Some("set") { 2 } else { 1 };
+    let filter = words(tag.content).skip(before).find(|filter| !HARMLESS_FILTERS.contains(filter))?;
+    let message = format!("the filter `{}` can't be applied to a block of JSON", excerpt(filter));
+    Some(unsupported(message, "apply it to the values in the block"))
+}
+
+fn block_used(name: &str) -> Fault {
+    let message = format!("`{}` is a block of JSON and can only be printed as it stands", excerpt(name));
+    unsupported(message, "write `{% set name = expression %}` for a value to work with")
+}
+
+fn macro_used(name: &str) -> Fault {
+    let name = excerpt(name);
+    let message = format!("what `{name}(..)` gives is a block of JSON and can only be printed as it stands");
+    unsupported(message, "print it with a tag of its own")
+}
+
+fn unsupported(message: String, remedy: &str) -> Fault {
+    Fault::new(TemplateErrorKind::Unsupported, message).remedy(remedy)
 }
 
 struct Tag<'a> {
     is_print: bool,
     /// Without braces and white-space control.
     content: &'a str,
+}
+
+/// A name in a tag.
+struct Occurrence<'a> {
+    name: &'a str,
+    /// A bracket follows.
+    is_called: bool,
 }
 
 impl<'a> Tag<'a> {
@@ -94,48 +127,46 @@ impl<'a> Tag<'a> {
         if self.is_print { None } else { words(self.content).next() }
     }
 
-    fn has_assignment(&self) -> bool {
-        self.content.contains('=')
+    /// Whether it is `{% set name %}`, which a block follows.
+    fn sets_block(&self) -> bool {
+        self.statement() == Some("set") && !self.content.contains('=')
     }
 
-    /// Whether the name occurs as one, rather than as a member or in a string.
-    fn names(&self, name: &str) -> bool {
-        self.occurrences(name).next().is_some()
-    }
-
-    fn calls(&self, name: &str) -> bool {
-        self.occurrences(name).any(|end| self.content[end..].trim_start().starts_with('('))
-    }
-
-    /// The ends of the occurrences of a name.
-    fn occurrences(&self, name: &str) -> impl Iterator<Item = usize> {
-        let is_word = |c: char| c.is_alphanumeric() || c == '_';
-        self.content.match_indices(name).filter_map(move |(start, _)| {
-            let (before, after) = (&self.content[..start], &self.content[start + name.len()..]);
-            let in_string = before.matches('"').count() % 2 == 1 || before.matches('\'').count() % 2 == 1;
-            let whole = !before.ends_with(is_word) && !after.starts_with(is_word);
-            (whole && !in_string && !before.trim_end().ends_with('.')).then_some(start + name.len())
+    /// The names that occur as such, rather than as a member or in a string.
+    fn names(&self) -> impl Iterator<Item = Occurrence<'a>> {
+        let content = self.content;
+        let (mut at, mut quotes, mut after_dot) = (0, [false; 2], false);
+        std::iter::from_fn(move || {
+            loop {
+                let rest = &content[at..];
+                let c = rest.chars().next()?;
+                if !is_word(c) {
+                    quotes[0] ^= c == '"';
+                    quotes[1] ^= c == '\'';
+                    after_dot = c == '.' || after_dot && c.is_whitespace();
+                    at += c.len_utf8();
+                    continue;
+                }
+                let (name, rest) = rest.split_at(rest.find(|c| !is_word(c)).unwrap_or(rest.len()));
+                at += name.len();
+                if !std::mem::take(&mut after_dot) && quotes == [false; 2] {
+                    return Some(Occurrence { name, is_called: rest.trim_start().starts_with('(') });
+                }
+            }
         })
     }
 }
 
-/// Whether an expression is one call of `name` and nothing else.
-fn is_one_call(expression: &str, name: &str) -> bool {
-    let Some(arguments) = expression.strip_prefix(name).map(str::trim_start) else { return false };
+/// The name that an expression calls, if it is one call and nothing else.
+fn one_call(expression: &str) -> Option<&str> {
+    let (name, rest) = expression.split_at(expression.find(|c| !is_word(c)).unwrap_or(expression.len()));
+    let arguments = rest.trim_start();
     let mut depth = 0;
-    for (at, c) in arguments.char_indices() {
-        match c {
-            '(' => depth += 1,
-            ')' => {
-                depth -= 1;
-                if depth == 0 {
-                    return at + 1 == arguments.len();
-                }
-            }
-            _ => {}
-        }
-    }
-    false
+    let end = arguments.char_indices().find(|(_, c)| {
+        depth += i32::from(*c == '(') - i32::from(*c == ')');
+        *c == ')' && depth == 0
+    });
+    end.is_some_and(|(at, _)| at + 1 == arguments.len()).then_some(name)
 }
 
 #[cfg(test)]
@@ -167,8 +198,32 @@ mod tests {
             "{% macro m() %}a{% endmacro %}{% set y = m() %}",
             "{% filter trim %}{{ x }}{% endfilter %}",
             "{% set x|trim %}a{% endset %}",
+            "{% set x %}a{% endset %}{% set x %}b{% endset %}{{ x|length ~ x }}",
+            "{% macro m() %}a{% endmacro %}{% macro m() %}b{% endmacro %}{{ m() ~ m() }}",
+            "{% set x %}a{% endset %}{{ 'x' ~ data. x ~ x }}",
         ] {
             assert_eq!(refused(source), 1, "{source}");
         }
+        let both = "{% set m %}a{% endset %}{% macro m() %}a{% endmacro %}{{ m() ~ 1 }}";
+        // The name of the macro, the name of the block and the call.
+        assert_eq!(refused(both), 3);
+    }
+
+    #[test]
+    fn each_fault_has_the_place_of_its_tag() {
+        let source = "{% set x %}a{% endset %}\n{{ x }}\u{e9}{{ x|e }} {{ x|f }}\n\n {{ x ~ x }}";
+        let faults = check(source, &super::super::tags::scan(source));
+        let places: Vec<(usize, usize)> =
+            faults.iter().map(|fault| fault.pos.map(|pos| (pos.line, pos.column)).unwrap()).collect();
+        assert_eq!(places, [(2, 9), (2, 19), (4, 2)]);
+    }
+
+    /// As many blocks and names as a source may have.
+    #[test]
+    fn many_blocks_are_looked_through_once() {
+        assert_eq!(refused(&"{% set a %}1{% endset %}".repeat(5_000)), 0);
+        let named: Vec<String> = (0..4_000).map(|i| format!("{{% set a{i} %}}1{{% endset %}}")).collect();
+        assert_eq!(refused(&format!("{}{{{{ a7 ~ 1 }}}}", named.concat())), 1);
+        assert_eq!(refused(&format!("{}{}", named[0], "{{a0~1}}".repeat(12_000))), 12_000);
     }
 }

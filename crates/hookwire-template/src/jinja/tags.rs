@@ -35,7 +35,12 @@ pub(super) fn scan(source: &str) -> Vec<Range<usize>> {
 
 /// The names in a tag, outside of strings.
 pub(super) fn words(tag: &str) -> impl Iterator<Item = &str> {
-    tag.split(|c: char| !(c.is_alphanumeric() || c == '_')).filter(|word| !word.is_empty())
+    tag.split(|c: char| !is_word(c)).filter(|word| !word.is_empty())
+}
+
+/// Whether a character belongs to a name.
+pub(super) fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
 }
 
 fn find(bytes: &[u8], from: usize, needle: &[u8]) -> usize {
@@ -59,14 +64,19 @@ fn end_of_tag(bytes: &[u8], mut at: usize, close: &[u8]) -> usize {
 
 fn end_of_raw(source: &str, mut at: usize) -> usize {
     while let Some(found) = source[at..].find("{%") {
-        let start = at + found;
-        let end = find(source.as_bytes(), start, b"%}");
-        if words(&source[start..end]).next() == Some("endraw") {
-            return end;
+        at += found + 2;
+        if is_endraw(&source[at..]) {
+            return find(source.as_bytes(), at, b"%}");
         }
-        at = start + 2;
     }
     source.len()
+}
+
+/// Whether a tag that begins here ends a raw block. Looks no further than its first word.
+fn is_endraw(content: &str) -> bool {
+    let content = content.strip_prefix(['-', '+']).unwrap_or(content);
+    let rest = content.trim_ascii_start().strip_prefix("endraw");
+    rest.is_some_and(|rest| !rest.starts_with(is_word))
 }
 
 #[cfg(test)]
@@ -81,5 +91,21 @@ mod tests {
             found,
             ["{{ '}}' }}", "{% if x %}", "{#- }} -#}", "{% raw %}{{ x }}{%- endraw %}", "{{ unclosed"]
         );
+    }
+
+    #[test]
+    fn a_raw_block_ends_with_its_own_tag() {
+        for (raw, end) in [
+            ("{% raw %}{% endraw %}", "x"),
+            ("{% raw %}{%+\tendraw\n-%}", "{{ x }}"),
+            ("{% raw %}{% endrawx %}{%{% if endraw %}{% endraw %}", "x"),
+            ("{% raw %}{% {{ }} %}", ""),
+        ] {
+            assert_eq!(scan(&format!("{raw}{end}"))[0], 0..raw.len(), "{raw}");
+        }
+        // As many as a source may have; each of them was once read to the end.
+        let source = format!("{{% raw %}}{}", "{%".repeat(65_000));
+        let tags = scan(&source);
+        assert_eq!((tags.len(), tags[0].end), (1, source.len()));
     }
 }
