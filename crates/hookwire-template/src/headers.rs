@@ -6,6 +6,9 @@
 //! - Names that the connection, the signature or the record own are never set by a template.
 //! - A name, in any spelling, comes out once.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use bytes::Bytes;
 
 use crate::error::{Fault, Pos, TemplateErrorKind};
@@ -73,6 +76,7 @@ pub(crate) fn check_value_adds_no_line(value: &str) -> Result<(), Fault> {
 /// For the first line that can't be sent.
 pub(crate) fn parse(rendered: &str, strict: bool) -> Result<Vec<(String, Bytes)>, Fault> {
     let mut headers: Vec<(String, Bytes)> = Vec::new();
+    let mut places = HashMap::new();
     for (offset, line) in split_lines(rendered) {
         let Some((name, value)) = line.split_once(':') else {
             if strict && !line.trim().is_empty() {
@@ -83,9 +87,13 @@ pub(crate) fn parse(rendered: &str, strict: bool) -> Result<Vec<(String, Bytes)>
         let (name, value) = (python_strip(name), python_strip(value));
         check_name(name).map_err(|fault| fault.at(Pos::of(rendered, offset)))?;
         let value = encode(name, value).map_err(|fault| fault.at(Pos::of(rendered, offset)))?;
-        match headers.iter_mut().find(|(have, _)| have.eq_ignore_ascii_case(name)) {
-            Some(header) => *header = (name.to_owned(), value),
-            None => headers.push((name.to_owned(), value)),
+        let header = (name.to_owned(), value);
+        match places.entry(name.to_ascii_lowercase()) {
+            Entry::Occupied(place) => headers[*place.get()] = header,
+            Entry::Vacant(place) => {
+                place.insert(headers.len());
+                headers.push(header);
+            }
         }
     }
     Ok(headers)
@@ -168,6 +176,11 @@ mod tests {
         assert!(headers.unwrap_err().message.contains("X-Ü"));
         let headers = parse("X-A :  1  \nno colon\nX-B:\nX-a: é", false).unwrap();
         assert_eq!(headers, [("X-a".into(), Bytes::from_static(b"\xe9")), ("X-B".into(), Bytes::new())]);
+        // As many as a text may hold; each finds its name without a look at all the others.
+        let many: String = (0..200_000).map(|index| format!("x{}:{index}\n", index % 100_000)).collect();
+        let headers = parse(&many, true).unwrap();
+        assert_eq!(headers.len(), 100_000);
+        assert_eq!(headers[7], ("x7".into(), Bytes::from_static(b"100007")));
     }
 
     #[test]

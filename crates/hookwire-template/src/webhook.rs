@@ -13,7 +13,7 @@ use hookwire_model::{Authority, DefaultBody, Engine, Escape, TemplateContext, Un
 
 use crate::body;
 use crate::engine::Template;
-use crate::error::{Fault, Field, Pos, TemplateError, TemplateErrorKind};
+use crate::error::{Fault, Field, Places, TemplateError, TemplateErrorKind};
 use crate::headers;
 use crate::json;
 use crate::limits::Limits;
@@ -271,13 +271,17 @@ impl Compiler<'_> {
     fn check_header_lines(&self, text: &str, tags: &[Range<usize>]) -> Result<Option<String>, Vec<Fault>> {
         let mut faults = Vec::new();
         let mut content_type = None;
-        let overlap = |from: usize, to: usize| tags.iter().any(|tag| tag.start < to && tag.end > from);
+        // Tags stand in order and apart, so the first that ends behind a place is the one that may hold it.
+        let next_tag = |at: usize| tags.get(tags.partition_point(|tag| tag.end <= at));
+        let overlap = |from: usize, to: usize| next_tag(from).is_some_and(|tag| tag.start < to);
+        let has_block = tags.iter().any(|tag| is_block(&text[tag.clone()]));
+        let mut places = Places::of(text);
         for (offset, line) in headers::split_lines(text) {
             // A line that begins inside a tag is no header line.
-            if tags.iter().any(|tag| tag.start < offset && offset < tag.end) {
+            if next_tag(offset).is_some_and(|tag| tag.start < offset) {
                 continue;
             }
-            let pos = Pos::of(text, offset + (line.len() - line.trim_start().len()));
+            let pos = places.at(offset + (line.len() - line.trim_start().len()));
             let has_tag = overlap(offset, offset + line.len());
             let Some((name, value)) = line.split_once(':') else {
                 if self.escape && !has_tag && !line.trim().is_empty() {
@@ -292,7 +296,7 @@ impl Compiler<'_> {
             let name = name.trim();
             faults.extend(headers::check_name(name).err().map(|fault| fault.at(pos)));
             if name.eq_ignore_ascii_case("content-type") {
-                let depends = has_tag || tags.iter().any(|tag| is_block(&text[tag.clone()]));
+                let depends = has_tag || has_block;
                 if depends && self.escape {
                     faults.push(content_type_depends().at(pos));
                 }
