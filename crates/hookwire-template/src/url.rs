@@ -27,7 +27,7 @@ pub(crate) struct PreparedUrl {
     pub(crate) target: String,
     /// Value of `Authorization`, from `user:password@`.
     pub(crate) authorization: Option<String>,
-    /// Whether the path had `.` or `..` segments.
+    /// Whether the path had `.` or `..` segments, or has some now that `%2e` is a dot.
     pub(crate) had_dot_segments: bool,
     /// Whether there was a user name without a password, which is not sent.
     pub(crate) dropped_user: bool,
@@ -108,7 +108,7 @@ pub(crate) fn prepare(rendered: &str) -> Result<PreparedUrl, Fault> {
     };
 
     let mut target = String::with_capacity(rest.len() + 1);
-    let had_dot_segments = path.split('/').any(|segment| matches!(segment, "." | ".."));
+    let had_dot_segments = has_dot_segments(path);
     let path = if had_dot_segments { &remove_dot_segments(path) } else { path };
     if !path.starts_with('/') {
         target.push('/');
@@ -117,6 +117,8 @@ pub(crate) fn prepare(rendered: &str) -> Result<PreparedUrl, Fault> {
     // A target that begins with `//` would read as an authority.
     let slashes = target.bytes().take_while(|byte| *byte == b'/').count();
     target.drain(..slashes - 1);
+    // NetBox's client decodes `%2e` after it removed the dots, and so sends `..`.
+    let had_dot_segments = had_dot_segments || has_dot_segments(&target);
     if let Some(query) = query.filter(|query| !query.is_empty()) {
         target.push('?');
         push_component(&mut target, query, |byte| is_path_char(byte) || byte == b'?');
@@ -234,6 +236,10 @@ fn escaped_byte(bytes: &[u8]) -> Option<u8> {
     Some((digit(*high)? * 16 + digit(*low)?) as u8)
 }
 
+fn has_dot_segments(path: &str) -> bool {
+    path.split('/').any(|segment| matches!(segment, "." | ".."))
+}
+
 /// `urllib3.util.url._remove_path_dot_segments`, RFC 3986 section 5.2.4.
 fn remove_dot_segments(path: &str) -> String {
     let mut output: Vec<&str> = Vec::new();
@@ -310,6 +316,7 @@ mod tests {
             ("https://h/a/./b/../c", "https://h:443/a/c"),
             ("http://h/../../x", "http://h:80/x"),
             ("http://h/a/..", "http://h:80/"),
+            ("http://h/a/%2e%2E/b", "http://h:80/a/../b"),
             ("http://h?q=1#f", "http://h:80/?q=1"),
             ("http://h/?", "http://h:80/"),
             ("http://h//x", "http://h:80/x"),
@@ -354,6 +361,23 @@ mod tests {
         })
         .to_vec();
         insta::assert_snapshot!(messages.join("\n"));
+    }
+
+    #[test]
+    fn dot_segments_are_told_however_they_are_written() {
+        for (url, told) in [
+            ("http://h/a/b", false),
+            ("http://h/a/...", false),
+            ("http://h/a/%252e%252e/b", false),
+            ("http://h/a/b?x=/../", false),
+            ("http://h/a/..", true),
+            ("http://h/a/.%2e/b", true),
+            ("http://h/%2e", true),
+            // A stray percent sign makes all the others stand for themselves.
+            ("http://h/a/%2e%2e/%", false),
+        ] {
+            assert_eq!(prepare(url).unwrap().had_dot_segments, told, "{url}");
+        }
     }
 
     #[test]

@@ -8,7 +8,8 @@ use crate::support::{context, data, lines, netbox, render, webhook};
 
 #[test]
 fn a_host_is_literal_only_where_it_stands_in_the_template() {
-    let context = data(json!({"slug": "x", "host": "example.org", "url": "http://example.org/a/../b"}));
+    let context =
+        data(json!({"slug": "x", "host": "example.org", "url": "http://example.org/a/../b", "dot": "."}));
     for (url, expected) in [
         ("https://example.org", Ok(("https://example.org:443", true, "/"))),
         ("https://example.org/{{data.slug}}", Ok(("https://example.org:443", true, "/x"))),
@@ -19,6 +20,9 @@ fn a_host_is_literal_only_where_it_stands_in_the_template() {
         ("{{{data.url}}}", Ok(("http://example.org:80", false, "/b"))),
         ("{{data.url}}", Err("has no scheme")),
         ("https://example.org/{{data.host}}/../{{data.slug}}", Err("`.` or `..`")),
+        ("https://example.org/a/{{data.dot}}%2e/b", Err("`.` or `..`")),
+        ("https://example.org/a/{{data.dot}}%2E?q={{data.slug}}", Err("`.` or `..`")),
+        ("https://example.org/a/{{data.slug}}%2e/b", Ok(("https://example.org:443", true, "/a/x./b"))),
         ("https://example.org/{{data.slug}}\n", Ok(("https://example.org:443", true, "/x"))),
         (" https://example.org/x\n\n", Ok(("https://example.org:443", true, "/x"))),
         ("https://user@example.org/", Err("without a password")),
