@@ -5,6 +5,8 @@
 //! - A literal header line that every request has anyway (`User-Agent`, `Content-Length`, `Connection`) is left out.
 //! - What does not compile comes over disabled, as it is.
 
+use std::collections::HashSet;
+
 use hookwire_model::{DefaultBody, Engine, Escape, Secret, Undefined, Webhook, WebhookName};
 use hookwire_template::{Field, Limits, TemplateError, TemplateErrorKind, WebhookTemplates};
 
@@ -159,19 +161,11 @@ impl Importing<'_> {
     fn compile(&mut self) -> Result<WebhookTemplates, Vec<TemplateError>> {
         let before = (self.webhook.additional_headers.clone(), self.findings.len());
         let mut result = self.try_compile();
+        // Each turn takes lines out, so the turns end. Compiling tells all such lines at once, so there is mostly one.
         while let Err(errors) = &result {
-            let headers = &self.webhook.additional_headers;
-            let refused = errors.iter().find_map(|error| {
-                let ours =
-                    error.field == Field::AdditionalHeaders && error.kind == TemplateErrorKind::InvalidHeader;
-                let line = headers.lines().nth(error.line?.checked_sub(1)?)?;
-                (ours && not_a_webhooks(line)).then(|| (line.to_owned(), error.message.clone()))
-            });
-            // Each turn takes a line out, so the turns end.
-            let Some((line, message)) = refused else { break };
-            let kept: Vec<&str> = headers.lines().filter(|kept| *kept != line).collect();
-            self.webhook.additional_headers = lines(&kept.join("\n"));
-            self.add(self.finding(Effect::LeftOut, format!("the header line `{line}`, because {message}")));
+            if !self.leave_out_refused(errors) {
+                break;
+            }
             result = self.try_compile();
         }
         let in_headers = |error: &TemplateError| error.field == Field::AdditionalHeaders;
@@ -184,9 +178,35 @@ impl Importing<'_> {
         result
     }
 
+    /// Takes out the header lines that were refused and are not a webhook's to set, each with its like. Whether there
+    /// were any.
+    fn leave_out_refused(&mut self, errors: &[TemplateError]) -> bool {
+        let headers = std::mem::take(&mut self.webhook.additional_headers);
+        let all: Vec<&str> = headers.lines().collect();
+        let mut refused = HashSet::new();
+        for error in errors.iter().filter(|error| is_refused_header(error)) {
+            let line = error.line.and_then(|line| all.get(line.checked_sub(1)?).copied());
+            if let Some(line) = line.filter(|line| not_a_webhooks(line) && refused.insert(*line)) {
+                let message = format!("the header line `{line}`, because {}", error.message);
+                self.add(self.finding(Effect::LeftOut, message));
+            }
+        }
+        if refused.is_empty() {
+            self.webhook.additional_headers = headers;
+            return false;
+        }
+        let kept: Vec<&str> = all.into_iter().filter(|line| !refused.contains(line)).collect();
+        self.webhook.additional_headers = lines(&kept.join("\n"));
+        true
+    }
+
     fn try_compile(&self) -> Result<WebhookTemplates, Vec<TemplateError>> {
         WebhookTemplates::compile(&self.webhook, &Limits::default())
     }
+}
+
+fn is_refused_header(error: &TemplateError) -> bool {
+    error.field == Field::AdditionalHeaders && error.kind == TemplateErrorKind::InvalidHeader
 }
 
 /// The name that a template has in NetBox.

@@ -101,3 +101,27 @@ fn an_import_of_the_least_there_can_be() {
         "action_data": {"team": "noc", "nothing": null}});
     insta::assert_snapshot!("least", import(&[webhook], &[rule]).unwrap().definitions.to_toml());
 }
+
+/// All at once, however many there are: a compile for each would take minutes here.
+#[test]
+fn header_lines_that_are_not_a_webhooks_are_left_out() {
+    let refused: String = (0..4_000).map(|index| format!("Connection: c{index}\n")).collect();
+    let headers =
+        format!("X-A: 1\n{refused}User-Agent: x\nX-B: {{{{ event }}}}\nuser-agent: y\nUser-Agent: x\n");
+    let webhook =
+        json!({"id": 1, "name": "a", "payload_url": "http://localhost/", "additional_headers": headers});
+    let imported = import(&[webhook], &[]).unwrap();
+    let webhook = &imported.definitions.webhooks[0].webhook;
+    assert_eq!(webhook.additional_headers, "X-A: 1\nX-B: {{ event }}\n");
+    assert!(webhook.enabled);
+    // Each line is told once.
+    let left_out: Vec<String> = findings(&imported)
+        .lines()
+        .filter_map(|line| Some(line.split_once("the header line `")?.1.split_once('`')?.0.to_owned()))
+        .collect();
+    let told = |line: &str| left_out.iter().filter(|told| *told == line).count();
+    assert_eq!(
+        (left_out.len(), told("Connection: c7"), told("User-Agent: x"), told("user-agent: y")),
+        (4_002, 1, 1, 1)
+    );
+}
