@@ -124,6 +124,10 @@ const OPERATORS: &[(&str, Handler)] = {
         (op::FLOOR_DIV, arithmetic!(FloorDiv)),
         (op::REM, arithmetic!(Rem)),
         (op::POW, arithmetic!(Pow)),
+        (op::POW_OF_CONSTANT, |call| {
+            let (left, right) = pair(call)?;
+            operators::power_of_constant(call, left, right)
+        }),
         (op::NEG, |call| operators::negate(first(call)?)),
         (op::CONCAT, |call| {
             let (left, right) = pair(call)?;

@@ -26,6 +26,7 @@ pub(crate) mod op {
     pub(crate) const FLOOR_DIV: &str = "//";
     pub(crate) const REM: &str = "%";
     pub(crate) const POW: &str = "**";
+    pub(crate) const POW_OF_CONSTANT: &str = "-x**";
     pub(crate) const NEG: &str = "-x";
     pub(crate) const CONCAT: &str = "~";
     pub(crate) const EQ: &str = "==";
@@ -651,7 +652,7 @@ impl Lowering {
             BinOpKind::Div => op::DIV,
             BinOpKind::FloorDiv => op::FLOOR_DIV,
             BinOpKind::Rem => op::REM,
-            BinOpKind::Pow => op::POW,
+            BinOpKind::Pow => power(node)?,
             BinOpKind::Concat => op::CONCAT,
         };
         // The parser lets a comparison begin at the token before it.
@@ -783,6 +784,50 @@ fn children<'e, 'a>(expr: &'e Expr<'a>, visit: &mut dyn FnMut(&'e Expr<'a>)) {
         Expr::List(node) => node.items.iter().for_each(visit),
         Expr::Tuple(node) => node.items.iter().for_each(visit),
         Expr::Map(node) => node.keys.iter().chain(&node.values).for_each(visit),
+    }
+}
+
+/// The operator for `left ** right`. Jinja2 writes a constant it has computed as a literal into its Python code, where
+/// `-2 ** x` is `-(2 ** x)`, in brackets or not.
+fn power(node: &Spanned<ast::BinOp<'_>>) -> Result<&'static str> {
+    use Constancy::{Constant, Varies};
+    match (constancy(&node.left), constancy(&node.right)) {
+        (Varies, _) | (_, Constant) => Ok(op::POW),
+        (Constant, Varies) => Ok(op::POW_OF_CONSTANT),
+        _ => {
+            unsupported(node.span(), "`**` of a choice between constants; `set` a name to the choice before")
+        }
+    }
+}
+
+/// Whether Jinja2 computes an expression when it compiles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Constancy {
+    Constant,
+    /// Its value tells: what is not constant in it may not count.
+    Unclear,
+    Varies,
+}
+
+fn constancy(expr: &Expr<'_>) -> Constancy {
+    const TAKE_CONTEXT: [&str; 5] = ["map", "select", "reject", "selectattr", "rejectattr"];
+    let short_circuits = match expr {
+        Expr::Var(_) | Expr::Call(_) => return Constancy::Varies,
+        Expr::Filter(node) if TAKE_CONTEXT.contains(&node.name) => return Constancy::Varies,
+        Expr::IfExpr(_) | Expr::Compare(_) => true,
+        Expr::BinOp(node) => matches!(node.op, BinOpKind::ScAnd | BinOpKind::ScOr),
+        _ => false,
+    };
+    // The first part is the one that decides about the others.
+    let (mut first, mut all) = (None, Constancy::Constant);
+    children(expr, &mut |child| {
+        let child = constancy(child);
+        first.get_or_insert(child);
+        all = all.max(child);
+    });
+    match first {
+        Some(first) if short_circuits && first < Constancy::Varies => all.min(Constancy::Unclear),
+        _ => all,
     }
 }
 

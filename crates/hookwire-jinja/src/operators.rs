@@ -285,6 +285,24 @@ fn repeat(run: &Run, value: &Value, times: &Py<'_>) -> Result<Value, Error> {
     }
 }
 
+/// `literal ** right` as Python reads it: the sign of a negative literal counts after the power.
+pub(crate) fn power_of_constant(
+    call: &mut Call<'_, '_, '_>,
+    literal: &Value,
+    right: &Value,
+) -> Result<Value, Error> {
+    let is_negative = match number(&classify(literal)) {
+        Some(Number::Int(int)) => int < 0,
+        Some(Number::Float(float)) => float.is_sign_negative(),
+        None => false,
+    };
+    if !is_negative {
+        return arithmetic(call, Arithmetic::Pow, literal, right);
+    }
+    let power = arithmetic(call, Arithmetic::Pow, &negate(literal)?, right)?;
+    negate(&power)
+}
+
 /// `-value`.
 pub(crate) fn negate(value: &Value) -> Result<Value, Error> {
     let py = classify(value);

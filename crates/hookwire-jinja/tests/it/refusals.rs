@@ -65,6 +65,8 @@ const REFUSED: &[&str] = &[
     "{{ x|sort == x.sort(key=1) }}",
     "{{ 1.5|round(none) }}",
     "{{ x|batch(0)|list }}",
+    "{{ (-2 if true else y) ** x[1] }}",
+    "{{ 2 ** (x or 3 or y) }}{{ -2 ** (1 and x[1]) }}",
 ];
 
 #[test]
