@@ -119,15 +119,8 @@ fn percent_one(run: &Run, value: &Value, conversion: char, spec: &Spec) -> Resul
             _ => return Err(wrong_type(&format!("`%{conversion}`"), value)),
         },
         'e' | 'E' | 'f' | 'F' | 'g' | 'G' => return number(run, &to_float(value)?, &spec.with(conversion)),
-        'c' => match classify(value) {
-            Py::Str(text) if text.chars().count() == 1 => text.to_owned(),
-            Py::Int(code) => u32::try_from(code)
-                .ok()
-                .and_then(char::from_u32)
-                .map(String::from)
-                .ok_or_else(|| failed("`%c` needs the number of a character"))?,
-            _ => return Err(wrong_type("`%c`", value)),
-        },
+        // A precision cuts nothing off it.
+        'c' => return pad_to(run, &character(value)?, spec, '>', ' '),
         other => return Err(failed(format!("the format has an unknown conversion `%{other}`"))),
     };
     let text = match spec.precision {
@@ -135,6 +128,19 @@ fn percent_one(run: &Run, value: &Value, conversion: char, spec: &Spec) -> Resul
         None => text,
     };
     pad_to(run, &text, spec, '>', ' ')
+}
+
+/// `%c`: a text of one character, or the number of one.
+fn character(value: &Value) -> Result<String, Error> {
+    match classify(value) {
+        Py::Str(text) if text.chars().count() == 1 => Ok(text.to_owned()),
+        Py::Int(code) => u32::try_from(code)
+            .ok()
+            .and_then(char::from_u32)
+            .map(String::from)
+            .ok_or_else(|| failed("`%c` needs the number of a character")),
+        _ => Err(wrong_type("`%c`", value)),
+    }
 }
 
 /// `%d` cuts floats.
