@@ -5,7 +5,8 @@
 
 use minijinja::{Error, State, Value};
 
-use crate::run::{Run, failed};
+use crate::run::{Run, failed, undefined_used};
+use crate::value::{Py, classify};
 
 /// One call of a filter, test, function or operator.
 pub(crate) struct Call<'a, 'template, 'env> {
@@ -52,6 +53,29 @@ pub(crate) fn bind<const N: usize>(
     match bound.iter().take(required).position(Option::is_none) {
         Some(missing) => Err(failed(format!("{what} needs its argument `{}`", names[missing]))),
         None => Ok(bound),
+    }
+}
+
+/// As [`bind`], for Python's many built-in methods that take no keyword arguments; `names` are for messages only.
+pub(crate) fn bind_positional<const N: usize>(
+    what: &str,
+    names: [&str; N],
+    required: usize,
+    args: &[Value],
+) -> Result<[Option<Value>; N], Error> {
+    match split(args).1.first() {
+        Some((name, _)) => Err(failed(format!("{what} takes no keyword arguments, `{name}` was given"))),
+        None => bind(what, names, required, args),
+    }
+}
+
+/// An argument that is a yes or no for Python's built-in methods: a boolean or an integer.
+pub(crate) fn flag(what: &str, value: Option<&Value>) -> Result<bool, Error> {
+    match value.map(classify) {
+        None => Ok(false),
+        Some(Py::Bool(_) | Py::Int(_)) => Ok(value.is_some_and(Value::is_true)),
+        Some(Py::Undefined) => Err(undefined_used()),
+        Some(_) => Err(failed(format!("{what} must be true or false"))),
     }
 }
 

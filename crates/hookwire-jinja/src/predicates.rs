@@ -12,7 +12,7 @@ use crate::environment::Predicate;
 use crate::operators::{Arithmetic, arithmetic, compare, contains, equal, same};
 use crate::print::str_of;
 use crate::run::unsupported;
-use crate::value::{Py, Seq, classify, is_engine};
+use crate::value::{Py, Seq, classify, is_engine, key_of};
 
 macro_rules! order {
     ($($wanted:pat_param)|+) => {
@@ -47,10 +47,7 @@ pub(crate) const PREDICATES: &[(&str, Predicate)] = &[
     ("escaped", |call| Ok(one(call)?.is_safe())),
     ("even", |call| remainder_is(call, 2, 0)),
     ("false", kind!(Py::Bool(false))),
-    ("filter", |call| {
-        let name = one(call)?;
-        Ok(name.as_str().is_some_and(crate::filters::is_known))
-    }),
+    ("filter", |call| names_one(call, crate::filters::is_known)),
     ("float", kind!(Py::Float(_))),
     ("ge", order!(Ordering::Greater | Ordering::Equal)),
     ("greaterthan", order!(Ordering::Greater)),
@@ -70,10 +67,7 @@ pub(crate) const PREDICATES: &[(&str, Predicate)] = &[
     ("sameas", same_as),
     ("sequence", kind!(Py::Str(_) | Py::Bytes(_) | Py::Seq(_) | Py::Dict(_) | Py::Range(_) | Py::Undefined)),
     ("string", kind!(Py::Str(_))),
-    ("test", |call| {
-        let name = one(call)?;
-        Ok(name.as_str().is_some_and(exists))
-    }),
+    ("test", |call| names_one(call, exists)),
     ("true", kind!(Py::Bool(true))),
     ("undefined", |call| Ok(one(call)?.is_undefined())),
     ("upper", |call| Ok(crate::methods::text::is_upper(&str_of(&call.run, &one(call)?)?))),
@@ -92,6 +86,15 @@ pub(crate) fn missing(name: &str) -> String {
 fn one(call: &Call<'_, '_, '_>) -> Result<Value, Error> {
     let [value] = call.bind("the test", ["value"], 1)?;
     Ok(value.unwrap_or_default())
+}
+
+/// Whether a value is a name in a table, which Python looks up as a key.
+fn names_one(call: &Call<'_, '_, '_>, exists: fn(&str) -> bool) -> Result<bool, Error> {
+    let name = one(call)?;
+    if let Py::Seq(_) | Py::Dict(_) = classify(&name) {
+        key_of(&call.run, &name)?;
+    }
+    Ok(name.as_str().is_some_and(exists))
 }
 
 fn two(call: &Call<'_, '_, '_>) -> Result<[Value; 2], Error> {

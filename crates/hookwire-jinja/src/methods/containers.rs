@@ -7,7 +7,7 @@
 use minijinja::{Error, Value};
 
 use super::not_carried_over;
-use crate::args::{Call, bind};
+use crate::args::{Call, bind, bind_positional, flag};
 use crate::functions::pairs;
 use crate::operators::{compare, equal};
 use crate::run::{failed, unsupported};
@@ -19,19 +19,19 @@ pub(super) fn list(call: &mut Call<'_, '_, '_>, list: &List, name: &str) -> Resu
     let (args, run) = (call.args, &call.run);
     match name {
         "append" => {
-            let [item] = bind(name, ["object"], 1, args)?;
+            let [item] = bind_positional(name, ["object"], 1, args)?;
             let item = item.unwrap_or_default();
             run.pay_items(1)?;
             let added = [item];
             list.change(&added, |items| items.extend_from_slice(&added))?;
         }
         "extend" => {
-            let [more] = bind(name, ["iterable"], 1, args)?;
+            let [more] = bind_positional(name, ["iterable"], 1, args)?;
             let more = iterate(run, &more.unwrap_or_default())?;
             list.change(&more.clone(), |items| items.extend(more))?;
         }
         "insert" => {
-            let [index, item] = bind(name, ["index", "object"], 2, args)?;
+            let [index, item] = bind_positional(name, ["index", "object"], 2, args)?;
             let item = item.unwrap_or_default();
             let index = index_of(&index.unwrap_or_default())?;
             run.pay_items(list.len() + 1)?;
@@ -44,7 +44,7 @@ pub(super) fn list(call: &mut Call<'_, '_, '_>, list: &List, name: &str) -> Resu
             })?;
         }
         "pop" => {
-            let [index] = bind(name, ["index"], 0, args)?;
+            let [index] = bind_positional(name, ["index"], 0, args)?;
             let index = index.map_or(Ok(-1), |index| index_of(&index))?;
             return list.change(&[], |items| {
                 let at = if index < 0 { index + items.len() as i128 } else { index };
@@ -55,7 +55,7 @@ pub(super) fn list(call: &mut Call<'_, '_, '_>, list: &List, name: &str) -> Resu
             })?;
         }
         "remove" => {
-            let [item] = bind(name, ["value"], 1, args)?;
+            let [item] = bind_positional(name, ["value"], 1, args)?;
             let item = item.unwrap_or_default();
             let mut found = None;
             for (index, candidate) in list.snapshot().iter().enumerate() {
@@ -87,7 +87,7 @@ pub(super) fn list(call: &mut Call<'_, '_, '_>, list: &List, name: &str) -> Resu
             if key.is_some_and(|key| !key.is_none()) {
                 return Err(unsupported("sort() with a key; use the filter `sort(attribute=..)`"));
             }
-            let sorted = sort(call, list.snapshot(), reverse.is_some_and(|reverse| reverse.is_true()))?;
+            let sorted = sort(call, list.snapshot(), flag("reverse", reverse.as_ref())?)?;
             list.change(&[], |items| *items = sorted)?;
         }
         _ => return sequence(call, Seq::List(list), name),
@@ -126,7 +126,7 @@ pub(super) fn sequence(call: &mut Call<'_, '_, '_>, seq: Seq<'_>, name: &str) ->
             new_list(run, seq.to_vec())
         }
         "count" => {
-            let [item] = bind(name, ["value"], 1, call.args)?;
+            let [item] = bind_positional(name, ["value"], 1, call.args)?;
             let item = item.unwrap_or_default();
             let mut count = 0;
             for candidate in seq.to_vec() {
@@ -135,7 +135,10 @@ pub(super) fn sequence(call: &mut Call<'_, '_, '_>, seq: Seq<'_>, name: &str) ->
             Ok(Value::from(count))
         }
         "index" => {
-            let [item] = bind(name, ["value"], 1, call.args)?;
+            let [item, start, stop] = bind_positional(name, ["value", "start", "stop"], 1, call.args)?;
+            if start.or(stop).is_some() {
+                return Err(unsupported("index() of a list from a place on; take a slice of it before"));
+            }
             let item = item.unwrap_or_default();
             for (index, candidate) in seq.to_vec().iter().enumerate() {
                 if equal(run, candidate, &item)? {
@@ -179,7 +182,7 @@ pub(super) fn dict(
             Ok(Value::from(()))
         }
         "setdefault" => {
-            let [key, default] = bind(name, ["key", "default"], 1, args)?;
+            let [key, default] = bind_positional(name, ["key", "default"], 1, args)?;
             let (key, default) = (key.unwrap_or_default(), default.unwrap_or_else(|| Value::from(())));
             match Map::Dict(dict).get(run, &key)? {
                 Some(found) => Ok(found),
@@ -190,7 +193,7 @@ pub(super) fn dict(
             }
         }
         "pop" => {
-            let [key, default] = bind(name, ["key", "default"], 1, args)?;
+            let [key, default] = bind_positional(name, ["key", "default"], 1, args)?;
             let key = key_of(run, &key.unwrap_or_default())?;
             run.pay_items(dict.len())?;
             let popped = dict.change(&[], |members| members.shift_remove(&key))?;
@@ -224,7 +227,7 @@ pub(super) fn map(
         "values" => DictPart::Values,
         "items" => DictPart::Items,
         "get" => {
-            let [key, default] = bind(name, ["key", "default"], 1, args)?;
+            let [key, default] = bind_positional(name, ["key", "default"], 1, args)?;
             let found = map.get(run, &key.unwrap_or_default())?;
             return Ok(found.or(default).unwrap_or_else(|| Value::from(())));
         }

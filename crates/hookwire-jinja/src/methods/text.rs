@@ -7,7 +7,7 @@
 use minijinja::{Error, Value};
 
 use super::not_carried_over;
-use crate::args::{Call, bind, split};
+use crate::args::{Call, bind, bind_positional, flag, split};
 use crate::filters::escape_html;
 use crate::format::{Fields, format_text};
 use crate::run::{Run, failed, undefined_used, unsupported};
@@ -62,7 +62,7 @@ pub(super) fn call(
             })
         }
         "strip" | "lstrip" | "rstrip" => {
-            let [chars] = bind(name, ["chars"], 0, args)?;
+            let [chars] = bind_positional(name, ["chars"], 0, args)?;
             made(strip(run, plain, chars.as_ref(), name != "rstrip", name != "lstrip")?.to_owned())
         }
         "split" | "rsplit" => {
@@ -77,11 +77,11 @@ pub(super) fn call(
         }
         "splitlines" => {
             let [keepends] = bind(name, ["keepends"], 0, args)?;
-            let lines = splitlines(plain, keepends.is_some_and(|keep| keep.is_true()));
+            let lines = splitlines(plain, flag("keepends", keepends.as_ref())?);
             list(run, lines.into_iter().map(|line| text(line.to_owned(), safe)).collect())
         }
         "partition" | "rpartition" => {
-            let [separator] = bind(name, ["sep"], 1, args)?;
+            let [separator] = bind_positional(name, ["sep"], 1, args)?;
             let separator = separator.unwrap_or_default();
             let separator = required(&separator, "the separator")?;
             if separator.is_empty() {
@@ -96,7 +96,7 @@ pub(super) fn call(
             tuple(parts.map(Value::from).to_vec())
         }
         "replace" => {
-            let [old, new, count] = bind(name, ["old", "new", "count"], 2, args)?;
+            let [old, new, count] = bind_positional(name, ["old", "new", "count"], 2, args)?;
             let (old, new) = (old.unwrap_or_default(), new.unwrap_or_default());
             let (old_text, new_text) = (required(&old, "the old text")?, required(&new, "the new text")?);
             let replaced = replace(run, plain, old_text, new_text, integer(count.as_ref(), -1)?)?;
@@ -104,7 +104,7 @@ pub(super) fn call(
             Ok(Value::from(replaced))
         }
         "removeprefix" | "removesuffix" => {
-            let [affix] = bind(name, ["affix"], 1, args)?;
+            let [affix] = bind_positional(name, ["affix"], 1, args)?;
             let affix = affix.unwrap_or_default();
             let affix = required(&affix, "the argument")?;
             let rest =
@@ -112,10 +112,8 @@ pub(super) fn call(
             made(rest.unwrap_or(plain).to_owned())
         }
         "startswith" | "endswith" => {
-            let [affix, start, end] = bind(name, ["affix", "start", "end"], 1, args)?;
-            let Some(part) = part(plain, start.as_ref(), end.as_ref())? else {
-                return Ok(Value::from(false));
-            };
+            let [affix, start, end] = bind_positional(name, ["affix", "start", "end"], 1, args)?;
+            let part = part(plain, start.as_ref(), end.as_ref())?;
             let affix = affix.unwrap_or_default();
             let candidates = match classify(&affix) {
                 Py::Seq(seq) if seq.is_tuple() => seq.to_vec(),
@@ -123,19 +121,22 @@ pub(super) fn call(
             };
             for candidate in &candidates {
                 let affix = required(candidate, "the argument")?;
-                if if name == "startswith" { part.starts_with(affix) } else { part.ends_with(affix) } {
+                let holds = |part: &str| {
+                    if name == "startswith" { part.starts_with(affix) } else { part.ends_with(affix) }
+                };
+                if part.is_some_and(holds) {
                     return Ok(Value::from(true));
                 }
             }
             Ok(Value::from(false))
         }
         "find" | "rfind" | "index" | "rindex" | "count" => {
-            let [wanted, start, end] = bind(name, ["sub", "start", "end"], 1, args)?;
+            let [wanted, start, end] = bind_positional(name, ["sub", "start", "end"], 1, args)?;
             let wanted = wanted.unwrap_or_default();
             search(plain, required(&wanted, "the argument")?, start.as_ref(), end.as_ref(), name)
         }
         "join" => {
-            let [items] = bind(name, ["iterable"], 1, args)?;
+            let [items] = bind_positional(name, ["iterable"], 1, args)?;
             let items = items.unwrap_or_default();
             let mut out = String::new();
             for (index, item) in iterate(run, &items)?.iter().enumerate() {
@@ -154,7 +155,7 @@ pub(super) fn call(
             made(out)
         }
         "center" | "ljust" | "rjust" => {
-            let [width, fill] = bind(name, ["width", "fillchar"], 1, args)?;
+            let [width, fill] = bind_positional(name, ["width", "fillchar"], 1, args)?;
             let fill = fill.unwrap_or_else(|| Value::from(" "));
             let mut fill = required(&fill, "the fill character")?.chars();
             let (Some(fill), None) = (fill.next(), fill.next()) else {
@@ -168,7 +169,7 @@ pub(super) fn call(
             made(pad(run, plain, integer(width.as_ref(), 0)?, fill, side)?)
         }
         "zfill" => {
-            let [width] = bind(name, ["width"], 1, args)?;
+            let [width] = bind_positional(name, ["width"], 1, args)?;
             let padded = pad(run, plain, integer(width.as_ref(), 0)?, '0', Side::Left)?;
             let zeros = padded.len() - plain.len();
             made(match plain.strip_prefix(['-', '+']) {
@@ -192,7 +193,7 @@ pub(super) fn call(
             format_text(run, plain, &Fields::Args(positional, &named)).map(Value::from)
         }
         "format_map" => {
-            let [mapping] = bind(name, ["mapping"], 1, args)?;
+            let [mapping] = bind_positional(name, ["mapping"], 1, args)?;
             let mapping = mapping.unwrap_or_default();
             match classify(&mapping) {
                 Py::Dict(map) => format_text(run, plain, &Fields::Map(map)).map(Value::from),
