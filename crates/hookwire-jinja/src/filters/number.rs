@@ -31,7 +31,7 @@ pub(super) fn int(call: &mut Call<'_, '_, '_>) -> Result<Value, Error> {
         Py::Undefined => Err(undefined_used()),
         Py::Str(text) => match parse_int(text, base)? {
             Some(int) => Ok(int),
-            None => Ok(parse_float(text).map(float_to_int).transpose()?.flatten().unwrap_or(default)),
+            None => Ok(parse_float(text)?.map(float_to_int).transpose()?.flatten().unwrap_or(default)),
         },
         Py::Bool(bool) => Ok(Value::from(i64::from(bool))),
         Py::Int(_) | Py::BigInt(_) => Ok(value),
@@ -56,8 +56,11 @@ fn float_to_int(float: f64) -> Result<Option<Value>, Error> {
 /// Python's `int(text, base)`; nothing where it raises `ValueError`.
 pub(crate) fn parse_int(text: &str, base: i64) -> Result<Option<Value>, Error> {
     let text = text.trim_matches(super::markup::is_python_space);
-    if !text.is_ascii() && text.chars().any(char::is_numeric) {
-        return Err(unsupported("digits other than 0 to 9"));
+    if let Some(digits) = with_plain_digits(text) {
+        return match parse_int(&digits, base) {
+            Ok(None) => Ok(None),
+            _ => Err(unsupported("digits other than 0 to 9")),
+        };
     }
     let (negative, digits) = match text.strip_prefix(['-', '+']) {
         Some(digits) => (text.starts_with('-'), digits),
@@ -95,8 +98,26 @@ pub(crate) fn parse_int(text: &str, base: i64) -> Result<Option<Value>, Error> {
     }
 }
 
+/// The text with a zero for each digit that is not one of 0 to 9, if there are any: Python reads most of these, and
+/// which ones follows from tables we don't have, but not where even zeros make no number.
+fn with_plain_digits(text: &str) -> Option<String> {
+    let is_other = |c: char| !c.is_ascii() && c.is_numeric();
+    text.contains(is_other).then(|| text.replace(is_other, "0"))
+}
+
 /// Python's `float(text)`; nothing where it raises `ValueError`.
-pub(crate) fn parse_float(text: &str) -> Option<f64> {
+///
+/// # Errors
+/// A number with digits other than 0 to 9.
+pub(crate) fn parse_float(text: &str) -> Result<Option<f64>, Error> {
+    match with_plain_digits(text) {
+        None => Ok(parse_plain_float(text)),
+        Some(digits) if parse_plain_float(&digits).is_none() => Ok(None),
+        Some(_) => Err(unsupported("digits other than 0 to 9")),
+    }
+}
+
+fn parse_plain_float(text: &str) -> Option<f64> {
     let text = text.trim_matches(super::markup::is_python_space);
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
     let word = matches!(unsigned.to_ascii_lowercase().as_str(), "inf" | "infinity" | "nan");
@@ -121,7 +142,7 @@ pub(super) fn float(call: &mut Call<'_, '_, '_>) -> Result<Value, Error> {
     Ok(match classify(&value) {
         Py::Undefined => return Err(undefined_used()),
         Py::Str(text) => {
-            parse_float(text).map_or_else(|| default.unwrap_or_else(|| Value::from(0.0)), Value::from)
+            parse_float(text)?.map_or_else(|| default.unwrap_or_else(|| Value::from(0.0)), Value::from)
         }
         _ => match as_float(&value)? {
             Some(float) => Value::from(float),
@@ -231,7 +252,7 @@ pub(super) fn filesizeformat(call: &mut Call<'_, '_, '_>) -> Result<Value, Error
     let [value, binary] = call.bind("filesizeformat", ["value", "binary"], 1)?;
     let value = value.unwrap_or_default();
     let bytes = match classify(&value) {
-        Py::Str(text) => parse_float(text),
+        Py::Str(text) => parse_float(text)?,
         _ => as_float(&value)?,
     };
     let Some(bytes) = bytes else { return Err(wrong_type("`filesizeformat`", &value)) };

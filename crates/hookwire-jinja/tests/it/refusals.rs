@@ -67,6 +67,8 @@ const REFUSED: &[&str] = &[
     "{{ x|batch(0)|list }}",
     "{{ (-2 if true else y) ** x[1] }}",
     "{{ 2 ** (x or 3 or y) }}{{ -2 ** (1 and x[1]) }}",
+    "{{ '٣'|int }}",
+    "{{ '٣.5'|float }}",
     "{{ x.index(1, 0) }}",
     "{{ {range(2): 1} }}",
 ];
