@@ -12,7 +12,7 @@ use crate::format::{percent_args, percent_named};
 use crate::methods::text as methods;
 use crate::print::{repr_of, str_of};
 use crate::run::{Run, failed, unsupported, wrong_type};
-use crate::value::{Dict, Map, Py, Seq, as_text, classify, iterate, text, type_name};
+use crate::value::{Dict, Map, Py, Seq, as_text, classify, iterate, len, text, type_name};
 
 macro_rules! case {
     ($name:ident, $change:expr) => {
@@ -142,8 +142,7 @@ pub(super) fn truncate(call: &mut Call<'_, '_, '_>) -> Result<Value, Error> {
         call.bind("truncate", ["s", "length", "killwords", "end", "leeway"], 1)?;
     let value = value.unwrap_or_default();
     let run = &call.run;
-    let Some(plain) = as_text(run, &value)? else { return Err(wrong_type("`truncate`", &value)) };
-    run.pay(plain.len())?;
+    let Some(count) = len(run, &value)? else { return Err(wrong_type("`truncate`", &value)) };
     let end = match end.as_ref() {
         None => "...",
         Some(end) => as_text(run, end)?.ok_or_else(|| failed("the end for `truncate` must be text"))?,
@@ -159,10 +158,12 @@ pub(super) fn truncate(call: &mut Call<'_, '_, '_>) -> Result<Value, Error> {
             "`truncate` needs a length of at least {end_length} and a leeway of at least 0"
         )));
     }
-    let count = i64::try_from(plain.chars().count()).unwrap_or(i64::MAX);
+    let count = i64::try_from(count).unwrap_or(i64::MAX);
     if count <= length.saturating_add(leeway) {
         return Ok(value);
     }
+    // What is short enough may be a list or dict as well.
+    let Py::Str(plain) = classify(&value) else { return Err(wrong_type("`truncate`", &value)) };
     if value.is_safe() {
         return Err(unsupported("`truncate` of safe text; truncate before `|safe`, `|e` or `|tojson`"));
     }
