@@ -28,18 +28,29 @@ struct Check {
     diagnosis: Option<String>,
 }
 
+impl Check {
+    fn of(scheme: &'static str, outcome: Result<(), Diagnosis>) -> Check {
+        let diagnosis = outcome.err().map(|diagnosis| diagnosis.to_string());
+        Check { scheme, valid: diagnosis.is_none(), diagnosis }
+    }
+}
+
 impl Verdict {
     /// `None` without secrets: then nobody asked.
     pub(crate) fn of(request: &Request, secrets: &[Secret], now: Timestamp) -> Option<Verdict> {
         if secrets.is_empty() {
             return None;
         }
-        let standard = StandardHeaders {
-            id: request.header("webhook-id"),
-            timestamp: request.header("webhook-timestamp"),
-            signature: request.header("webhook-signature"),
-        };
-        Some(verdict(request.header("x-hook-signature"), &standard, &request.body, secrets, now))
+        let netbox: Vec<&[u8]> = request.values("x-hook-signature").collect();
+        let standard: Vec<StandardHeaders<'_>> = request
+            .values("webhook-signature")
+            .map(|signature| StandardHeaders {
+                id: request.header("webhook-id"),
+                timestamp: request.header("webhook-timestamp"),
+                signature: Some(signature),
+            })
+            .collect();
+        Some(verdict(&netbox, &standard, &request.body, secrets, now))
     }
 
     /// The lines for people.
@@ -56,23 +67,28 @@ impl Verdict {
     }
 }
 
+/// As many signatures of a scheme are checked: each takes a walk through the body for each secret.
+const CHECKS_MAX: usize = 8;
+
 fn verdict(
-    netbox: Option<&[u8]>,
-    standard: &StandardHeaders<'_>,
+    netbox: &[&[u8]],
+    standard: &[StandardHeaders<'_>],
     body: &[u8],
     secrets: &[Secret],
     now: Timestamp,
 ) -> Verdict {
     let mut checks = Vec::new();
-    let mut note = |scheme, outcome: Result<(), Diagnosis>| {
-        let diagnosis = outcome.err().map(|diagnosis| diagnosis.to_string());
-        checks.push(Check { scheme, valid: diagnosis.is_none(), diagnosis });
-    };
-    if netbox.is_some() {
-        note("netbox", verify_netbox(secrets, netbox, body));
+    for signature in netbox.iter().take(CHECKS_MAX) {
+        checks.push(Check::of("netbox", verify_netbox(secrets, Some(signature), body)));
     }
-    if standard.signature.is_some() {
-        note("standard", verify_standard(secrets, standard, body, now));
+    for headers in standard.iter().take(CHECKS_MAX) {
+        checks.push(Check::of("standard", verify_standard(secrets, headers, body, now)));
+    }
+    for (scheme, count) in [("netbox", netbox.len()), ("standard", standard.len())] {
+        if count > CHECKS_MAX {
+            let diagnosis = Some(format!("{count} of them, of which {CHECKS_MAX} were checked"));
+            checks.push(Check { scheme, valid: false, diagnosis });
+        }
     }
     Verdict { valid: !checks.is_empty() && checks.iter().all(|check| check.valid), checks }
 }
@@ -104,7 +120,10 @@ mod tests {
         now: i64,
     ) -> String {
         let secrets: Vec<Secret> = secrets.iter().map(|secret| Secret::new(*secret)).collect();
-        let verdict = verdict(netbox, &standard, body, &secrets, Timestamp::from_secs(now));
+        let netbox: Vec<&[u8]> = netbox.into_iter().collect();
+        let standard: Vec<StandardHeaders<'_>> =
+            Some(standard).filter(|headers| headers.signature.is_some()).into_iter().collect();
+        let verdict = verdict(&netbox, &standard, body, &secrets, Timestamp::from_secs(now));
         let lines = verdict.lines().join("\n");
         assert_eq!(verdict.valid, !lines.contains("invalid") && !lines.contains("absent"), "{lines}");
         lines
@@ -117,6 +136,25 @@ mod tests {
         for now in [AT, AT + 300, AT - 300] {
             assert_eq!(lines(None, STANDARD, BODY, &secrets, now), "Signature: valid (standard)", "{now}");
         }
+    }
+
+    /// Some receivers read the first line of a name, some the last.
+    #[test]
+    fn every_signature_that_is_there_counts() {
+        let secrets = [Secret::new("s3cret"), Secret::new(SECRET)];
+        let wrong = StandardHeaders { signature: Some(b"v1,AAAA"), ..STANDARD };
+        let valid = |netbox: &[&[u8]], standard: &[StandardHeaders<'_>]| {
+            let body = if netbox.is_empty() { BODY } else { NETBOX_BODY };
+            let verdict = verdict(netbox, standard, body, &secrets, Timestamp::from_secs(AT));
+            assert!(verdict.checks.len() >= netbox.len().min(CHECKS_MAX) + standard.len());
+            verdict.valid
+        };
+        assert!(valid(&[NETBOX, NETBOX], &[]) && valid(&[], &[STANDARD, STANDARD]));
+        for netbox in [[NETBOX, b"00"], [b"00", NETBOX]] {
+            assert!(!valid(&netbox, &[]));
+        }
+        assert!(!valid(&[], &[STANDARD, wrong]) && !valid(&[], &[wrong, STANDARD]));
+        assert!(valid(&[NETBOX; CHECKS_MAX], &[]) && !valid(&[NETBOX; CHECKS_MAX + 1], &[]));
     }
 
     #[test]

@@ -49,6 +49,11 @@ impl Request {
     pub(crate) fn header(&self, name: &str) -> Option<&[u8]> {
         header(&self.headers, name)
     }
+
+    /// All headers of this name, in any spelling.
+    pub(crate) fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        values(&self.headers, name)
+    }
 }
 
 /// A request that was not taken.
@@ -448,12 +453,16 @@ impl Head {
     }
 
     fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-        self.headers.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| &value[..])
+        values(&self.headers, name)
     }
 }
 
 fn header<'a>(headers: &'a [(String, Vec<u8>)], name: &str) -> Option<&'a [u8]> {
     headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| &value[..])
+}
+
+fn values<'a>(headers: &'a [(String, Vec<u8>)], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    headers.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| &value[..])
 }
 
 /// The length of the head at the start of `buffer`, if it is complete. A line may end without CR (RFC 9112, section 2.2).
