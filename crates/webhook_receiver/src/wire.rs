@@ -353,7 +353,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         // Neither of these has a body (RFC 9110, sections 15.3.5 and 15.4.5), and a length would say otherwise.
         let bodiless = matches!(status.as_u16(), 204 | 304);
         if !bodiless {
-            text.push_str("Content-Type: text/plain; charset=utf-8\r\n");
+            if !response.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
+                text.push_str("Content-Type: text/plain; charset=utf-8\r\n");
+            }
             text.push_str(&format!("Content-Length: {}\r\n", response.body.len()));
         }
         text.push_str(if keep_alive {

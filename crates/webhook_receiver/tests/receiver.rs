@@ -507,6 +507,21 @@ async fn scripted_answers_come_in_order_and_the_last_repeats() {
 }
 
 #[tokio::test]
+async fn an_answer_has_one_content_type() {
+    for (header, line) in [
+        ("X-A: 1", "Content-Type: text/plain; charset=utf-8"),
+        ("Content-Type: application/json", "Content-Type: application/json"),
+        ("content-type: text/html", "content-type: text/html"),
+    ] {
+        let options = Options { answer_headers: vec![header.parse().unwrap()], ..Options::default() };
+        let (answer, _) = exchange(options, PAGE_REQUEST).await;
+        let types: Vec<&str> =
+            answer.lines().filter(|line| line.to_ascii_lowercase().starts_with("content-type:")).collect();
+        assert_eq!(types, [line]);
+    }
+}
+
+#[tokio::test]
 async fn a_hanging_answer_ends_when_the_client_gives_up() {
     let options = Options { script: "hang,200".parse().unwrap(), ..Options::default() };
     let (answers, printed) = with_receiver(options, async |address, _| {
