@@ -3,7 +3,8 @@
 //! Invariants:
 //! - With default options the text is: first line, headers as they came, blank line, body, dashes; nothing else.
 //! - A body is printed as text only if it is UTF-8 without control characters other than tab and line ends; everything else
-//!   becomes a hex dump. In headers and request lines control characters are written as `\u{1b}`.
+//!   becomes a hex dump. In headers and request lines control characters are written as `\u{1b}`. Those that turn the
+//!   direction of text, and the line ends U+2028 and U+2029, count among them.
 //! - Output is written in pieces; nothing the size of a dump is built in memory.
 
 use std::io::{self, Write};
@@ -112,7 +113,7 @@ fn print_body(out: &mut impl Write, request: &Request) -> io::Result<()> {
 /// The body, if a terminal can be shown it as it is.
 fn as_text(body: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(body).ok()?;
-    text.chars().all(|c| !c.is_control() || matches!(c, '\t' | '\n' | '\r')).then_some(text)
+    text.chars().all(|c| !drives_terminal(c) || matches!(c, '\t' | '\n' | '\r')).then_some(text)
 }
 
 /// `application/json` and the `+json` suffix (RFC 6839, section 3.1), whatever parameters follow.
@@ -130,15 +131,22 @@ fn decode(bytes: &[u8]) -> String {
     }
 }
 
+/// Control characters, and those that turn the direction of text or end a line: with them a text looks like another.
+fn drives_terminal(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// Decoded, and with control characters escaped, so that they can't drive the terminal.
 fn printable(bytes: &[u8]) -> String {
     let text = decode(bytes);
-    if !text.contains(|c: char| c.is_control() && c != '\t') {
+    let is_unsafe = |c: char| drives_terminal(c) && c != '\t';
+    if !text.contains(is_unsafe) {
         return text;
     }
     let mut safe = String::with_capacity(text.len() + 16);
     for c in text.chars() {
-        if c.is_control() && c != '\t' {
+        if is_unsafe(c) {
             safe.extend(c.escape_unicode());
         } else {
             safe.push(c);
@@ -252,6 +260,13 @@ mod tests {
         assert_eq!(printable(b"caf\xe9 \x9b"), "café \\u{9b}", "Latin-1");
         assert_eq!(printable("Ĝis".as_bytes()), "Ĝis");
         assert_eq!(as_text(b"a\x1b[31m"), None);
+        for c in "\u{61c}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{202e}\u{2066}\u{2069}".chars() {
+            let text = format!("a{c}b");
+            assert_eq!(printable(text.as_bytes()), format!("a{}b", c.escape_unicode()));
+            assert_eq!(as_text(text.as_bytes()), None);
+        }
+        // These join letters of many scripts, and belong to their text.
+        assert_eq!(as_text("\u{200c}\u{200d}".as_bytes()), Some("\u{200c}\u{200d}"));
         assert_eq!(as_text("a\tb\r\nĉ".as_bytes()), Some("a\tb\r\nĉ"));
     }
 
