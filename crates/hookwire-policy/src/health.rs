@@ -186,7 +186,7 @@ impl Health {
     /// Holds the endpoint to so many attempts per second, whatever else is known about it; `None` ends that.
     pub fn set_limit(&mut self, per_second: Option<f64>, now: Timestamp) {
         match (&mut self.limit, per_second) {
-            (Some(limit), Some(per_second)) => limit.per_second = per_second,
+            (Some(limit), Some(per_second)) => limit.set_rate(per_second),
             (limit, per_second) => *limit = per_second.map(|per_second| Bucket::new(per_second, now)),
         }
     }
@@ -272,7 +272,7 @@ impl Health {
 
     /// The rate that holds, in attempts per second; `None` where there is no limit.
     pub fn rate(&self) -> Option<f64> {
-        self.rate.as_ref().map(|rate| rate.bucket.per_second)
+        self.rate.as_ref().map(|rate| rate.bucket.per_second())
     }
 
     /// In words of the API: `closed`, `open` or `half_open`.
@@ -403,7 +403,7 @@ impl Health {
         let Some(rate) = &mut self.rate else { return };
         rate.grow(used, now);
         let calm = now.saturating_since(self.rate_since) >= RATE_CALM;
-        if calm || rate.bucket.per_second >= RATE_FREE {
+        if calm || rate.bucket.per_second() >= RATE_FREE {
             (self.rate, self.rate_since) = (None, after(self.rate_since, now));
         }
     }

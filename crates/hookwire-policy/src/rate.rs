@@ -4,11 +4,14 @@
 //! - Over any time a bucket gives no more tokens than its rate times that time, and [`BURST`]'s worth.
 //! - One token is always within reach, however low the rate.
 //! - A rate is between [`RATE_MIN`] and [`RATE_FREE`].
+//! - A stored rate that none can have is refused when it is read, so that it can be calculated with.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use hookwire_model::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::de::Unexpected;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// The rate after the breaker closed, in attempts per second.
 pub const RATE_START: f64 = 5.0;
@@ -18,6 +21,9 @@ pub const RATE_MIN: f64 = 0.1;
 /// A rate that is no limit any more, in attempts per second: more than a worker sends.
 pub const RATE_FREE: f64 = 100_000.0;
 
+/// What any rate lies within, also one that a definition sets: its interval is a [`Duration`].
+const SOUND: RangeInclusive<f64> = 1e-9..=1e12;
+
 /// Cuts within this time count as one: they tell of requests that were on their way together.
 const CUT_PAUSE: Duration = Duration::from_secs(1);
 /// Tokens that may be taken at once, as a time: short, so that a rate is smooth.
@@ -26,14 +32,26 @@ const BURST: Duration = Duration::from_millis(250);
 /// Tokens that come at a rate (GCRA: the generic cell rate algorithm, ITU-T I.371).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Bucket {
-    pub(crate) per_second: f64,
+    #[serde(deserialize_with = "read_rate")]
+    per_second: f64,
     /// When the tokens taken so far are used up (GCRA's theoretical arrival time).
     pub(crate) spent_until: Timestamp,
 }
 
 impl Bucket {
     pub(crate) fn new(per_second: f64, now: Timestamp) -> Self {
-        Bucket { per_second, spent_until: now }
+        let mut bucket = Bucket { per_second: 1.0, spent_until: now };
+        bucket.set_rate(per_second);
+        bucket
+    }
+
+    pub(crate) fn per_second(&self) -> f64 {
+        self.per_second
+    }
+
+    pub(crate) fn set_rate(&mut self, per_second: f64) {
+        // Unlike `clamp`, these take no NaN for an answer.
+        self.per_second = per_second.max(*SOUND.start()).min(*SOUND.end());
     }
 
     fn interval(&self) -> Duration {
@@ -75,6 +93,7 @@ impl Bucket {
 pub(crate) struct Rate {
     pub(crate) bucket: Bucket,
     /// The rate at which the endpoint last slowed down.
+    #[serde(default, deserialize_with = "read_ceiling")]
     ceiling: Option<f64>,
     grown_at: Timestamp,
     cut_at: Option<Timestamp>,
@@ -100,7 +119,7 @@ impl Rate {
         if used < per_second / 2.0 && per_second > RATE_START {
             return;
         }
-        self.bucket.per_second = match self.ceiling {
+        self.bucket.set_rate(match self.ceiling {
             None => per_second * 2f64.powf(elapsed),
             // Back to where it slowed down last in some ten seconds, faster at first; beyond it with care.
             Some(ceiling) if per_second < ceiling => {
@@ -108,7 +127,7 @@ impl Rate {
                 (per_second + step * elapsed).min(ceiling)
             }
             Some(_) => per_second * 1.01f64.powf(elapsed),
-        };
+        });
     }
 
     /// The endpoint slows down; returns whether that says something new.
@@ -121,10 +140,26 @@ impl Rate {
         let per_second = self.bucket.per_second;
         let near = self.ceiling.is_some_and(|ceiling| (0.8..1.25).contains(&(per_second / ceiling)));
         self.ceiling = Some(per_second);
-        self.bucket.per_second = (per_second * if near { 0.95 } else { 0.5 }).max(RATE_MIN);
+        self.bucket.set_rate((per_second * if near { 0.95 } else { 0.5 }).max(RATE_MIN));
         self.cut_at = Some(now);
         self.grown_at = self.grown_at.max(now);
         true
+    }
+}
+
+fn read_rate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    sound(f64::deserialize(deserializer)?)
+}
+
+fn read_ceiling<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    Option::deserialize(deserializer)?.map(sound).transpose()
+}
+
+fn sound<E: serde::de::Error>(rate: f64) -> Result<f64, E> {
+    if SOUND.contains(&rate) {
+        Ok(rate)
+    } else {
+        Err(E::invalid_value(Unexpected::Float(rate), &"a rate of attempts per second"))
     }
 }
 
@@ -149,5 +184,59 @@ impl Meter {
     /// The busier of this second, as far as it has gone, and the one before.
     pub(crate) fn per_second(&self) -> f64 {
         f64::from(self.last.max(self.count))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn bucket(per_second: &str) -> Result<Bucket, serde_json::Error> {
+        serde_json::from_str(&format!("{{\"per_second\":{per_second},\"spent_until\":{}}}", stored(0)))
+    }
+
+    fn stored(millis: i64) -> String {
+        serde_json::to_string(&Timestamp::from_millis(millis)).unwrap()
+    }
+
+    #[test]
+    fn a_stored_rate_that_none_can_have_is_refused() {
+        for rate in ["0", "-0.0", "-1", "1e-300", "1e-10", "1e13", "1e308", "null", "\"5\""] {
+            assert!(bucket(rate).is_err(), "{rate}");
+        }
+        for rate in ["1e-9", "0.1", "5", "100000.0", "1e12"] {
+            assert!(bucket(rate).is_ok(), "{rate}");
+        }
+        let rate = |ceiling: &str| {
+            let whole = serde_json::to_string(&Rate::start(Timestamp::from_millis(0))).unwrap();
+            serde_json::from_str::<Rate>(
+                &whole.replace("\"ceiling\":null", &format!("\"ceiling\":{ceiling}")),
+            )
+        };
+        assert!(rate("null").is_ok() && rate("7.5").is_ok());
+        assert!(rate("-7.5").is_err() && rate("0").is_err());
+    }
+
+    proptest! {
+        /// Whatever rate somebody sets, the bucket can be read again and calculated with.
+        #[test]
+        fn any_rate_can_be_calculated_with(
+            per_second in any::<f64>(),
+            attempts in any::<u32>(),
+            millis in 0i64..10_000_000_000_000,
+        ) {
+            let now = Timestamp::from_millis(millis);
+            let mut made = Bucket::new(per_second, now);
+            prop_assert!(bucket(&made.per_second().to_string()).is_ok());
+            let _ = (made.holds(now), made.more_after(attempts, now));
+            made.spend(attempts, now);
+            made.join(Some(now), Some(now), attempts);
+            let mut rate = Rate::at(per_second, now);
+            rate.cut(now);
+            rate.grow(per_second, now.saturating_add(Duration::from_secs(5)));
+            prop_assert!(SOUND.contains(&rate.bucket.per_second()));
+        }
     }
 }
