@@ -3,9 +3,12 @@
 //! Invariants
 //! - The document is never changed. A template that may change a list or dict works on a copy ([`thaw`]).
 //! - Objects are Python dicts in the document's order, arrays are lists, numbers keep their value however large.
+//! - A long text is copied once, however often a template asks for it: looking an attribute up costs nothing that could be
+//!   paid for.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use hookwire_json::{Content, Json, Node};
 use minijinja::Value;
@@ -19,20 +22,16 @@ use crate::run::Run;
 /// Objects behave as Python's dicts, arrays as its lists, numbers as its ints (of any size) and floats. Looking a
 /// member up costs a look-up in the document.
 pub fn view(document: impl Into<Json>) -> Value {
-    let document = document.into();
-    value_of(&document, document.root())
+    let document = Part { json: document.into(), texts: Arc::default() };
+    document.value(document.node())
 }
 
-/// A value within a document: a view if there is something in it, else converted.
-fn value_of(document: &Json, node: Node<'_>) -> Value {
-    match node.content() {
-        Content::Null => Value::from(()),
-        Content::Bool(bool) => Value::from(bool),
-        Content::Number(number) => parse_number(number),
-        Content::Text(text) => Value::from(text),
-        Content::List(_) | Content::Object(_) => Value::from_object(Part(document.part(node))),
-    }
-}
+/// From here on a text is long, in bytes.
+const LONG_TEXT: usize = 1024;
+
+/// The long texts of a document that were asked for, by where they stand in memory: all parts of a document share what
+/// was read of it.
+type Texts = OnceLock<Mutex<HashMap<usize, Value>>>;
 
 /// The root of a context: named values in the order given.
 pub fn root<N: Into<Arc<str>>>(members: impl IntoIterator<Item = (N, Value)>) -> Value {
@@ -43,18 +42,39 @@ pub fn root<N: Into<Arc<str>>>(members: impl IntoIterator<Item = (N, Value)>) ->
     dict.map_or_else(Value::from, Value::from_object)
 }
 
-/// An object or array of a document.
-pub(crate) struct Part(Json);
+/// A document, or an object or array in it.
+pub(crate) struct Part {
+    json: Json,
+    texts: Arc<Texts>,
+}
 
 impl fmt::Debug for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
+        fmt::Debug::fmt(&self.json, f)
     }
 }
 
 impl Part {
     pub(crate) fn node(&self) -> Node<'_> {
-        self.0.root()
+        self.json.root()
+    }
+
+    /// A value in it: a view if there is something in it, else converted.
+    fn value(&self, node: Node<'_>) -> Value {
+        match node.content() {
+            Content::Null => Value::from(()),
+            Content::Bool(bool) => Value::from(bool),
+            Content::Number(number) => parse_number(number),
+            Content::Text(text) if text.len() >= LONG_TEXT => {
+                let texts = self.texts.get_or_init(Mutex::default);
+                let mut texts = texts.lock().unwrap_or_else(PoisonError::into_inner);
+                texts.entry(text.as_ptr().addr()).or_insert_with(|| Value::from(text)).clone()
+            }
+            Content::Text(text) => Value::from(text),
+            Content::List(_) | Content::Object(_) => {
+                Value::from_object(Part { json: self.json.part(node), texts: Arc::clone(&self.texts) })
+            }
+        }
     }
 
     pub(crate) fn is_list(&self) -> bool {
@@ -70,21 +90,21 @@ impl Part {
     }
 
     pub(crate) fn member(&self, name: &str) -> Option<Value> {
-        self.node().get(name).map(|member| value_of(&self.0, member))
+        self.node().get(name).map(|member| self.value(member))
     }
 
     pub(crate) fn index(&self, index: usize) -> Option<Value> {
-        self.node().as_list()?.get(index).map(|item| value_of(&self.0, item))
+        self.node().as_list()?.get(index).map(|item| self.value(item))
     }
 
     pub(crate) fn items(&self) -> Vec<Value> {
         let items = self.node().as_list().into_iter().flat_map(hookwire_json::List::iter);
-        items.map(|item| value_of(&self.0, item)).collect()
+        items.map(|item| self.value(item)).collect()
     }
 
     pub(crate) fn members(&self) -> Vec<(Value, Value)> {
         let members = self.node().as_object().into_iter().flat_map(hookwire_json::Object::iter);
-        members.map(|(name, member)| (Value::from(name), value_of(&self.0, member))).collect()
+        members.map(|(name, member)| (Value::from(name), self.value(member))).collect()
     }
 }
 
@@ -153,5 +173,25 @@ pub(crate) fn thaw(run: &Run, value: &Value) -> Result<Value, minijinja::Error> 
             Dict::new(run, pairs).map(Value::from_object)
         }
         _ => Ok(value.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_is_copied_once_wherever_it_is_asked_for() {
+        let (long, short) = ("x".repeat(LONG_TEXT), "x".repeat(LONG_TEXT - 1));
+        let text = format!(r#"{{"a": {{"long": "{long}", "other": "y\\n{long}", "short": "{short}"}}}}"#);
+        let document = view(Json::parse(&text).unwrap());
+        let get = |name: &str| document.get_attr("a").unwrap().get_attr(name).unwrap();
+        let place = |value: &Value| value.as_str().unwrap().as_ptr().addr();
+        for (name, is_shared) in [("long", true), ("other", true), ("short", false)] {
+            let (first, second) = (get(name), get(name));
+            assert_eq!(first, second);
+            assert_eq!(place(&first) == place(&second), is_shared, "{name}");
+        }
+        assert_ne!(get("long"), get("other"));
     }
 }
