@@ -64,7 +64,11 @@ impl TargetArguments {
         if let Some(client) = self.named_server()? {
             return Ok(Target::Server(client));
         }
-        let settings = self.settings()?;
+        let settings = self.settings().map_err(|failure| {
+            let message =
+                format!("{failure}\n  a server that runs can be asked all the same: name it with --url");
+            Failure::message(failure.exit(), message)
+        })?;
         match running_server(&settings)? {
             Listening::Ours(client) => return Ok(Target::Server(client)),
             Listening::Another(note) => say(note),
