@@ -72,7 +72,7 @@ pub struct EngineSettings {
     /// How long a lease lasts; it is renewed at a third while work is in flight.
     pub lease: Duration,
     /// How long attempts in flight may go on after a shutdown was asked for; `None`: as long as the definitions that
-    /// are in force then make it ([`Definitions::grace`]).
+    /// are in force then make it ([`Definitions::grace`](hookwire_definitions::Definitions::grace)).
     pub grace: Option<Duration>,
     /// End when nothing is due any more.
     pub until_idle: bool,
