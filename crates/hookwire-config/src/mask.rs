@@ -174,35 +174,36 @@ fn credentials(text: &str, templates: Templates) -> Vec<Range<usize>> {
     found
 }
 
-/// Where a text has user and password of a URL, or what may be one.
+/// Where a text has user and password of a URL, or what may be one: each word with a colon is taken for a URL.
 fn logins(text: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
-    for (at, _) in text.match_indices(':') {
-        let word_start = text[..at].rfind(WORD_ENDS).map_or(0, |end| end + 1);
-        let start = at + text[at..].len() - text[at + 1..].trim_start_matches('/').len();
-        let end = text[start..].find(WORD_ENDS).map_or(text.len(), |end| start + end);
-        let scheme = &text[word_start..at];
-        // A colon further on is within what the first one was looked at for.
-        if scheme.is_empty() || scheme.contains(':') {
+    let mut next = 0;
+    for word in text.split(WORD_ENDS) {
+        let end = next + word.len();
+        // What ends a word is one byte long.
+        next = end + 1;
+        let Some((scheme, rest)) = word.split_once(':').filter(|(scheme, _)| !scheme.is_empty()) else {
             continue;
-        }
-        let authority_end = text[start..end].find('/').map_or(end, |slash| start + slash);
-        let authority = &text[start..authority_end];
+        };
+        let after_slashes = rest.trim_start_matches('/');
+        let start = end - after_slashes.len();
+        let authority = after_slashes.split('/').next().unwrap_or_default();
         let port = authority.rsplit_once(':').map(|(_, port)| port);
         let is_odd = port.is_some_and(|port| !port.bytes().all(|byte| byte.is_ascii_digit()))
             && !authority.contains(['@', '[', '{']);
         // A password with a slash is wrong in a URL, and quoted for that.
         let is_store = ["redis", "rediss", "redis-cluster"].contains(&scheme);
-        let login_end =
-            if is_odd || is_store || !text[at..].starts_with("://") { end } else { authority_end };
-        found.extend(text[start..login_end].rfind('@').map(|user| start..start + user));
+        let is_wrong = is_odd || is_store || !rest.starts_with("//");
+        let login = if is_wrong { after_slashes } else { authority };
+        found.extend(login.rfind('@').map(|user| start..start + user));
         // A socket has no host, so that they stand in its query.
         if scheme == "unix" {
-            for (place, _) in text[start..end].match_indices(['?', '&']) {
-                let member = start + place + 1;
-                let value = ["user=", "pass="].iter().find(|name| text[member..].starts_with(**name));
-                let length = text[member..end].find('&').unwrap_or(end - member);
-                found.extend(value.map(|name| member + name.len()..member + length));
+            for (place, _) in after_slashes.match_indices(['?', '&']) {
+                let member = &after_slashes[place + 1..];
+                let value = ["user=", "pass="].into_iter().find(|name| member.starts_with(name));
+                let length = member.find('&').unwrap_or(member.len());
+                let member_start = start + place + 1;
+                found.extend(value.map(|name| member_start + name.len()..member_start + length));
             }
         }
     }

@@ -597,9 +597,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             Happening::Placed => self.starts_more = false,
             Happening::Opened => self.look_for_deliveries_at = Some(Instant::now()),
             Happening::Tick => self.tick(),
-            Happening::Shutdown => {
-                self.stop();
-            }
+            Happening::Shutdown => self.stop(),
         }
         Ok(())
     }
@@ -670,10 +668,9 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             let leases = lost.len();
             tracing::warn!(leases, ?first, "leases were lost: another worker goes on with these");
         }
-        for subject in lost {
-            self.shared.metrics.leases_lost.inc();
-            self.intake.lose(subject);
-        }
+        // What is begun goes on, and counts once: when it is settled, if its lease is still lost then.
+        let lost = lost.into_iter().filter(|subject| self.intake.lose(*subject)).count();
+        self.shared.metrics.leases_lost.inc_by(lost as u64);
     }
 
     /// A hand has done something.

@@ -75,17 +75,17 @@ pub(crate) fn is_full(file: &Path) -> bool {
 
 /// The file of a store as it was when it was opened.
 #[derive(Debug)]
-pub(crate) struct Standing {
+pub(crate) struct StoreFile {
     path: PathBuf,
     identity: Option<(u64, u64)>,
 }
 
-impl Standing {
+impl StoreFile {
     /// Notes which file it is.
     pub(crate) fn of(folder: &Path) -> io::Result<Self> {
         let path = database(folder);
         let identity = identity(&std::fs::metadata(&path)?);
-        Ok(Standing { path, identity })
+        Ok(StoreFile { path, identity })
     }
 
     /// Whether it still stands where it did: what is written into a file that was deleted or moved away is lost, or is

@@ -19,7 +19,7 @@ use hookwire_queue::backend::{StoreClock, Wake};
 use rusqlite::ErrorCode;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use crate::disk::{Standing, takes_more};
+use crate::disk::{StoreFile, takes_more};
 use crate::error::{from_io, from_sqlite};
 use crate::layout;
 use crate::owner::Ownership;
@@ -120,8 +120,8 @@ pub(crate) fn run(
         Ok(conn) => conn,
         Err(error) => return refuse(opened, ownership, error),
     };
-    let standing = match Standing::of(&folder) {
-        Ok(standing) => standing,
+    let file = match StoreFile::of(&folder) {
+        Ok(file) => file,
         Err(error) => return refuse(opened, ownership, from_io(error, &path)),
     };
     let store = match Store::open(&conn, limits, shared.clock.clone()) {
@@ -132,7 +132,7 @@ pub(crate) fn run(
     if opened.send(Ok(())).is_err() {
         return;
     }
-    let closing = Writer { store, path, standing, shared, is_durable: true }.serve(&calls);
+    let closing = Writer { store, path, file, shared, is_durable: true }.serve(&calls);
     // The log goes into the file while nobody else reads it; a reader that still does leaves it for the next start.
     let _ = conn.execute_batch(BEGIN_LOG_ANEW);
     drop(conn);
@@ -153,7 +153,7 @@ fn refuse(opened: oneshot::Sender<Result<(), QueueError>>, ownership: Ownership,
 struct Writer<'c> {
     store: Store<'c>,
     path: PathBuf,
-    standing: Standing,
+    file: StoreFile,
     shared: Arc<Shared>,
     /// Whether SQLite waits for the disk at a commit, as it is set now.
     is_durable: bool,
@@ -204,8 +204,8 @@ impl Writer<'_> {
 
     /// Carries out calls in one transaction; if that fails, each in one of its own.
     fn commit_together(&mut self, mut batch: Vec<Box<dyn Call>>) {
-        if !self.standing.holds() {
-            return batch.into_iter().for_each(|call| call.fail(self.standing.lost()));
+        if !self.file.holds() {
+            return batch.into_iter().for_each(|call| call.fail(self.file.lost()));
         }
         match self.commit(&mut batch) {
             Ok(()) => batch.into_iter().for_each(Call::answer),
@@ -223,17 +223,20 @@ impl Writer<'_> {
     }
 
     fn commit(&mut self, batch: &mut [Box<dyn Call>]) -> rusqlite::Result<()> {
-        let mut committed = self.try_commit(batch);
+        match self.commit_or_roll_back(batch) {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => {
+                // What is in the log twice or more takes less in the file, and then the log begins anew.
+                self.store.conn.execute_batch(BEGIN_LOG_ANEW)?;
+                self.commit_or_roll_back(batch)
+            }
+            committed => committed,
+        }
+    }
+
+    fn commit_or_roll_back(&mut self, batch: &mut [Box<dyn Call>]) -> rusqlite::Result<()> {
+        let committed = self.try_commit(batch);
         if committed.is_err() {
             self.store.roll_back()?;
-        }
-        if committed.as_ref().is_err_and(|error| error.sqlite_error_code() == Some(ErrorCode::DiskFull)) {
-            // What is in the log twice or more takes less in the file, and then the log begins anew.
-            self.store.conn.execute_batch(BEGIN_LOG_ANEW)?;
-            committed = self.try_commit(batch);
-            if committed.is_err() {
-                self.store.roll_back()?;
-            }
         }
         committed
     }

@@ -1,4 +1,4 @@
-//! The routes, and who passes them on.
+//! The routes, and what guards them.
 
 use std::sync::Arc;
 

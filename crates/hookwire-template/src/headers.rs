@@ -7,7 +7,6 @@
 //! - A name, in any spelling, comes out once.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 
 use bytes::Bytes;
 
@@ -75,8 +74,7 @@ pub(crate) fn check_value_adds_no_line(value: &str) -> Result<(), Fault> {
 /// # Errors
 /// For the first line that can't be sent.
 pub(crate) fn parse(rendered: &str, strict: bool) -> Result<Vec<(String, Bytes)>, Fault> {
-    let mut headers: Vec<(String, Bytes)> = Vec::new();
-    let mut places = HashMap::new();
+    let mut headers = Headers::default();
     for (offset, line) in split_lines(rendered) {
         let Some((name, value)) = line.split_once(':') else {
             if strict && !line.trim().is_empty() {
@@ -87,16 +85,42 @@ pub(crate) fn parse(rendered: &str, strict: bool) -> Result<Vec<(String, Bytes)>
         let (name, value) = (python_strip(name), python_strip(value));
         check_name(name).map_err(|fault| fault.at(Pos::of(rendered, offset)))?;
         let value = encode(name, value).map_err(|fault| fault.at(Pos::of(rendered, offset)))?;
+        headers.set(name, value);
+    }
+    Ok(headers.list)
+}
+
+/// Up to so many headers are looked through for a name, which every delivery does; more have a table.
+const FEW: usize = 16;
+
+/// Headers, each name once.
+#[derive(Default)]
+struct Headers {
+    list: Vec<(String, Bytes)>,
+    /// Where each name stands, in lower case; empty while they are few.
+    places: HashMap<String, usize>,
+}
+
+impl Headers {
+    /// Adds a header, in the place of one of the same name if there is one.
+    fn set(&mut self, name: &str, value: Bytes) {
         let header = (name.to_owned(), value);
-        match places.entry(name.to_ascii_lowercase()) {
-            Entry::Occupied(place) => headers[*place.get()] = header,
-            Entry::Vacant(place) => {
-                place.insert(headers.len());
-                headers.push(header);
+        let place = if self.list.len() <= FEW {
+            self.list.iter().position(|(have, _)| have.eq_ignore_ascii_case(name))
+        } else {
+            if self.places.is_empty() {
+                let names = self.list.iter().map(|(name, _)| name.to_ascii_lowercase());
+                self.places = names.zip(0..).collect();
             }
+            let next = self.list.len();
+            let place = *self.places.entry(name.to_ascii_lowercase()).or_insert(next);
+            (place < next).then_some(place)
+        };
+        match place {
+            Some(place) => self.list[place] = header,
+            None => self.list.push(header),
         }
     }
-    Ok(headers)
 }
 
 pub(crate) fn no_colon(line: &str) -> Fault {

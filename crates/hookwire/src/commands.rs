@@ -49,17 +49,13 @@ impl EventArguments {
         }
         let bytes_max = config.settings.server.max_event_bytes;
         let mut events = Vec::new();
-        Input::open(&self.event, bytes_max)?.read(bytes_max, NewIds::Unique, "", |event, _| {
+        let input = Input::open(&self.event, bytes_max)?;
+        input.read(bytes_max, NewIds::Unique, "", |event, _| {
             events.push(Arc::new(event));
             Ok(())
         })?;
         if events.is_empty() {
-            let file = if self.event.as_os_str() == "-" {
-                "standard input".into()
-            } else {
-                self.event.display().to_string()
-            };
-            return Err(Failure::message(Exit::Data, format!("{file}: there is no event in it")));
+            return Err(Failure::message(Exit::Data, format!("{}: there is no event in it", input.name())));
         }
         // Those that do not check have been told already.
         if problems.is_empty() && config.definitions.rules().next().is_none() {

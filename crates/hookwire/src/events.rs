@@ -106,6 +106,11 @@ impl Input {
         Ok(input)
     }
 
+    /// What people call it.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// How many bytes it has.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes

@@ -190,7 +190,11 @@ impl Target {
                         client.get(&format!("/v1/deliveries?{}", query(filter, cursor, wanted)))?;
                     (items, next_cursor)
                 }
-                Target::Store(store) => page(store, filter, cursor, wanted).await?,
+                Target::Store(store) => {
+                    let (mut items, next) = page(store, filter, cursor, wanted).await?;
+                    tell_what_holds(store, None, &mut items, SystemClock.now()).await?;
+                    (items, next)
+                }
             };
             items.extend(more);
             if items.len() >= limit || next.is_none() {
@@ -279,7 +283,6 @@ async fn page(
     for shard in (0..=first).rev() {
         let page = store.list(Shard(shard), filter, before.take(), limit - items.len()).await?;
         items.extend(page.items);
-        tell_what_holds(store, None, &mut items, SystemClock.now()).await?;
         if items.len() >= limit {
             let more = page.next.is_some() || shard > 0;
             let next = items.last().map(|last| last.id).filter(|_| more);

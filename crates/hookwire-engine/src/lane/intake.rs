@@ -68,9 +68,11 @@ impl Intake {
         }
     }
 
-    /// A lease was lost.
-    pub(super) fn lose(&mut self, subject: Subject) {
+    /// A lease was lost; tells whether it was one of these.
+    pub(super) fn lose(&mut self, subject: Subject) -> bool {
+        let before = self.ready.len();
         self.ready.retain(|ready| ready.leased.lease.subject != subject);
+        self.ready.len() < before
     }
 
     /// Gives everything back.
