@@ -76,7 +76,7 @@ pub(crate) fn is_full(file: &Path) -> bool {
 /// The file of a store as it was when it was opened.
 #[derive(Debug)]
 pub(crate) struct StoreFile {
-    path: PathBuf,
+    pub(crate) path: PathBuf,
     identity: Option<(u64, u64)>,
 }
 

@@ -132,7 +132,7 @@ pub(crate) fn run(
     if opened.send(Ok(())).is_err() {
         return;
     }
-    let closing = Writer { store, path, file, shared, is_durable: true }.serve(&calls);
+    let closing = Writer { store, file, shared, is_durable: true }.serve(&calls);
     // The log goes into the file while nobody else reads it; a reader that still does leaves it for the next start.
     let _ = conn.execute_batch(BEGIN_LOG_ANEW);
     drop(conn);
@@ -152,7 +152,6 @@ fn refuse(opened: oneshot::Sender<Result<(), QueueError>>, ownership: Ownership,
 
 struct Writer<'c> {
     store: Store<'c>,
-    path: PathBuf,
     file: StoreFile,
     shared: Arc<Shared>,
     /// Whether SQLite waits for the disk at a commit, as it is set now.
@@ -211,7 +210,7 @@ impl Writer<'_> {
             Ok(()) => batch.into_iter().for_each(Call::answer),
             Err(error) if batch.len() <= 1 => {
                 if let Some(call) = batch.pop() {
-                    call.fail(from_sqlite(error, &self.path));
+                    call.fail(from_sqlite(error, &self.file.path));
                 }
             }
             Err(_) => {
@@ -287,7 +286,7 @@ impl Writer<'_> {
         let step = || -> rusqlite::Result<bool> {
             let conn = self.store.conn;
             let free: u32 = conn.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
-            if self.path.parent().is_some_and(|folder| takes_more(folder, 0).is_err()) {
+            if self.file.path.parent().is_some_and(|folder| takes_more(folder, 0).is_err()) {
                 // The log begins anew, and what it took is free for others.
                 conn.execute_batch(BEGIN_LOG_ANEW)?;
             }
