@@ -16,6 +16,8 @@ use crate::layout::{database, log};
 const RESERVE_BYTES: u64 = 4 << 20;
 /// Of a small disk no more than this part.
 const RESERVE_PART: u64 = 8;
+/// The largest event that a store which is ready takes for sure.
+const USUAL_EVENT_BYTES: u64 = 64 << 10;
 
 /// A disk, in bytes.
 #[derive(Debug, Clone, Copy)]
@@ -66,6 +68,15 @@ pub(crate) fn takes_more(folder: &Path, bytes: u64) -> Result<(), QueueError> {
         ),
         source: None,
     })
+}
+
+/// Whether an event is accepted, unless it is a very large one: who asks whether a store is ready does not hear of a disk
+/// that has just as much room as the next event is too large for.
+///
+/// # Errors
+/// As of [`takes_more`].
+pub(crate) fn takes_events(folder: &Path) -> Result<(), QueueError> {
+    takes_more(folder, USUAL_EVENT_BYTES)
 }
 
 /// Whether nothing at all is left on the disk of a file.

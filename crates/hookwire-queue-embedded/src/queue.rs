@@ -263,7 +263,7 @@ impl Inspect for EmbeddedQueue {
     }
 
     async fn ready(&self, _: Shard) -> Result<(), QueueError> {
-        disk::takes_more(&self.inner.folder, 0)?;
+        disk::takes_events(&self.inner.folder)?;
         self.call(true, (), |store, ()| store.try_writing()).await
     }
 

@@ -19,7 +19,7 @@ use hookwire_queue::backend::{StoreClock, Wake};
 use rusqlite::ErrorCode;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use crate::disk::{StoreFile, takes_more};
+use crate::disk::{StoreFile, takes_events};
 use crate::error::{from_io, from_sqlite};
 use crate::layout;
 use crate::owner::Ownership;
@@ -286,7 +286,7 @@ impl Writer<'_> {
         let step = || -> rusqlite::Result<bool> {
             let conn = self.store.conn;
             let free: u32 = conn.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
-            if self.file.path.parent().is_some_and(|folder| takes_more(folder, 0).is_err()) {
+            if self.file.path.parent().is_some_and(|folder| takes_events(folder).is_err()) {
                 // The log begins anew, and what it took is free for others.
                 conn.execute_batch(BEGIN_LOG_ANEW)?;
             }
