@@ -108,7 +108,7 @@ async fn ours(line: &Value, receivers: &Receivers) -> String {
         match decide(&attempted).decision {
             Decision::Done => break "finished",
             Decision::DeadLetter(_) => break "failed",
-            Decision::RetryAfter(wait) => story.waits.push(wait),
+            Decision::RetryAfter(wait) | Decision::NotMade(wait) => story.waits.push(wait),
         }
     };
     story.requests = receivers.received(line);

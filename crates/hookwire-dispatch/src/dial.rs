@@ -79,7 +79,7 @@ fn system_resolve(host: &str) -> io::Result<Vec<IpAddr>> {
 }
 
 /// What a look-up gave, to be handed to all who wait; `io::Error` can't be cloned.
-type Answer = Result<Vec<IpAddr>, (io::ErrorKind, String)>;
+type Answer = Result<Vec<IpAddr>, Arc<io::Error>>;
 
 #[derive(Debug)]
 struct Lookups {
@@ -102,7 +102,11 @@ impl Lookups {
         let answer = answer.wait_for(Option::is_some).await.map_err(|_| interrupted())?;
         match answer.as_ref().expect("waited for") {
             Ok(addresses) => Ok(addresses.clone()),
-            Err((kind, message)) => Err(io::Error::new(*kind, message.clone())),
+            Err(error) => Err(match error.raw_os_error() {
+                // The code says more than the kind: that this process has no file descriptor left, say.
+                Some(code) => io::Error::from_raw_os_error(code),
+                None => io::Error::new(error.kind(), error.to_string()),
+            }),
         }
     }
 
@@ -140,7 +144,7 @@ struct Lookup {
 impl Lookup {
     fn run(self) {
         let answer = (self.lookups.resolve)(&self.host);
-        self.sender.send_replace(Some(answer.map_err(|error| (error.kind(), error.to_string()))));
+        self.sender.send_replace(Some(answer.map_err(Arc::new)));
     }
 }
 
@@ -199,10 +203,12 @@ mod tests {
     async fn a_failure_is_told_and_not_remembered() {
         let lookups = lookups(1, |host| match host {
             "bad.example" => panic!("a broken resolver"),
+            "starved.example" => Err(io::Error::from_raw_os_error(24)),
             _ => Err(io::Error::new(io::ErrorKind::NotFound, "no such name")),
         });
         let error = lookups.resolve("a.example").await.unwrap_err();
         assert_eq!((error.kind(), error.to_string().as_str()), (io::ErrorKind::NotFound, "no such name"));
+        assert_eq!(lookups.resolve("starved.example").await.unwrap_err().raw_os_error(), Some(24));
         assert_eq!(lookups.resolve("bad.example").await.unwrap_err().to_string(), interrupted().to_string());
         // The slot is free again, and so is the name.
         assert!(lookups.resolve("bad.example").await.is_err());

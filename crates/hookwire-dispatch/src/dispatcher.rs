@@ -216,13 +216,21 @@ impl<D: Dial> HttpDispatcher<D> {
         tls: &Arc<TlsProfile>,
         progress: &mut Progress,
     ) -> Result<Box<Connection<D::Stream>>, Fault> {
+        // What is wrong with it is nothing of the receiver's.
+        let config = match request.authority.https.then(|| tls.config()).transpose() {
+            Ok(config) => config,
+            Err(error) => return Err(Fault::Unsent(attempt_error(ErrorKind::Tls, error.to_string()))),
+        };
         let host = plain_host(&request.authority.host);
         let addresses = match host.parse::<IpAddr>() {
             Ok(literal) => vec![literal],
             Err(_) => {
                 progress.enter(Phase::Resolve);
                 let resolved = self.dial.resolve(host).await;
-                resolved.map_err(|error| Fault::Unanswered(classify::dns(host, &error)))?
+                resolved.map_err(|error| {
+                    let fault = if lacks_descriptors(&error) { Fault::Starved } else { Fault::Unanswered };
+                    fault(classify::dns(host, &error))
+                })?
             }
         };
         let allowed = self.allowed(&addresses, request)?;
@@ -234,17 +242,13 @@ impl<D: Dial> HttpDispatcher<D> {
             Err(failures)
                 if failures.iter().any(|(_, error)| lacks_descriptors(error)) && self.pool.clear() =>
             {
-                let second = self.dial_any(&allowed, progress).await;
-                second.map_err(|failures| Fault::Unanswered(classify::connect(&failures)))?
+                self.dial_any(&allowed, progress).await.map_err(no_connection)?
             }
-            Err(failures) => return Err(Fault::Unanswered(classify::connect(&failures))),
+            Err(failures) => return Err(no_connection(failures)),
         };
 
-        let transport = if request.authority.https {
+        let transport = if let Some(config) = config {
             progress.enter(Phase::Tls);
-            let config = tls
-                .config()
-                .map_err(|error| Fault::Unanswered(attempt_error(ErrorKind::Tls, error.to_string())))?;
             let name =
                 ServerName::try_from(host.strip_suffix('.').unwrap_or(host).to_owned()).map_err(|_| {
                     let message = format!("{host:?} is no name that a certificate can hold");
@@ -342,6 +346,8 @@ enum Fault {
     Unsent(AttemptError),
     /// It could, and no response head came.
     Unanswered(AttemptError),
+    /// There was nothing to make it with.
+    Starved(AttemptError),
 }
 
 /// A response, as far as it has come.
@@ -430,6 +436,11 @@ impl Progress {
         let outcome = match (result, &self.answer) {
             (Some(Err(Fault::Unsent(error))), _) => Outcome::Unsent(error),
             (Some(Err(Fault::Unanswered(error))), _) => Outcome::Unanswered(error),
+            (Some(Err(Fault::Starved(error))), _) if self.hops.is_empty() => Outcome::Unsent(error),
+            // The request that was redirected went out.
+            (Some(Err(Fault::Starved(error))), _) => {
+                Outcome::Unanswered(AttemptError { kind: ErrorKind::Internal, ..error })
+            }
             (Some(Ok(())) | None, Some(answer)) => Outcome::Answered {
                 status: answer.status.as_u16(),
                 retry_after: answer
@@ -477,6 +488,16 @@ fn host_of(url: &str) -> &str {
     match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
         _ => authority,
+    }
+}
+
+/// Why no address took the connection.
+fn no_connection(failures: Vec<(SocketAddr, io::Error)>) -> Fault {
+    let error = classify::connect(&failures);
+    if failures.iter().any(|(_, error)| lacks_descriptors(error)) {
+        Fault::Starved(error)
+    } else {
+        Fault::Unanswered(error)
     }
 }
 

@@ -236,13 +236,25 @@ fn conclude<D: Dispatch, C: Clock>(
         room.leave(effect, now);
         endpoint
     });
-    let delivered = (decision == Decision::Done).then(|| now.saturating_since(past.since));
-    shared.metrics.attempt(&webhook.webhook().name, attempt.outcome, attempt.duration, delivered);
     let fate = match decision {
         Decision::Done => Fate::Delivered,
         Decision::RetryAfter(due_in) => Fate::Waiting { due_in, reason: WaitingReason::Retry },
         Decision::DeadLetter(reason) => Fate::Dead { reason, error: None },
+        Decision::NotMade(due_in) => {
+            if shared.starved.is_news() {
+                let error = attempt.error.as_ref().map(|error| error.message.as_str());
+                tracing::warn!(
+                    webhook = %webhook.webhook().name,
+                    error,
+                    "no attempt can be made now; raise the limit on open files, or lower worker.concurrency, if this \
+                     goes on"
+                );
+            }
+            return Finished::waits(endpoint, due_in, WaitingReason::Worker);
+        }
     };
+    let delivered = (decision == Decision::Done).then(|| now.saturating_since(past.since));
+    shared.metrics.attempt(&webhook.webhook().name, attempt.outcome, attempt.duration, delivered);
     log_attempt(past, &webhook.webhook().name, &attempt, &fate);
     Finished { endpoint, attempts: vec![PackedAttempt::from(&attempt)], fate }
 }

@@ -37,6 +37,7 @@ use crate::deliver::{Finished, Past, deliver_guarded, panic_message, unavailable
 use crate::fan_out::{Late, Progress, Unfinished, Work, handle_event};
 use crate::hands::{Hands, Seat};
 use crate::metrics::BatchCall;
+use crate::outage::Lasting;
 use crate::{Clock, EngineError, Shared, Summary};
 use intake::Intake;
 use outbox::Outbox;
@@ -54,8 +55,6 @@ const IDLE_MAX: Duration = Duration::from_secs(30);
 const TOKENS_EVERY: Duration = Duration::from_millis(20);
 /// How soon after deliveries were leased more are looked for: a hundred each time are more than are sent.
 const LEASES_EVERY: Duration = Duration::from_millis(1);
-/// A backlog that stays full is no news.
-const LIMIT_TOLD_EVERY: Duration = Duration::from_secs(60);
 /// How long a stopping lane goes on trying to settle with a store that fails.
 const SETTLE_AT_STOP_MAX: Duration = Duration::from_secs(10);
 /// How long a lane that goes waits for what was handed over to it.
@@ -187,7 +186,7 @@ pub(crate) struct Lane<Q, D, C> {
     renewed_at: Instant,
     store_pause: StorePause,
     /// When it was last said that a backlog is full.
-    told_of_limit_at: Option<Instant>,
+    full_backlog: Lasting,
     /// The shutdown, once it was asked for.
     stopping: Option<Stopping>,
 }
@@ -259,7 +258,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             renew_at,
             renewed_at: renew_at,
             store_pause: StorePause::default(),
-            told_of_limit_at: None,
+            full_backlog: Lasting::default(),
             stopping: None,
         }
     }
@@ -743,9 +742,8 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
     fn settled(&mut self, settlement: Settlement, reply: Settled) {
         self.shared.metrics.settled(&settlement, &reply.over);
         if let Some(first) = reply.over.first()
-            && self.told_of_limit_at.is_none_or(|at| at.elapsed() >= LIMIT_TOLD_EVERY)
+            && self.full_backlog.is_news()
         {
-            self.told_of_limit_at = Some(Instant::now());
             tracing::warn!(
                 delivery = %first,
                 "the backlog of an endpoint has reached store.max_backlog_bytes; what comes beyond it becomes a dead \

@@ -55,7 +55,7 @@ pub use snapshot::{Snapshot, SnapshotError};
 use endpoints::Endpoints;
 use keeper::{Claim, Keeper};
 use lane::Lane;
-use outage::Outage;
+use outage::{Lasting, Outage};
 
 /// How often to look whether a store has more shards than it had: each has a loop of its own.
 const SHARDS_LOOK: Duration = Duration::from_secs(2);
@@ -128,6 +128,8 @@ pub(crate) struct Shared<D, C> {
     pub(crate) settings: EngineSettings,
     pub(crate) endpoints: Arc<Endpoints>,
     pub(crate) outage: Outage,
+    /// Attempts that cannot be made, for want of a socket.
+    pub(crate) starved: Lasting,
     claims: mpsc::Sender<Claim>,
 }
 
@@ -195,7 +197,6 @@ where
     let mut keeping = JoinSet::new();
     keeping.spawn(keeper.run(kept.clone()));
     let until_idle = settings.until_idle;
-    let outage = Outage::default();
     let shared = Arc::new(Shared {
         dispatcher,
         clock,
@@ -204,7 +205,8 @@ where
         metrics,
         settings,
         endpoints,
-        outage,
+        outage: Outage::default(),
+        starved: Lasting::default(),
         claims,
     });
     let mut lanes = JoinSet::new();

@@ -201,7 +201,8 @@ pub enum Outcome {
     },
     /// No response head came.
     Unanswered(AttemptError),
-    /// Nothing was sent.
+    /// Nothing was sent: the request could not be made, or may not be. With [`ErrorKind::Connect`] or [`ErrorKind::Dns`]
+    /// this process had nothing to send it with, such as a socket, and it was no attempt.
     Unsent(AttemptError),
 }
 

@@ -34,7 +34,7 @@ fn main() {
         health.observe(endpoint, now);
         let trouble = if endpoint == EndpointEffect::Failure { ", the endpoint failed" } else { "" };
         match decision {
-            Decision::RetryAfter(wait) => {
+            Decision::RetryAfter(wait) | Decision::NotMade(wait) => {
                 println!("attempt {attempts:2} at {now}: again after {} s{trouble}", wait.as_secs());
                 now = now.saturating_add(wait);
             }

@@ -10,6 +10,7 @@
 //! | 410 | dead letter | paused |
 //! | 1xx, 3xx, other 4xx | retry by the schedule | alive |
 //! | cannot be rendered, is no valid request, refused by the egress policy | dead letter | nothing |
+//! | no socket for it | waits, not counted | nothing |
 //!
 //! Invariants:
 //! - A retry never comes sooner than the schedule, less its jitter, says, and never sooner than a
@@ -24,6 +25,9 @@ use hookwire_model::{AttemptError, DeadReason, ErrorKind, Outcome, RetryPolicy, 
 
 use crate::backoff::{backoff, longest_backoff, with_jitter, with_jitter_after};
 use crate::retry_after::retry_after;
+
+/// How long a delivery waits that this process had no socket for: others give theirs back within moments.
+const STARVED_WAIT: Duration = Duration::from_secs(1);
 
 /// An attempt that ended, and what there is to know about its delivery.
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +67,8 @@ pub enum Decision {
     Done,
     /// Another attempt, so long after `now`. A duration, because due times use the store's clock.
     RetryAfter(Duration),
+    /// It was none: this process had nothing to make it with. Again, so long after `now`, and it is not counted.
+    NotMade(Duration),
     /// No more attempts by itself.
     DeadLetter(DeadReason),
 }
@@ -129,6 +135,7 @@ pub fn decide(attempted: &Attempted<'_>) -> Verdict {
         Cause::Delivered => Decision::Done,
         Cause::Hopeless(reason) => Decision::DeadLetter(reason),
         Cause::Failed { asked } => next_attempt(attempted, asked),
+        Cause::Starved => Decision::NotMade(STARVED_WAIT),
     };
     Verdict { decision, endpoint }
 }
@@ -164,6 +171,8 @@ enum Cause {
         asked: Option<Duration>,
     },
     Hopeless(DeadReason),
+    /// This process ran out of something.
+    Starved,
 }
 
 fn judge(attempted: &Attempted<'_>) -> (Cause, EndpointEffect) {
@@ -197,11 +206,11 @@ fn judge(attempted: &Attempted<'_>) -> (Cause, EndpointEffect) {
             ErrorKind::Egress => (Cause::Hopeless(DeadReason::EgressRefused), EndpointEffect::None),
             ErrorKind::Event => (Cause::Hopeless(DeadReason::UnreadableEvent), EndpointEffect::None),
             ErrorKind::Internal => (Cause::Hopeless(DeadReason::Panic), EndpointEffect::None),
+            // Not a socket, say: one is free as soon as another attempt has ended.
+            ErrorKind::Dns | ErrorKind::Connect => (Cause::Starved, EndpointEffect::None),
             // Something on this side was missing, such as a file with certificates: it may be there next
             // time.
-            ErrorKind::Dns
-            | ErrorKind::Connect
-            | ErrorKind::Tls
+            ErrorKind::Tls
             | ErrorKind::Reset
             | ErrorKind::Protocol
             | ErrorKind::Timeout
@@ -424,8 +433,6 @@ mod tests {
     #[test]
     fn a_trouble_on_this_side_is_retried_and_not_held_against_the_endpoint() {
         for kind in [
-            ErrorKind::Dns,
-            ErrorKind::Connect,
             ErrorKind::Tls,
             ErrorKind::Reset,
             ErrorKind::Protocol,
@@ -434,6 +441,23 @@ mod tests {
             ErrorKind::Redirect,
         ] {
             assert_eq!(error(Outcome::Unsent, kind), (after(10), EndpointEffect::None), "{kind}");
+        }
+    }
+
+    #[test]
+    fn what_there_was_no_socket_for_was_no_attempt() {
+        let policy = policy();
+        for kind in [ErrorKind::Dns, ErrorKind::Connect] {
+            let outcome = Outcome::Unsent(AttemptError { kind, message: "x".into() });
+            for attempts in [1, 3] {
+                let Verdict { decision, endpoint } =
+                    decide(&Attempted { attempts, ..attempted(&outcome, &policy) });
+                assert_eq!(
+                    (decision, endpoint),
+                    (Decision::NotMade(STARVED_WAIT), EndpointEffect::None),
+                    "{kind}"
+                );
+            }
         }
     }
 
@@ -522,6 +546,7 @@ mod tests {
             let verdict = decide(&Attempted { attempts, accepted_at, jitter, ..attempted });
             match verdict.decision {
                 Decision::Done => prop_assert!((200..300).contains(&status)),
+                Decision::NotMade(_) => prop_assert!(false, "there was an answer"),
                 Decision::DeadLetter(DeadReason::Gone) => prop_assert_eq!(status, 410),
                 Decision::DeadLetter(DeadReason::AttemptsExhausted) => prop_assert!(attempts >= 10),
                 Decision::DeadLetter(reason) => {

@@ -14,7 +14,7 @@ use hookwire_dispatch::{Dial, Dispatch, DispatchSettings, HttpDispatcher};
 use hookwire_model::{OutcomeKind, PreparedRequest};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 
-use crate::support::{Net, Reach, Reply, attempt, options, post, summary, templated};
+use crate::support::{Net, Reach, Reply, attempt, following, options, post, summary, templated};
 
 const URL: &str = "http://127.0.0.1:9000/";
 
@@ -198,8 +198,14 @@ async fn a_process_without_descriptors_gives_up_idle_connections() {
     // With nothing to give up it is told.
     let net = Net::new([]).reach("127.0.0.2", Reach::NoDescriptorOnce);
     let text = summary(&attempt(&net, &post("http://127.0.0.2/"), &options()).await);
+    assert!(text.starts_with("unsent; connect: no connection: 127.0.0.2:80: Too many open files"), "{text}");
+
+    // Once a request has gone out, that it could not be followed is no longer nothing.
+    let net = Net::new([Reply::response(302, "Location: http://192.0.2.2/\r\nConnection: close\r\n", "")]);
+    let net = net.reach("192.0.2.2", Reach::NoDescriptorOnce);
+    let text = summary(&attempt(&net, &post("http://192.0.2.1/"), &following()).await);
     assert!(
-        text.starts_with("unanswered; connect: no connection: 127.0.0.2:80: Too many open files"),
+        text.contains("unanswered; internal: no connection: 192.0.2.2:80: Too many open files"),
         "{text}"
     );
 }

@@ -1,6 +1,7 @@
 //! How events go through: to the end, again, past failures, through crashes and shutdowns.
 
 use std::future::Future;
+use std::num::NonZeroU32;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -335,6 +336,34 @@ async fn a_store_that_cannot_tell_what_waits_is_asked_again() {
     let queue = Troubled::fails_to_count(&world.queue, 2);
     let summary = world.start(queue, CancellationToken::new()).await.unwrap().unwrap();
     assert_eq!(summary, Summary { waits_for_later: false });
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_there_was_no_socket_for_goes_out_later_and_counts_for_nobody() {
+    let mut world = World::new();
+    // One attempt is all there is, and the first failure of the endpoint would show.
+    world.webhooks[0].retry.max_attempts = NonZeroU32::MIN;
+    world.script.on("/a", vec![Act::Starve; 20]);
+    world.publish(1).await;
+    world.settings.until_idle = false;
+    let shutdown = CancellationToken::new();
+    let running = world.start(world.queue.clone(), shutdown.clone());
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let waiting = &world.deliveries().await[0];
+    assert_eq!(
+        (waiting.state, waiting.waiting_reason, waiting.attempts),
+        (DeliveryState::Waiting, Some(WaitingReason::Worker), 0)
+    );
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    shutdown.cancel();
+    running.await.unwrap().unwrap();
+    let delivery = &world.deliveries().await[0];
+    assert_eq!((delivery.state, delivery.attempts), (DeliveryState::Delivered, 1));
+    let seen = world.script.seen();
+    assert_eq!(seen.len(), 21);
+    assert!(seen.iter().all(|(_, attempt, _)| attempt == "1"), "{seen:?}");
+    // A second apart each: it neither hurries nor slows down.
+    assert_eq!(seen[20].2.as_secs(), 20);
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,8 +10,8 @@ use hookwire_engine::{
     Chance, Clock, Engine, EngineError, EngineSettings, InForce, Metrics, Snapshot, Summary, publish, run,
 };
 use hookwire_model::{
-    Delivery, DeliveryState, Event, EventDefaults, EventId, EventRule, Outcome, PreparedRequest, RuleName,
-    Shard, Timestamp, Timings, Webhook, WebhookName,
+    AttemptError, Delivery, DeliveryState, ErrorKind, Event, EventDefaults, EventId, EventRule, Outcome,
+    PreparedRequest, RuleName, Shard, Timestamp, Timings, Webhook, WebhookName,
 };
 use hookwire_queue::{Change, DeliveryFilter, Inspect, MemoryQueue, Queue, Selection, StoreLimits, WorkerId};
 use tokio::task::JoinHandle;
@@ -27,6 +27,8 @@ pub(crate) enum Act {
     AnswerAfter(Duration, u16),
     /// 503, with this for `Retry-After`.
     Quiet(&'static str),
+    /// There is no socket for it.
+    Starve,
     Panic,
 }
 
@@ -87,21 +89,22 @@ impl Dispatch for Script {
         let _in_flight = InFlight(self);
         let act = self.acts.lock().unwrap().get_mut(&request.target).and_then(VecDeque::pop_front);
         let otherwise = self.otherwise.lock().unwrap().get(&request.target).cloned();
-        let mut retry_after = None;
-        let status = match act.or(otherwise).unwrap_or(Act::Answer(200)) {
-            Act::Answer(status) => status,
-            Act::Quiet(wait) => {
-                retry_after = Some(wait.to_owned());
-                503
-            }
+        let answer = |status| Outcome::Answered { status, retry_after: None };
+        let outcome = match act.or(otherwise).unwrap_or(Act::Answer(200)) {
+            Act::Answer(status) => answer(status),
+            Act::Quiet(wait) => Outcome::Answered { status: 503, retry_after: Some(wait.to_owned()) },
             Act::AnswerAfter(wait, status) => {
                 tokio::time::sleep(wait).await;
-                status
+                answer(status)
+            }
+            Act::Starve => {
+                let message = "no connection: Too many open files".to_owned();
+                Outcome::Unsent(AttemptError { kind: ErrorKind::Connect, message })
             }
             Act::Panic => panic!("the script says so"),
         };
         AttemptReport {
-            outcome: Outcome::Answered { status, retry_after },
+            outcome,
             late_error: None,
             address: None,
             hops: vec![],
