@@ -9,6 +9,7 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +42,12 @@ const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 
 /// Addresses of one name that are tried. A name with more of them is a mistake or an attack.
 const ADDRESSES_MAX: usize = 16;
+
+/// How late a deadline is noticed by a process that stood still: one that is only busy is not so late.
+const STOOD_STILL: Duration = Duration::from_millis(500);
+
+/// How long it then reads what had come in time.
+const SECOND_LOOK: Duration = Duration::from_millis(500);
 
 /// "Too many open files" for the process and for the system; the same numbers on Linux, macOS and the BSDs.
 const NO_DESCRIPTORS: [i32; 2] = [24, 23];
@@ -329,8 +336,20 @@ impl<D: Dial> HttpDispatcher<D> {
 impl<D: Dial> Dispatch for HttpDispatcher<D> {
     async fn attempt(&self, request: &PreparedRequest, options: &AttemptOptions) -> AttemptReport {
         let mut progress = Progress::new();
-        let result = timeout(options.timeout, self.run(request, options, &mut progress)).await;
-        progress.report(result.ok(), request, options.timeout)
+        let started = progress.started;
+        let result = {
+            let mut run = pin!(self.run(request, options, &mut progress));
+            match timeout(options.timeout, run.as_mut()).await {
+                Ok(result) => Some(result),
+                // Timers that fire so late tell that this process stood still, or its machine: what has arrived
+                // meanwhile is still to be read.
+                Err(_elapsed) if started.elapsed().saturating_sub(options.timeout) >= STOOD_STILL => {
+                    timeout(SECOND_LOOK, run).await.ok()
+                }
+                Err(_elapsed) => None,
+            }
+        };
+        progress.report(result, request, options.timeout)
     }
 }
 

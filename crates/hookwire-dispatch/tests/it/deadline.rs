@@ -92,6 +92,25 @@ async fn a_slow_answer_within_the_deadline_is_an_answer() {
     assert_eq!(report.timings.body, Some(TENTH * 4));
 }
 
+/// What a process finds that was stopped and goes on: timers long due, and answers that lie there unread.
+#[tokio::test(start_paused = true)]
+async fn what_came_while_the_process_stood_still_is_read() {
+    let stand_still_for = async |seconds, answer: &str| {
+        let answer = answer.as_bytes().to_vec();
+        let net = Net::new([Reply::StandStill(Duration::from_secs(seconds), answer)]);
+        let report = attempt(&net, &post("http://192.0.2.1/"), &options()).await;
+        (summary(&report), report.duration)
+    };
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone";
+    let hour = Duration::from_secs(3_600);
+    assert_eq!(stand_still_for(3_600, answer).await, ("succeeded 200; body \"done\"".to_owned(), hour));
+    let silent = "unanswered; timeout: 192.0.2.1:80 did not answer within 10s";
+    let (text, took) = stand_still_for(3_600, "").await;
+    assert_eq!((text.as_str(), took > hour && took < hour + Duration::from_secs(1)), (silent, true));
+    // A deadline that passes as it should.
+    assert_eq!(stand_still_for(10, answer).await, (silent.to_owned(), Duration::from_secs(10)));
+}
+
 #[tokio::test(start_paused = true)]
 async fn addresses_are_tried_in_order_and_a_silent_one_costs_little() {
     let dialled = |net: &Net| net.dialled().join(" ");

@@ -23,6 +23,8 @@ pub(crate) enum Reply {
     SendAndClose(Vec<u8>),
     /// Sends these bytes one by one, with this pause before each.
     Drip(Vec<u8>, Duration),
+    /// The whole process stands still for so long; these bytes are there when it goes on, and its timers fire first.
+    StandStill(Duration, Vec<u8>),
     /// Does nothing more, and keeps the connection open.
     Hang,
 }
@@ -163,6 +165,10 @@ impl Net {
                         tokio::time::sleep(pause).await;
                         stream.write_all(&[byte]).await?;
                     }
+                }
+                Reply::StandStill(time, bytes) => {
+                    tokio::time::advance(time).await;
+                    stream.write_all(&bytes).await?;
                 }
                 Reply::Hang => {
                     let mut rest = Vec::new();
