@@ -49,6 +49,31 @@ webhooks = ["slak"]
 concurrency = 0
 "#;
 
+/// Sound, and yet nothing would go out: the address is that of a metadata service; the event chooses one of loopback;
+/// the webhook is disabled.
+const REFUSED: &str = r#"
+[[webhooks]]
+name = "metadata"
+url = "http://169.254.169.254/"
+
+[[webhooks]]
+name = "chosen"
+url = "http://127.0.0.{{ data.id }}:9000/"
+body_template = "{}"
+
+[[webhooks]]
+name = "disabled"
+url = "https://hooks.example/"
+body_template = "{}"
+enabled = false
+
+[[event_rules]]
+name = "all"
+object_types = ["*"]
+event_types = ["*"]
+webhooks = ["metadata", "chosen", "disabled"]
+"#;
+
 const EVENT: &str = r#"{"event": "created", "object_type": "ipam.ipaddress", "id": "e1", "username": "eve",
   "timestamp": "2026-03-05 10:22:44+00:00",
   "data": {"id": 7, "address": "192.0.2.1/24", "status": {"value": "active"}}}"#;
@@ -72,6 +97,7 @@ async fn what_the_commands_that_look_say() {
     folder.write("bad.toml", BAD);
     folder.write("broken.toml", "[[webhooks]\nname = ");
     folder.write("nothing.toml", "[store]\nurl = \"memory:\"");
+    folder.write("refused.toml", REFUSED);
     let _snapshots = snapshots(&folder);
     for (name, arguments) in [
         ("check_good", "check"),
@@ -83,6 +109,8 @@ async fn what_the_commands_that_look_say() {
         ("preview_text", "preview --event event.json"),
         ("preview_json", "preview --event event.json --format json"),
         ("preview_error", "preview --event nameless.json --format json"),
+        ("check_refused", "check --config refused.toml --events event.json"),
+        ("preview_refused", "preview --config refused.toml --event event.json"),
         ("preview_unmatched", "preview --event reserved.json --rule ip-created"),
         ("explain_text", "explain --event event.json"),
         ("explain_json", "explain --event reserved.json --format json"),

@@ -13,7 +13,7 @@ use hookwire_model::{
     DeliveryId, Event, PreparedRequest, RuleName, Sequence, Shard, Timestamp, WebhookName, wire_name,
 };
 use hookwire_rules::{Explanation, Reason, Tree};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::snapshot::{RuleSlot, Target};
 use crate::{DefinitionError, Definitions, PrepareError};
@@ -34,6 +34,9 @@ pub struct Preview {
     /// What would be sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<PreviewRequest>,
+    /// Why the request would not go out, although it can be made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_back: Option<HeldBack>,
     /// Why nothing can be sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<PreviewError>,
@@ -46,6 +49,18 @@ pub struct Preview {
     /// The explanation in full, for the text form.
     #[serde(skip)]
     pub explanation: Option<Explanation>,
+    /// The host that the request would go to, and whether it stands in the definition itself.
+    #[serde(skip)]
+    destination: Option<(String, bool)>,
+}
+
+/// Why a request would not go out. The serde form is its `Display`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeldBack {
+    /// Its webhook is disabled: the delivery waits.
+    Disabled,
+    /// It may not be made, as [`Preview::refuse`] was told: the delivery is a dead letter.
+    Refused(String),
 }
 
 /// A request that would be sent.
@@ -131,10 +146,12 @@ impl Preview {
             webhook,
             matched: false,
             request: None,
+            held_back: None,
             error: None,
             reason: None,
             explain: None,
             explanation: None,
+            destination: None,
         }
     }
 
@@ -150,7 +167,13 @@ impl Preview {
         match &target.webhook {
             Err(error) => self.error = Some(PreviewError::of_definition(error)),
             Ok(webhook) => match webhook.prepare(context, id, 1, now) {
-                Ok(request) => self.request = Some(PreviewRequest::new(&request)),
+                Ok(request) => {
+                    self.request = Some(PreviewRequest::new(&request));
+                    if !webhook.webhook().enabled {
+                        self.held_back = Some(HeldBack::Disabled);
+                    }
+                    self.destination = Some((request.authority.host, request.literal_host));
+                }
                 Err(error) => self.error = Some(PreviewError::of_request(&error)),
             },
         }
@@ -164,9 +187,36 @@ impl Preview {
         self
     }
 
+    /// Notes that the request may not be made. `refusal` says why not, of the host that it goes to and whether that stands in
+    /// the definition itself rather than coming out of a template; `None` if it may.
+    pub fn refuse(&mut self, refusal: impl FnOnce(&str, bool) -> Option<String>) {
+        if let Some((host, is_literal)) = &self.destination
+            && let Some(refusal) = refusal(host, *is_literal)
+        {
+            self.held_back = Some(HeldBack::Refused(refusal));
+        }
+    }
+
     /// Whether something is wrong: with the definition, or with what it renders to.
     pub fn is_error(&self) -> bool {
         self.error.is_some()
+    }
+}
+
+impl fmt::Display for HeldBack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HeldBack::Disabled => {
+                f.write_str("the webhook is disabled, so that it waits until it is enabled")
+            }
+            HeldBack::Refused(refusal) => f.write_str(refusal),
+        }
+    }
+}
+
+impl Serialize for HeldBack {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
@@ -219,7 +269,13 @@ impl fmt::Display for Preview {
             write!(f, " -> {webhook}")?;
         }
         match (&self.request, &self.error, &self.explanation) {
-            (Some(request), _, _) => write!(f, ": would send\n\n{}", indented(&request.to_string())),
+            (Some(request), _, _) => {
+                match &self.held_back {
+                    None => f.write_str(": would send")?,
+                    Some(why) => write!(f, ": would not send: {why}")?,
+                }
+                write!(f, "\n\n{}", indented(&request.to_string()))
+            }
             (None, Some(error), _) => write!(f, ": error\n\n{}", indented(&error.to_string())),
             (None, None, Some(explanation)) => {
                 write!(f, ": not sent\n\n{}", indented(&explanation.to_string()))

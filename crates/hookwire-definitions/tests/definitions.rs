@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use hookwire_definitions::{Definitions, Kind, Place, PrepareError, PreviewFilter, Refused};
+use hookwire_definitions::{Definitions, HeldBack, Kind, Place, PrepareError, PreviewFilter, Refused};
 use hookwire_model::{
     Condition, DeliveryId, ErrorKind, Event, EventDefaults, EventId, EventRule, RuleName, Secret, Sequence,
     Shard, SignatureScheme, TemplateContext, Timestamp, Webhook, WebhookName,
@@ -283,6 +283,43 @@ fn a_preview_can_be_limited_to_a_rule_and_a_webhook() {
             previews(Some("z"), None)
         ],
         [3, 2, 2, 0]
+    );
+}
+
+#[test]
+fn a_preview_tells_of_a_request_that_would_not_go_out() {
+    let disabled = Webhook { enabled: false, ..webhook("disabled") };
+    let templated = Webhook { url: "http://h{{data.id}}.example/".into(), ..webhook("templated") };
+    let webhooks = vec![webhook("plain"), disabled, templated];
+    let definitions =
+        Definitions::compile(webhooks, vec![rule("r", &["plain", "disabled", "templated"])]).unwrap();
+    let mut previews = definitions.preview(&site(), &PreviewFilter::default(), now());
+    let mut asked = Vec::new();
+    for preview in &mut previews {
+        preview.refuse(|host, is_literal| {
+            asked.push(format!("{host} {is_literal}"));
+            (!is_literal).then(|| "no such place is called".into())
+        });
+    }
+    let held_back: Vec<_> = previews.iter().map(|preview| preview.held_back.clone()).collect();
+    let refused = HeldBack::Refused("no such place is called".into());
+    assert_eq!(held_back, [None, Some(HeldBack::Disabled), Some(refused)], "{asked:?}");
+    // It is no error of the definitions, and the request is shown all the same.
+    assert!(previews.iter().all(|preview| preview.request.is_some() && !preview.is_error()));
+    let firsts: Vec<String> =
+        previews.iter().map(|preview| preview.to_string().lines().next().unwrap().to_owned()).collect();
+    assert_eq!(
+        firsts,
+        [
+            "r -> plain: would send",
+            "r -> disabled: would not send: the webhook is disabled, so that it waits until it is enabled",
+            "r -> templated: would not send: no such place is called",
+        ]
+    );
+    let json = serde_json::to_value(&previews).unwrap();
+    assert_eq!(
+        (&json[0].get("held_back"), &json[2]["held_back"]),
+        (&None, &"no such place is called".into())
     );
 }
 

@@ -129,8 +129,7 @@ impl EgressPolicy {
         match (self.mode, class) {
             (EgressMode::PublicOnly, _) => refuse(RefusalReason::NotPublic(range)),
             (EgressMode::Default, Class::Loopback) => {
-                let names_loopback = plain_host.parse::<IpAddr>().is_ok()
-                    || plain_host.trim_end_matches('.').eq_ignore_ascii_case("localhost");
+                let names_loopback = plain_host.parse::<IpAddr>().is_ok() || is_localhost(plain_host);
                 if literal_host && names_loopback { Ok(()) } else { refuse(RefusalReason::Loopback(range)) }
             }
             (EgressMode::Default, _) => {
@@ -142,6 +141,25 @@ impl EgressPolicy {
             }
         }
     }
+}
+
+impl EgressPolicy {
+    /// Why a request to this host would be refused, as far as that is known without a look-up: of an address, and of
+    /// `localhost`. The rest is as of [`decide`](Self::decide).
+    pub fn foretell(&self, host: &str, literal_host: bool) -> Option<Refusal> {
+        let addresses = match plain_host(host).parse() {
+            Ok(address) => vec![address],
+            Err(_) if is_localhost(host) => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+            Err(_) => return None,
+        };
+        // One that may be called is enough.
+        let refusals = addresses.into_iter().map(|address| self.decide(address, host, literal_host).err());
+        refusals.collect::<Option<Vec<_>>>()?.into_iter().next()
+    }
+}
+
+fn is_localhost(host: &str) -> bool {
+    host.trim_end_matches('.').eq_ignore_ascii_case("localhost")
 }
 
 impl EgressRule {
@@ -417,6 +435,25 @@ mod tests {
         .map(verdict)
         .into_iter()
         .collect()
+    }
+
+    #[test]
+    fn what_an_address_will_come_to_is_known_before() {
+        let default = policy(EgressMode::Default, &[], &[]);
+        for (host, literal, refused) in [
+            ("127.0.0.1", true, false),
+            ("127.0.0.1", false, true),
+            ("[::1]", false, true),
+            ("localhost", true, false),
+            ("LocalHost.", false, true),
+            ("169.254.169.254", true, true),
+            ("8.8.8.8", false, false),
+            // Nobody has looked it up.
+            ("hooks.example", false, false),
+        ] {
+            assert_eq!(default.foretell(host, literal).is_some(), refused, "{host} {literal}");
+        }
+        assert_eq!(policy(EgressMode::PublicOnly, &["::1"], &[]).foretell("localhost", true), None);
     }
 
     #[test]

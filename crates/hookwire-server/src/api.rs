@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use hookwire_dispatch::EgressPolicy;
 use hookwire_engine::{Clock, InForce, Metrics, tell_what_holds};
 use hookwire_model::{Delivery, EventId};
 use hookwire_queue::{Inspect, Queue, QueueError};
@@ -58,6 +59,8 @@ pub struct Api<Q, C> {
     pub store: Option<String>,
     /// The definitions in force.
     pub in_force: Arc<InForce>,
+    /// Which addresses the worker calls, for previews.
+    pub egress: EgressPolicy,
     /// What the worker in this process counts.
     pub metrics: Metrics,
     /// Whether a worker runs in this process and its store answers: what `/readyz` tells.

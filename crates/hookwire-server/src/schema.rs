@@ -531,6 +531,9 @@ pub(crate) struct PreviewTwin {
     matched: bool,
     #[schema(nullable = false)]
     request: Option<PreviewRequestTwin>,
+    /// Why the request would not go out, although it can be made.
+    #[schema(nullable = false)]
+    held_back: Option<String>,
     #[schema(nullable = false)]
     error: Option<PreviewErrorTwin>,
     #[schema(schema_with = reasons, required = false)]

@@ -5,16 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use hookwire_config::{Config, EgressMode as ConfiguredMode, EgressSettings, Settings, StoreUrl};
-use hookwire_definitions::Definitions;
-use hookwire_dispatch::{
-    DispatchSettings, EgressMode, EgressPolicy, EgressRule, EgressRuleError, HttpDispatcher, Refusal,
-    plain_host,
-};
+use hookwire_config::{Config, EgressMode as ConfiguredMode, Settings, StoreUrl};
+use hookwire_definitions::{Definitions, Preview, PreviewFilter};
+use hookwire_dispatch::{DispatchSettings, EgressMode, EgressPolicy, EgressRule, HttpDispatcher, Refusal};
 use hookwire_engine::{
     Chance, Clock as _, Engine, EngineError, EngineSettings, InForce, Metrics, Snapshot, Summary, SystemClock,
 };
-use hookwire_model::{EventId, WebhookName};
+use hookwire_model::{Event, EventId, WebhookName};
 use hookwire_queue::{QueueError, WorkerId};
 use hookwire_server::{Api, ApiLimits, Tokens};
 use tokio::net::TcpListener;
@@ -122,7 +119,7 @@ pub async fn run_worker(
             "no event rules are defined, so that events end without a delivery; name a configuration with --config"
         );
     }
-    let egress = egress(&settings.egress).expect("the configuration checked its entries");
+    let egress = egress(settings);
     let engine = Engine {
         queue: Arc::new(store),
         dispatcher: Arc::new(HttpDispatcher::new(DispatchSettings { egress, ..DispatchSettings::default() })),
@@ -147,24 +144,35 @@ pub async fn run_worker(
 /// The webhooks to whose address nothing would be sent, as far as it stands in the URL by itself; with the reasons. What a
 /// name resolves to is known only when it is called.
 pub fn refused_addresses(config: &Config) -> Vec<(WebhookName, Refusal)> {
-    let egress = egress(&config.settings.egress).expect("the configuration checked its entries");
+    let egress = egress(&config.settings);
     let refused = config.definitions.webhooks().filter_map(|webhook| {
-        let host = &webhook.literal_authority()?.host;
-        let address = plain_host(host).parse().ok()?;
-        let refusal = egress.decide(address, host, true).err()?;
+        let refusal = egress.foretell(&webhook.literal_authority()?.host, true)?;
         Some((webhook.webhook().name.clone(), refusal))
     });
     refused.collect()
 }
 
-fn egress(settings: &EgressSettings) -> Result<EgressPolicy, EgressRuleError> {
-    let rules =
-        |texts: &[String]| texts.iter().map(|text| text.parse()).collect::<Result<Vec<EgressRule>, _>>();
+/// What becomes of an event, as by [`Definitions::preview`], and of what the egress policy refuses.
+pub fn preview(config: &Config, event: &Arc<Event>, filter: &PreviewFilter) -> Vec<Preview> {
+    let egress = egress(&config.settings);
+    let mut previews = config.definitions.preview(event, filter, SystemClock.now());
+    for preview in &mut previews {
+        preview.refuse(|host, literal| egress.foretell(host, literal).map(|refusal| refusal.to_string()));
+    }
+    previews
+}
+
+/// Which addresses are called.
+fn egress(Settings { egress: settings, .. }: &Settings) -> EgressPolicy {
+    let rules = |texts: &[String]| {
+        let rules = texts.iter().map(|text| text.parse().expect("the configuration checked its entries"));
+        rules.collect::<Vec<EgressRule>>()
+    };
     let mode = match settings.mode {
         ConfiguredMode::Default => EgressMode::Default,
         ConfiguredMode::PublicOnly => EgressMode::PublicOnly,
     };
-    Ok(EgressPolicy { mode, allow: rules(&settings.allow)?, deny: rules(&settings.deny)? })
+    EgressPolicy { mode, allow: rules(&settings.allow), deny: rules(&settings.deny) }
 }
 
 /// An engine that ended early, as a failure of the program.
@@ -203,6 +211,7 @@ pub fn api(
         },
         store: store_name,
         in_force: Arc::clone(in_force),
+        egress: egress(settings),
         metrics: metrics.clone(),
         ready: Arc::clone(ready),
     }

@@ -9,6 +9,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, Response};
 use bytes::Bytes;
 use hookwire_definitions::Definitions;
+use hookwire_dispatch::EgressPolicy;
 use hookwire_engine::{InForce, Metrics, Snapshot, SystemClock};
 use hookwire_model::{
     Attempt, AttemptError, DeadReason, DeliveryId, EndpointId, ErrorKind, EventId, Hop, OutcomeKind,
@@ -92,6 +93,7 @@ impl Server {
             store: setup.named,
             metrics: Metrics::default(),
             in_force: Arc::clone(&in_force),
+            egress: EgressPolicy::default(),
             ready: Arc::clone(&ready),
         });
         Server { router, store, in_force, ready }

@@ -4,11 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use hookwire_config::LoadError;
-use hookwire_definitions::PreviewFilter;
-use hookwire_engine::{Clock as _, SystemClock};
+use hookwire_definitions::{HeldBack, PreviewFilter};
 use hookwire_worker::{
-    CommandResult, ConfigArguments, Exit, Failure, in_force, load_failure, misspelt_variables, print,
-    refused_addresses, render, say,
+    CommandResult, ConfigArguments, Exit, Failure, in_force, load_failure, misspelt_variables, preview,
+    print, refused_addresses, render, say,
 };
 
 use crate::events::{Input, NewIds};
@@ -22,6 +21,9 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE")]
     events: Option<PathBuf>,
 }
+
+/// What becomes of requests to an address that is not called.
+const DEAD: &str = "the delivery would be a dead letter";
 
 pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let paths = arguments.config.paths();
@@ -45,7 +47,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
         say(format_args!("  ⚠ the environment variable {name} is none of hookwire's; did you mean {meant}?"));
     }
     for (webhook, refusal) in refused_addresses(&config) {
-        say(format_args!("  ⚠ webhook {webhook}: {refusal}; each of its deliveries would be a dead letter"));
+        say(format_args!("  ⚠ webhook {webhook}: {refusal}; {DEAD}"));
     }
     let (webhooks, rules) = (config.definitions.webhooks().count(), config.definitions.rules().count());
     let failed = match &arguments.events {
@@ -54,11 +56,15 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
             let mut failed: u64 = 0;
             let events = Input::open(path, bytes_max)?.read(bytes_max, NewIds::Unique, "", |event, _| {
                 let event = Arc::new(event);
-                let previews =
-                    config.definitions.preview(&event, &PreviewFilter::default(), SystemClock.now());
-                for preview in previews.iter().filter(|preview| preview.is_error()) {
-                    failed += 1;
-                    say(format_args!("event {}:\n{preview}", event.id));
+                for preview in preview(&config, &event, &PreviewFilter::default()) {
+                    if preview.is_error() {
+                        failed += 1;
+                        say(format_args!("event {}:\n{preview}", event.id));
+                    } else if let (Some(HeldBack::Refused(refusal)), Some(webhook)) =
+                        (preview.held_back, preview.webhook)
+                    {
+                        say(format_args!("  ⚠ event {}, webhook {webhook}: {refusal}; {DEAD}", event.id));
+                    }
                 }
                 Ok(())
             })?;

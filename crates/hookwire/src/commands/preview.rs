@@ -1,9 +1,8 @@
 //! `hookwire preview`: what would be sent, without sending.
 
 use hookwire_definitions::PreviewFilter;
-use hookwire_engine::{Clock as _, SystemClock};
 use hookwire_model::RuleName;
-use hookwire_worker::{CommandResult, Exit, Failure, print};
+use hookwire_worker::{CommandResult, Exit, Failure, preview, print};
 
 use crate::commands::EventArguments;
 use crate::output::{Format, json};
@@ -23,7 +22,7 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let filter = PreviewFilter { rule: rule.as_ref().map(ToString::to_string), ..PreviewFilter::default() };
     let mut previews = Vec::new();
     for event in &events {
-        previews.extend(config.definitions.preview(event, &filter, SystemClock.now()));
+        previews.extend(preview(&config, event, &filter));
     }
     if let (Some(rule), true) = (rule, previews.is_empty()) {
         return Err(Failure::message(Exit::No, format!("there is no rule {:?}", rule.as_str())));
