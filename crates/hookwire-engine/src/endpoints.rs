@@ -66,6 +66,8 @@ pub(crate) struct Endpoints {
     pub(crate) stirred: Notify,
     /// Some endpoint has room that had none, for another reason than an attempt's end.
     opened: watch::Sender<()>,
+    /// An attempt has ended, which may have been the one that kept the place or the room that another lane wants.
+    freed: watch::Sender<()>,
 }
 
 #[derive(Debug, Default)]
@@ -160,6 +162,7 @@ impl Endpoints {
             news: Notify::new(),
             stirred: Notify::new(),
             opened: watch::Sender::new(()),
+            freed: watch::Sender::new(()),
         })
     }
 
@@ -224,6 +227,18 @@ impl Endpoints {
     /// Tells when endpoints have room that had none.
     pub(crate) fn opened(&self) -> watch::Receiver<()> {
         self.opened.subscribe()
+    }
+
+    /// Tells when an attempt has ended, as soon as there is more than one who asks: a lane knows by itself of its own.
+    pub(crate) fn freed(&self) -> watch::Receiver<()> {
+        self.freed.subscribe()
+    }
+
+    /// Whether an attempt is in flight whose end will be told, or has been told and not been heard.
+    pub(crate) fn some_may_end(&self, freed: &watch::Receiver<()>) -> bool {
+        // No place is given back while this is held, so that both are of the same moment.
+        let _told = freed.borrow();
+        self.free() < self.concurrency || freed.has_changed().unwrap_or(false)
     }
 
     /// Takes a place at an endpoint, if the worker has one and nothing holds the endpoint back.
@@ -739,7 +754,11 @@ impl Drop for Room {
     fn drop(&mut self) {
         let took = self.begun_at.elapsed();
         let news = self.endpoints.book().leave(self.endpoint, took, self.said);
-        self.endpoints.give_back();
+        if self.endpoints.freed.receiver_count() > 1 {
+            self.endpoints.freed.send_modify(|()| self.endpoints.give_back());
+        } else {
+            self.endpoints.give_back();
+        }
         if news {
             self.endpoints.news.notify_one();
             self.endpoints.opened.send_replace(());

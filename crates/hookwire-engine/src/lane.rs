@@ -75,6 +75,8 @@ enum Happening {
     Placed,
     /// An endpoint may have room that had none.
     Opened,
+    /// An attempt of another lane has ended, and with it a place or room may have come free.
+    Freed,
     /// Some time has come: which, the loop sees for itself.
     Tick,
     Shutdown,
@@ -179,6 +181,7 @@ pub(crate) struct Lane<Q, D, C> {
     events_first: bool,
     /// Some endpoint may have room that had none.
     opened: watch::Receiver<()>,
+    freed: watch::Receiver<()>,
     /// A rate keeps deliveries back for a moment, or more are looked for in one, which is not worth ending for.
     awaits_more: bool,
     renew_at: Instant,
@@ -222,6 +225,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
     ) -> Self {
         let renew_at = Instant::now() + shared.settings.lease / 3;
         let opened = shared.endpoints.opened();
+        let freed = shared.endpoints.freed();
         Lane {
             shared,
             queue,
@@ -254,6 +258,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             deliveries_lack_room: false,
             events_first: false,
             opened,
+            freed,
             awaits_more: false,
             renew_at,
             renewed_at: renew_at,
@@ -504,6 +509,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
     async fn next(&mut self) -> Happening {
         let deadline = self.deadline();
         let stopping = self.stopping.is_some();
+        let wants_room = self.deliveries_lack_room || self.places() == 0;
         tokio::select! {
             biased;
             () = self.shutdown.cancelled(), if !stopping => Happening::Shutdown,
@@ -516,6 +522,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             done = self.hands.done() => Happening::Done(done),
             reply = call(&mut self.waiting), if !stopping => Happening::Woken(reply),
             Ok(()) = self.opened.changed(), if !stopping => Happening::Opened,
+            Ok(()) = self.freed.changed(), if !stopping && wants_room => Happening::Freed,
             () = tokio::task::yield_now(), if self.starts_more => Happening::Placed,
             () = tokio::time::sleep_until(deadline) => Happening::Tick,
         }
@@ -595,6 +602,8 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             // The loop begins with starting what is ready.
             Happening::Placed => self.starts_more = false,
             Happening::Opened => self.look_for_deliveries_at = Some(Instant::now()),
+            // Whether there is a place is asked anyway.
+            Happening::Freed => self.room_came_free(),
             Happening::Tick => self.tick(),
             Happening::Shutdown => self.stop(),
         }
@@ -979,6 +988,8 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             // A token that came since nothing was found to be lacking is looked for by then.
             && self.look_for_deliveries_at.is_none_or(|at| at > Instant::now() + TOKENS_EVERY)
             && !self.awaits_more
+            // What lacks room may find it when an attempt of another lane ends.
+            && !(self.deliveries_lack_room && self.shared.endpoints.some_may_end(&self.freed))
             && !self.store_pause.is_begun()
     }
 }

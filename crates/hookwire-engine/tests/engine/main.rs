@@ -6,5 +6,6 @@ mod endpoints;
 mod flow;
 mod order;
 mod regressions;
+mod shards;
 mod troubled;
 mod world;

@@ -16,6 +16,8 @@ use hookwire_queue::{
 /// A memory queue that is slow, fails, or whose replies to settlements get lost after they took effect.
 pub(crate) struct Troubled {
     queue: MemoryQueue,
+    /// Further shards.
+    more: Vec<MemoryQueue>,
     /// How many more replies get lost.
     losses: Mutex<u32>,
     lease_takes: Duration,
@@ -45,6 +47,7 @@ impl Troubled {
     pub(crate) fn counting(queue: &MemoryQueue) -> Self {
         Troubled {
             queue: queue.clone(),
+            more: Vec::new(),
             losses: Mutex::new(0),
             lease_takes: Duration::ZERO,
             settle_takes: Duration::ZERO,
@@ -64,6 +67,15 @@ impl Troubled {
 
     pub(crate) fn loses_replies(queue: &MemoryQueue, losses: u32) -> Self {
         Troubled { losses: Mutex::new(losses), ..Troubled::counting(queue) }
+    }
+
+    /// One with two shards, which is not troubled at all.
+    pub(crate) fn sharded(first: &MemoryQueue, second: &MemoryQueue) -> Self {
+        Troubled { more: vec![second.clone()], ..Troubled::counting(first) }
+    }
+
+    fn at(&self, shard: Shard) -> &MemoryQueue {
+        if shard.0 == 0 { &self.queue } else { &self.more[usize::from(shard.0) - 1] }
     }
 
     pub(crate) fn leased(&self) -> Arc<AtomicUsize> {
@@ -136,16 +148,16 @@ fn unavailable() -> QueueError {
 
 impl Queue for Troubled {
     fn shards(&self) -> u16 {
-        self.queue.shards()
+        1 + u16::try_from(self.more.len()).unwrap()
     }
     async fn publish(&self, shard: Shard, events: Vec<NewEvent>) -> Result<Vec<Published>, QueueError> {
-        self.queue.publish(shard, events).await
+        self.at(shard).publish(shard, events).await
     }
     async fn lease_events(&self, shard: Shard, request: LeaseEvents) -> Result<Vec<LeasedEvent>, QueueError> {
         if request.max == 0 {
             self.let_go.fetch_add(1, Ordering::Relaxed);
         }
-        let mut leased = self.queue.lease_events(shard, request).await?;
+        let mut leased = self.at(shard).lease_events(shard, request).await?;
         leased.append(&mut self.handed.lock().unwrap());
         tokio::time::sleep(self.lease_takes).await;
         if !leased.is_empty() {
@@ -159,7 +171,7 @@ impl Queue for Troubled {
         shard: Shard,
         request: LeaseDeliveries,
     ) -> Result<LeasedDeliveries, QueueError> {
-        let leased = self.queue.lease_deliveries(shard, request).await?;
+        let leased = self.at(shard).lease_deliveries(shard, request).await?;
         self.leased.fetch_add(leased.deliveries.len(), Ordering::Relaxed);
         let left = self.looks_left.fetch_sub(1, Ordering::Relaxed);
         assert!(left > 0, "deliveries are leased again and again: this never ends");
@@ -179,11 +191,11 @@ impl Queue for Troubled {
         if self.never_extends {
             return Err(unavailable());
         }
-        self.queue.extend(shard, leases, lease).await
+        self.at(shard).extend(shard, leases, lease).await
     }
     async fn settle(&self, shard: Shard, settlement: &Settlement) -> Result<Settled, QueueError> {
         tokio::time::sleep(self.settle_takes).await;
-        let settled = self.queue.settle(shard, settlement).await?;
+        let settled = self.at(shard).settle(shard, settlement).await?;
         let mut losses = self.losses.lock().unwrap();
         if *losses > 0 {
             *losses -= 1;
@@ -198,7 +210,7 @@ impl Queue for Troubled {
         after: Option<Sequence>,
         max: usize,
     ) -> Result<Expired, QueueError> {
-        self.queue.expire(shard, age, after, max).await
+        self.at(shard).expire(shard, age, after, max).await
     }
 
     async fn hold(
@@ -207,17 +219,17 @@ impl Queue for Troubled {
         endpoint: EndpointId,
         hold: Option<Duration>,
     ) -> Result<(), QueueError> {
-        self.queue.hold(shard, endpoint, hold).await
+        self.at(shard).hold(shard, endpoint, hold).await
     }
     async fn wait(&self, shard: Shard, timeout: Duration) -> Result<(), QueueError> {
         if !self.hands_over {
-            return self.queue.wait(shard, timeout).await;
+            return self.at(shard).wait(shard, timeout).await;
         }
         loop {
-            self.queue.wait(shard, timeout).await?;
+            self.at(shard).wait(shard, timeout).await?;
             let (worker, lease) = (WorkerId::new("handed"), Duration::from_secs(3600));
             let request = LeaseEvents { worker, lease, max: 10, suspects_max: 0 };
-            let mut leased = self.queue.lease_events(shard, request).await?;
+            let mut leased = self.at(shard).lease_events(shard, request).await?;
             self.handed.lock().unwrap().append(&mut leased);
         }
     }
@@ -232,17 +244,17 @@ impl Inspect for Troubled {
         before: Option<DeliveryId>,
         limit: usize,
     ) -> Result<DeliveryPage, QueueError> {
-        self.queue.list(shard, filter, before, limit).await
+        self.at(shard).list(shard, filter, before, limit).await
     }
     async fn delivery(&self, id: DeliveryId) -> Result<Option<Delivery>, QueueError> {
-        self.queue.delivery(id).await
+        self.at(id.shard()).delivery(id).await
     }
     async fn event(&self, shard: Shard, id: &EventId) -> Result<Option<StoredEvent>, QueueError> {
-        self.queue.event(shard, id).await
+        self.at(shard).event(shard, id).await
     }
     async fn stats(&self, shard: Shard) -> Result<Stats, QueueError> {
         once_less(&self.stats_fail)?;
-        self.queue.stats(shard).await
+        self.at(shard).stats(shard).await
     }
     async fn change(
         &self,
@@ -251,14 +263,14 @@ impl Inspect for Troubled {
         selection: &Selection,
         dry_run: bool,
     ) -> Result<Changed, QueueError> {
-        self.queue.change(shard, change, selection, dry_run).await
+        self.at(shard).change(shard, change, selection, dry_run).await
     }
     async fn endpoint(&self, shard: Shard, id: EndpointId) -> Result<Option<EndpointRecord>, QueueError> {
-        self.queue.endpoint(shard, id).await
+        self.at(shard).endpoint(shard, id).await
     }
     async fn endpoints(&self, shard: Shard) -> Result<Vec<EndpointRecord>, QueueError> {
         once_less(&self.endpoints_fail)?;
-        self.queue.endpoints(shard).await
+        self.at(shard).endpoints(shard).await
     }
     async fn put_endpoint(
         &self,
@@ -267,10 +279,10 @@ impl Inspect for Troubled {
         expected: u64,
         state: Bytes,
     ) -> Result<PutEndpoint, QueueError> {
-        self.queue.put_endpoint(shard, id, expected, state).await
+        self.at(shard).put_endpoint(shard, id, expected, state).await
     }
     async fn backlogs(&self, shard: Shard) -> Result<Vec<Backlog>, QueueError> {
-        self.queue.backlogs(shard).await
+        self.at(shard).backlogs(shard).await
     }
 
     async fn scan(
@@ -279,9 +291,9 @@ impl Inspect for Troubled {
         after: Option<Sequence>,
         limit: usize,
     ) -> Result<ScanPage, QueueError> {
-        self.queue.scan(shard, after, limit).await
+        self.at(shard).scan(shard, after, limit).await
     }
     async fn restore(&self, shard: Shard, items: Vec<PendingItem>) -> Result<u64, QueueError> {
-        self.queue.restore(shard, items).await
+        self.at(shard).restore(shard, items).await
     }
 }
