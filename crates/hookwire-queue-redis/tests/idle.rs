@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use hookwire_model::{EndpointId, Shard};
-use hookwire_queue::{Inspect as _, LeaseDeliveries, LeaseEvents, Queue as _, Rooms, WorkerId};
+use hookwire_model::{EndpointId, EventId, Shard};
+use hookwire_queue::{Inspect as _, LeaseDeliveries, LeaseEvents, NewEvent, Queue as _, Rooms, WorkerId};
 use hookwire_queue_redis::{RedisOptions, RedisQueue, RedisUrl};
 use hookwire_testkit::RedisServer;
 
@@ -51,4 +51,30 @@ async fn asking_for_endpoints_is_one_command() {
     }
     // One more is the question itself.
     assert_eq!(server.commands_processed() - before, 10 + 1);
+}
+
+/// The store's clock does not jump back with the server's, and it does not stand still either: nothing that waits for a
+/// time would come, until somebody publishes.
+#[tokio::test]
+async fn a_clock_that_was_set_back_goes_on_although_nothing_happens() {
+    let server = RedisServer::start();
+    let url = RedisUrl::parse(&server.url()).unwrap();
+    let queue = RedisQueue::open(&url, RedisOptions::default()).await.unwrap();
+    let payload = r#"{"event":"created","object_type":"a.b","id":"e","data":{}}"#;
+    let event = NewEvent { id: EventId::new("e").unwrap(), payload: payload.into() };
+    queue.publish(SHARD, vec![event]).await.unwrap();
+    // The last line of an answer is its value.
+    let ask = |parts: &[&str]| server.command(parts).lines().last().unwrap().to_owned();
+    let meta = ask(&["KEYS", "*meta"]);
+    let number = |field| ask(&["HGET", &meta, field]).parse::<i64>().unwrap();
+    // What it looks like after the server's clock was set back by ten minutes.
+    let (known, ten_minutes) = (number("time"), 600_000_000);
+    ask(&["HSET", &meta, "time", &(known + ten_minutes).to_string()]);
+    let (worker, lease) = (WorkerId::new("worker"), Duration::from_secs(15));
+    let rooms = Rooms { default: 32, exceptions: Vec::new() };
+    let request = LeaseDeliveries { worker, lease, max: 100, rooms };
+    assert!(queue.lease_deliveries(SHARD, request).await.unwrap().deliveries.is_empty());
+    let (seen, ahead) = (number("time"), number("ahead"));
+    assert!((known..known + ten_minutes).contains(&seen), "{seen}");
+    assert_eq!(seen + ahead, known + ten_minutes, "it goes on from where it was");
 }
