@@ -20,12 +20,8 @@ use hookwire_policy::{Attempted, Decision, Due, Verdict};
 use hookwire_queue::{Fate, PackedAttempt};
 use tokio::time::Instant;
 
-use crate::endpoints::{Entrance, Room};
+use crate::endpoints::{Entrance, Room, SHUT_FOR};
 use crate::{Clock, Metrics, Shared, Snapshot};
-
-/// How soon a delivery is looked at again whose webhook is disabled or gone: it costs a lease and a settle each time,
-/// and a definition that comes back should not be kept waiting for long.
-const UNAVAILABLE_RECHECK: Duration = Duration::from_secs(30);
 
 /// How long a delivery waits for one of the worker's places: an event with more deliveries than there are places is
 /// done by turns in less, and to store what finds none and lease it again costs more than the wait.
@@ -88,9 +84,9 @@ pub(crate) fn unavailable<D, C: Clock>(
 ) -> Finished {
     if let Some(endpoint) = endpoint {
         let now = shared.clock.now();
-        shared.endpoints.shut(endpoint, webhook, now.saturating_add(UNAVAILABLE_RECHECK), now);
+        shared.endpoints.shut(endpoint, webhook, now);
     }
-    Finished::waits(endpoint, UNAVAILABLE_RECHECK, reason)
+    Finished::waits(endpoint, SHUT_FOR, reason)
 }
 
 /// Makes one attempt, if there is room for it, and decides what comes next. A panic on the way is the delivery's end.

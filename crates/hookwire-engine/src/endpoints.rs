@@ -46,6 +46,10 @@ const HOLD_MIN: Duration = Duration::from_millis(500);
 /// that a hold which came late, by a worker that died since, keeps nothing back for longer after the pause has ended.
 pub(crate) const PAUSE_HOLD: Duration = Duration::from_secs(5 * 60);
 
+/// How soon an endpoint is looked at again that nothing can be sent to, because its webhook is disabled or gone: it costs
+/// a lease and a settle each time, and a definition that comes back should not be kept waiting for long.
+pub(crate) const SHUT_FOR: Duration = Duration::from_secs(30);
+
 /// The endpoints of a worker.
 #[derive(Debug)]
 pub(crate) struct Endpoints {
@@ -276,7 +280,8 @@ impl Endpoints {
 
     /// Leaves an endpoint's backlog where it is for a while, because nothing of it could be sent: one look at a few of
     /// its deliveries tells as much as one at each.
-    pub(crate) fn shut(&self, endpoint: EndpointId, webhook: &WebhookName, until: Timestamp, now: Timestamp) {
+    pub(crate) fn shut(&self, endpoint: EndpointId, webhook: &WebhookName, now: Timestamp) {
+        let until = now.saturating_add(SHUT_FOR);
         let mut book = self.book();
         let entry = book
             .entries
@@ -446,7 +451,10 @@ impl Endpoints {
     /// What the store should hold otherwise than it was asked to.
     pub(crate) fn hold_changes(&self, now: Timestamp) -> Vec<HoldChange> {
         let mut book = self.book();
-        let mut found = Vec::new();
+        let (mut found, opens_sooner) = book.adjust(now);
+        if opens_sooner {
+            self.opened.send_replace(());
+        }
         let changes = book.active.iter().filter_map(|endpoint| {
             let entry = book.entries.get(endpoint)?;
             let until = book.hold(entry, now);
@@ -647,9 +655,29 @@ impl Book {
         was_paused || !entry.state.health.is_paused()
     }
 
+    /// Brings forward what waits for a time that is further ahead than it can be, because the clock was set back. Tells
+    /// what others should know of, and whether there was anything.
+    fn adjust(&mut self, now: Timestamp) -> (Vec<EndpointId>, bool) {
+        let Book { active, entries, .. } = self;
+        let shut_max = now.saturating_add(SHUT_FOR);
+        let (mut adjusted, mut was_shut) = (Vec::new(), false);
+        for endpoint in &*active {
+            let Some(entry) = entries.get_mut(endpoint) else { continue };
+            if let Some(until) = entry.shut_until.as_mut().filter(|until| **until > shut_max) {
+                (*until, was_shut) = (shut_max, true);
+            }
+            if entry.state.health.adjust(now) {
+                adjusted.push(*endpoint);
+            }
+        }
+        let opens_sooner = was_shut || !adjusted.is_empty();
+        (adjusted, opens_sooner)
+    }
+
     /// How places are shared now, if they are.
     fn sharing(&self, now: Timestamp) -> Option<Sharing> {
-        self.sharing.filter(|sharing| sharing.until > now)
+        // For no longer, whatever becomes of the clock.
+        self.sharing.filter(|sharing| sharing.until > now && sharing.until.saturating_since(now) <= CROWDED)
     }
 
     /// Shares the worker's places among the endpoints that want some. What is usual among them is the geometric mean: a
@@ -924,10 +952,32 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_is_set_back_keeps_no_endpoint_shut() {
+        let endpoints = opened();
+        endpoints.shut(id(2), &webhook(2, None).name, at(0));
+        let mut lanes = endpoints.opened();
+        lanes.mark_unchanged();
+        endpoints.hold_changes(at(0));
+        assert!(!lanes.has_changed().unwrap(), "nothing is new");
+        endpoints.unwritten();
+        let back = -3_600_000;
+        endpoints.hold_changes(at(back));
+        assert!(lanes.has_changed().unwrap());
+        assert_eq!(
+            endpoints.unwritten().len(),
+            1,
+            "a breaker is everybody's concern, a webhook's absence is not"
+        );
+        assert_eq!(endpoints.left(at(back + 900)), [(id(1), 0), (id(2), 0)]);
+        assert_eq!(endpoints.left(at(back + 1_000)), [(id(1), 1), (id(2), 0)]);
+        assert_eq!(endpoints.left(at(back + 30_000)), [(id(1), 1), (id(2), 1)]);
+    }
+
+    #[test]
     fn an_endpoint_that_was_shut_before_it_was_met_gets_its_authority() {
         let endpoints = Endpoints::new(100);
         let two = webhook(2, None);
-        endpoints.shut(id(1), &two.name, at(30_000), at(0));
+        endpoints.shut(id(1), &two.name, at(0));
         assert_eq!(endpoints.left(at(1)), [(id(1), 0)]);
         drop(room(enter(&endpoints, 1, &two, 30_000)));
         let state = &endpoints.book().entries[&id(1)].state;

@@ -17,7 +17,7 @@
 //! - Open, it lets at most one attempt through per gap, and at least one per longest gap: no endpoint is
 //!   given up.
 //! - The gap is always between [`GAP_MIN`] and [`GAP_MAX`], a rate between [`RATE_MIN`] and [`RATE_FREE`].
-//! - Time going backwards (workers' clocks differ) changes neither.
+//! - Time going backwards (workers' clocks differ) changes neither, as long as [`Health::adjust`] is called now and then.
 //! - Of two changes that follow each other the second one holds, by whatever clock it was made.
 
 use std::time::Duration;
@@ -150,6 +150,32 @@ impl Health {
                 Admittance::Probe
             }
         }
+    }
+
+    /// Brings forward what lies further ahead than it can: it was written by a clock that is ahead of this one, or that
+    /// was set back since. So nothing waits for longer than it was to wait, from when it is known here. Returns whether
+    /// there was something.
+    ///
+    /// With a clock that only goes on it changes nothing.
+    pub fn adjust(&mut self, now: Timestamp) -> bool {
+        let before = (self.circuit.state.clone(), self.silent_until, self.rate.clone(), self.limit.clone());
+        match &mut self.circuit.state {
+            Circuit::Closed { .. } => {}
+            Circuit::Open { gap, probe_at } => *probe_at = (*probe_at).min(now.saturating_add(*gap)),
+            Circuit::HalfOpen { probe_until, .. } => {
+                *probe_until = (*probe_until).min(now.saturating_add(PROBE_LEASE));
+            }
+        }
+        if let Some(until) = &mut self.silent_until {
+            *until = (*until).min(now.saturating_add(until.saturating_since(self.silent_since)));
+        }
+        if let Some(rate) = &mut self.rate {
+            rate.adjust(now);
+        }
+        if let Some(limit) = &mut self.limit {
+            limit.adjust(now);
+        }
+        before != (self.circuit.state.clone(), self.silent_until, self.rate.clone(), self.limit.clone())
     }
 
     /// How many attempts more may be begun now, where there are `wanted` that could be.
@@ -745,6 +771,38 @@ mod tests {
         ]
     }
 
+    #[test]
+    fn a_clock_that_is_set_back_makes_nothing_wait_for_longer_than_it_was_to() {
+        let back = -3_600_000;
+        // The probe of a breaker.
+        let mut health = opened();
+        assert_eq!(health.admit(at(back)), waits(1_000, WaitingReason::Unhealthy));
+        assert!(health.adjust(at(back)));
+        assert_eq!(health.admit(at(back)), waits(back + 1_000, WaitingReason::Unhealthy));
+        // Again, while time goes on, it is not put off.
+        assert!(!health.adjust(at(back + 900)));
+        assert_eq!(health.admit(at(back + 1_000)), Admittance::Probe);
+        // One that is on its way, and lost.
+        assert!(!health.adjust(at(back + 1_000)));
+        assert!(health.adjust(at(2 * back)));
+        let lease = PROBE_LEASE.as_millis() as i64;
+        assert_eq!(health.admit(at(2 * back)), waits(2 * back + lease, WaitingReason::Unhealthy));
+        // A silence.
+        let mut health = Health::default();
+        let wait = Some(Duration::from_secs(20));
+        health.observe(EndpointEffect::SlowDown { wait, failing: false }, at(0));
+        assert!(health.adjust(at(back)));
+        assert_eq!(health.admit(at(back)), waits(back + 20_000, WaitingReason::RateLimit));
+        // The tokens of a limit, which are a debt for a minute at most and 64 tokens' time.
+        let mut health = Health::default();
+        health.set_limit(Some(10.0), at(0));
+        assert!(health.take(100, at(0)).attempts > 0);
+        assert_eq!(health.room(1, at(back)), 0);
+        assert!(health.adjust(at(back)));
+        assert_eq!(health.room(1, at(back + 60_000)), 0);
+        assert!(health.room(1, at(back + 66_400)) > 0);
+    }
+
     proptest! {
         /// Whatever happens, in whatever order of time: bounds hold, the state survives the store, and an
         /// endpoint that nobody paused can be called again before long.
@@ -792,6 +850,7 @@ mod tests {
             let mut last = None;
             for moment in moments {
                 now += moment;
+                prop_assert!(!health.adjust(at(now)), "the clock only went on");
                 match health.admit(at(now)) {
                     Admittance::Probe => {
                         prop_assert!(last.is_none_or(|last| now - last >= 1_000), "{last:?} {now}");

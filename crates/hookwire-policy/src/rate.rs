@@ -29,6 +29,10 @@ const CUT_PAUSE: Duration = Duration::from_secs(1);
 /// Tokens that may be taken at once, as a time: short, so that a rate is smooth.
 const BURST: Duration = Duration::from_millis(250);
 
+/// What more than one worker may have spent beyond what there was, as a time and as tokens: more than that was spent by
+/// another clock.
+const DEBT_MAX: (Duration, u32) = (Duration::from_secs(60), 64);
+
 /// Tokens that come at a rate (GCRA: the generic cell rate algorithm, ITU-T I.371).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Bucket {
@@ -81,6 +85,13 @@ impl Bucket {
         self.spent_until = spent_until.saturating_add(self.interval().saturating_mul(attempts));
     }
 
+    /// See [`Health::adjust`](crate::Health::adjust).
+    pub(crate) fn adjust(&mut self, now: Timestamp) {
+        let (time, tokens) = DEBT_MAX;
+        let debt = time.saturating_add(self.interval().saturating_mul(tokens));
+        self.spent_until = self.spent_until.min(now.saturating_add(debt));
+    }
+
     /// Takes over what others spent, with so many tokens that were spent here and they do not know of.
     pub(crate) fn join(&mut self, own: Option<Timestamp>, theirs: Option<Timestamp>, taken: u32) {
         let theirs = theirs.map(|spent| spent.saturating_add(self.interval().saturating_mul(taken)));
@@ -107,6 +118,13 @@ impl Rate {
 
     pub(crate) fn at(per_second: f64, now: Timestamp) -> Rate {
         Rate { bucket: Bucket::new(per_second, now), ceiling: None, grown_at: now, cut_at: None }
+    }
+
+    /// See [`Health::adjust`](crate::Health::adjust).
+    pub(crate) fn adjust(&mut self, now: Timestamp) {
+        self.bucket.adjust(now);
+        self.grown_at = self.grown_at.min(now);
+        self.cut_at = self.cut_at.map(|cut_at| cut_at.min(now));
     }
 
     /// Something went well, where `used` attempts per second are made.
