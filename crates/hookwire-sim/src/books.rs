@@ -27,7 +27,7 @@ use crate::life::Life;
 use crate::plan::{EventPlan, Plan};
 use crate::trace::{About, Trace};
 
-pub(crate) use attempts::AttemptBook;
+pub(crate) use attempts::{AttemptBook, is_starved};
 
 /// More calls of the store than this without any time passing are a loop that never ends.
 const CALLS_AT_ONCE_MAX: u32 = 20_000;

@@ -13,7 +13,7 @@ use hookwire_model::{
 use hookwire_queue::{DeliveryFilter, Inspect as _, Stats, Subject};
 use tokio::time::sleep;
 
-use crate::books::{AttemptBook, Books};
+use crate::books::{AttemptBook, Books, is_starved};
 use crate::people::list;
 use crate::trace::About;
 use crate::world::World;
@@ -332,7 +332,7 @@ pub(crate) fn after_the_end(world: &World) {
         };
         let missing = attempts_of(&books, &delivery).find(|seen| {
             let on_record = log.iter().any(|recorded| recorded.number == seen.number);
-            seen.told && !on_record && (seen.recorded || !excused(seen))
+            seen.told && !on_record && !seen.was_not_made() && (seen.recorded || !excused(seen))
         });
         let missing = missing.map(|seen| (seen.number, books.who(Some(seen.life))));
         let taken: Vec<&AttemptBook> =
@@ -340,6 +340,15 @@ pub(crate) fn after_the_end(world: &World) {
         let again = books.sent_again.get(&delivery.id).copied().unwrap_or(0);
         let times = taken.len();
         let repeats = times > 1 + again as usize && !taken.into_iter().any(excused);
+        let not_made = log.iter().find(|recorded| {
+            let kind = recorded.error.as_ref().map(|error| error.kind);
+            recorded.outcome == OutcomeKind::Unsent && kind.is_some_and(is_starved)
+        });
+        if let Some(not_made) = not_made {
+            let text =
+                format!("attempt {} of {} was not made, and is on record", not_made.number, delivery.id);
+            books.breach(about(&delivery), text);
+        }
         if let Some((number, who)) = missing {
             let text = format!("{who} made attempt {number} of {}, and it is not on record", delivery.id);
             books.breach(about(&delivery), text);

@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use hookwire_model::{DeliveryId, EndpointId, OnFailure, Outcome};
+use hookwire_model::{DeliveryId, EndpointId, ErrorKind, OnFailure, Outcome};
 use hookwire_queue::Subject;
 
 use super::{Books, PAUSE_REACHES_IN};
@@ -48,10 +48,20 @@ impl AttemptBook {
         }
     }
 
+    /// Whether its worker had nothing to make it with, so that it does not count.
+    pub(crate) fn was_not_made(&self) -> bool {
+        matches!(&self.outcome, Some(Outcome::Unsent(error)) if is_starved(error.kind))
+    }
+
     /// Whether the receiver took it.
     pub(crate) fn was_taken(&self) -> bool {
         self.status().is_some_and(|status| (200..300).contains(&status))
     }
+}
+
+/// Whether that is missing in the worker, where nothing was sent.
+pub(crate) fn is_starved(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Dns | ErrorKind::Connect)
 }
 
 impl Books {
