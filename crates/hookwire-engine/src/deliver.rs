@@ -20,12 +20,8 @@ use hookwire_policy::{Attempted, Decision, Due, Verdict};
 use hookwire_queue::{Fate, PackedAttempt};
 use tokio::time::Instant;
 
-use crate::endpoints::{Entrance, Room, SHUT_FOR};
+use crate::endpoints::{Entrance, PLACE_WAIT_MAX, Room, SHUT_FOR};
 use crate::{Clock, Metrics, Shared, Snapshot};
-
-/// How long a delivery waits for one of the worker's places: an event with more deliveries than there are places is
-/// done by turns in less, and to store what finds none and lease it again costs more than the wait.
-const PLACE_WAIT_MAX: Duration = Duration::from_millis(250);
 
 /// What is known of a delivery before its attempt.
 #[derive(Debug, Clone)]

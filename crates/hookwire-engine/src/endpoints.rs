@@ -35,6 +35,9 @@ const RECORDS_MAX: usize = 128;
 const CROWDED: Duration = Duration::from_millis(100);
 /// Whoever was used within that time wants places.
 const WANTS: Duration = Duration::from_secs(1);
+/// How long a delivery waits for one of the worker's places: an event with more deliveries than there are places is
+/// done by turns in less, and to store what finds none and lease it again costs more than the wait.
+pub(crate) const PLACE_WAIT_MAX: Duration = Duration::from_millis(250);
 /// An endpoint whose attempts take so many times as long as is usual is held to its share of places.
 const SLOW_FACTOR: f64 = 2.0;
 /// What the last attempt counts in an endpoint's average.
@@ -94,14 +97,16 @@ struct Sharing {
     until: Timestamp,
     /// How many places an endpoint has that takes long.
     share: u32,
-    /// Whose attempts take longer takes long, in seconds.
-    slow_from: f64,
+    /// How long attempts usually take, in seconds.
+    usual: f64,
 }
 
 #[derive(Debug)]
 struct Entry {
     /// How long its attempts take on the average, in seconds; `None` before the first has ended.
     took: Option<f64>,
+    /// When the last of them ended, or the first began.
+    stirred_at: Instant,
     state: EndpointState,
     in_flight: u32,
     limit: u32,
@@ -219,13 +224,15 @@ impl Endpoints {
         }
     }
 
-    /// There is more work than places, for a moment at least.
-    pub(crate) fn crowded(&self, now: Timestamp) {
+    /// There is more work than places, for a moment at least. Tells whether attempts keep their places for longer than
+    /// anybody waits for one.
+    pub(crate) fn crowded(&self, now: Timestamp) -> bool {
         let mut book = self.book();
         // Looked at again half-way, so that it goes on without a gap.
         if book.sharing(now).is_none_or(|sharing| sharing.until.saturating_since(now) < CROWDED / 2) {
             book.share_out(self.concurrency, now);
         }
+        book.sharing.is_some_and(|sharing| sharing.usual > PLACE_WAIT_MAX.as_secs_f64())
     }
 
     /// Tells when endpoints have room that had none.
@@ -255,7 +262,7 @@ impl Endpoints {
     ) -> Entrance {
         let taken = self.free.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |free| free.checked_sub(1));
         if taken.is_err() {
-            return Entrance::Full;
+            return self.book().without_place(endpoint, now);
         }
         let mut book = self.book();
         let had_unwritten = !book.unwritten.is_empty();
@@ -592,9 +599,21 @@ impl Book {
         }
         entry.in_flight += 1;
         if entry.in_flight == 1 {
+            entry.stirred_at = Instant::now();
             self.active.insert(endpoint);
         }
         Ok(probe)
+    }
+
+    /// What becomes of an attempt while the worker has no place. Endpoints that keep their share of places for longer than
+    /// anybody waits for one stand aside at once: whoever waited with theirs would wait for nothing.
+    fn without_place(&mut self, endpoint: EndpointId, now: Timestamp) -> Entrance {
+        let share = self.sharing(now).map(|sharing| sharing.share);
+        let Some(entry) = self.entries.get_mut(&endpoint) else { return Entrance::Full };
+        entry.used_at = entry.used_at.max(now);
+        let keeps_places = share.is_some_and(|share| entry.in_flight >= share)
+            && entry.takes().is_some_and(|took| took > PLACE_WAIT_MAX.as_secs_f64());
+        if keeps_places { Entrance::Refused(WaitingReason::Room) } else { Entrance::Full }
     }
 
     /// An attempt has ended. Returns whether it says something that others should know at once.
@@ -608,6 +627,7 @@ impl Book {
         let took = took.as_secs_f64();
         entry.took = Some(entry.took.map_or(took, |before| before + TOOK_WEIGHT * (took - before)));
         entry.in_flight = entry.in_flight.saturating_sub(1);
+        entry.stirred_at = Instant::now();
         let mut news = false;
         if let Some((effect, now)) = said {
             let health = &mut entry.state.health;
@@ -687,12 +707,12 @@ impl Book {
             .entries
             .values()
             .filter(|entry| entry.in_flight > 0 || now.saturating_since(entry.used_at) <= WANTS);
-        let took = wanting.filter_map(|entry| entry.took).map(|took| took.max(1e-6).ln());
+        let took = wanting.filter_map(Entry::takes).map(|took| took.max(1e-6).ln());
         let (count, sum) = took.fold((0, 0.0), |(count, sum), took| (count + 1, sum + took));
         let share = u32::try_from(concurrency / count.max(1)).unwrap_or(u32::MAX).max(1);
-        let slow_from = SLOW_FACTOR * (sum / count.max(1) as f64).exp();
+        let usual = (sum / count.max(1) as f64).exp();
         let until = now.saturating_add(CROWDED);
-        self.sharing = (count > 1).then_some(Sharing { until, share, slow_from });
+        self.sharing = (count > 0).then_some(Sharing { until, share, usual });
     }
 
     /// How many deliveries more may be leased for an endpoint.
@@ -729,6 +749,7 @@ impl Entry {
     fn new(state: EndpointState, version: u64, now: Timestamp) -> Self {
         Entry {
             took: None,
+            stirred_at: Instant::now(),
             state,
             in_flight: 0,
             limit: 1,
@@ -740,9 +761,16 @@ impl Entry {
         }
     }
 
+    /// How long its attempts take, in seconds: on the average, or as long as none has ended of those in flight, where
+    /// that is longer.
+    fn takes(&self) -> Option<f64> {
+        let since = (self.in_flight > 0).then(|| self.stirred_at.elapsed().as_secs_f64());
+        self.took.into_iter().chain(since).reduce(f64::max)
+    }
+
     /// How many attempts more it may have in flight.
     fn left(&self, sharing: Option<Sharing>) -> u32 {
-        let is_slow = |sharing: &Sharing| self.took.is_some_and(|took| took > sharing.slow_from);
+        let is_slow = |sharing: &Sharing| self.takes().is_some_and(|took| took > SLOW_FACTOR * sharing.usual);
         let share = sharing.filter(is_slow).map_or(u32::MAX, |sharing| sharing.share);
         self.limit.min(share).saturating_sub(self.in_flight)
     }

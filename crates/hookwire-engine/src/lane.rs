@@ -34,6 +34,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::deliver::{Finished, Past, deliver_guarded, panic_message, unavailable};
+use crate::endpoints::PLACE_WAIT_MAX;
 use crate::fan_out::{Late, Progress, Unfinished, Work, handle_event};
 use crate::hands::{Hands, Seat};
 use crate::metrics::BatchCall;
@@ -146,6 +147,8 @@ pub(crate) struct Lane<Q, D, C> {
     intake: Intake,
     /// What is leased is not started because a delivery waits for a place.
     held_up: bool,
+    /// The same, because all hands are busy.
+    stalls: bool,
     /// How many events are begun at once: fewer where they have more deliveries than there are places.
     few: usize,
     /// More can be started, once those that were have made known how many places they need.
@@ -237,6 +240,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             late: mpsc::channel(1024),
             intake: Intake::default(),
             held_up: false,
+            stalls: false,
             few: 1,
             starts_more: false,
             open: BTreeMap::new(),
@@ -301,11 +305,16 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         if self.intake.drop_run_out(Instant::now()) {
             self.events_dry = false;
         }
-        let is_full = self.hands.busy() >= self.shared.settings.concurrency;
+        let mut hands_max = self.shared.settings.concurrency;
         let some_wait = self.shared.endpoints.some_wait();
-        if !self.intake.is_empty() && (is_full || some_wait) {
-            self.shared.endpoints.crowded(self.shared.clock.now());
+        self.stalls = !self.intake.is_empty() && self.hands.busy() >= hands_max;
+        if (self.stalls || !self.intake.is_empty() && some_wait)
+            && self.shared.endpoints.crowded(self.shared.clock.now())
+        {
+            // Those that will not get a place soon are begun all the same, to stand aside for what comes after them.
+            hands_max += (hands_max / 8).max(1);
         }
+        let is_full = self.hands.busy() >= hands_max;
         self.held_up = some_wait && !is_full && !self.intake.is_empty();
         // A part of the places, so that one event more or less does not make the others wait for long.
         self.few = if some_wait { 1 } else { (self.shared.settings.concurrency / 8).clamp(1, 2 * self.few) };
@@ -313,7 +322,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             return 0;
         }
         let mut started = 0;
-        while started < self.few && self.hands.busy() < self.shared.settings.concurrency {
+        while started < self.few && self.hands.busy() < hands_max {
             let Some(leased) = self.intake.next() else { break };
             started += 1;
             let progress = Arc::new(Progress::default());
@@ -367,6 +376,8 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         if self.stopping.is_some() {
             return;
         }
+        // Without a place nobody waits for what comes, and what there is of deliveries would end a wait at once.
+        self.events_dry &= self.listens_again_at().is_none_or(|at| at > now);
         let batch = self.batch();
         if self.leasing_events.is_none() && !self.events_dry && self.intake.len() <= batch / 2 {
             self.lease_events(now, batch);
@@ -460,6 +471,12 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         }));
     }
 
+    /// When events are looked for again, while there is no place and so nobody who waits for them.
+    fn listens_again_at(&self) -> Option<Instant> {
+        let is_deaf = self.events_dry && self.waiting.is_none() && self.leasing_events.is_none();
+        (is_deaf && self.places() == 0).then(|| self.events_asked_at + PLACE_WAIT_MAX)
+    }
+
     /// How many events are leased at once: half as many again as there are places, so that one call serves more.
     fn batch(&self) -> usize {
         BATCH_MAX.min(self.shared.settings.concurrency.saturating_mul(3) / 2)
@@ -540,13 +557,15 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         let company = self.outbox.company_until().filter(|_| self.settling.is_none());
         // Nothing but cutting is done before a pause is over.
         let pause = self.store_pause.until(Instant::now());
-        let work = pause.or_else(|| [look, renew, company].into_iter().flatten().min());
+        let listen = self.listens_again_at().filter(|_| self.stopping.is_none());
+        let work = pause.or_else(|| [look, renew, company, listen].into_iter().flatten().min());
         let cut = self.cuts.front().map(|(at, _)| *at);
         let stop = self.stopping.as_ref().map(Stopping::deadline);
+        let stall = (self.stalls && self.stopping.is_none()).then(|| Instant::now() + PLACE_WAIT_MAX);
         let handed = self.stopping.as_ref().filter(|_| self.may_be_handed).map(Stopping::handed_until);
         let handed = handed.filter(|at| *at > Instant::now());
         let far = Instant::now() + IDLE_MAX;
-        [work, cut, stop, handed].into_iter().flatten().min().map_or(far, |at| at.min(far))
+        [work, cut, stop, handed, stall].into_iter().flatten().min().map_or(far, |at| at.min(far))
     }
 
     fn react(&mut self, happening: Happening) -> Result<(), EngineError> {

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use hookwire_engine::{EndpointAct, Metrics, act_on_endpoint, count_waiting, tell_what_holds};
+use hookwire_engine::{EndpointAct, Metrics, act_on_endpoint, count_waiting, publish, tell_what_holds};
 use hookwire_model::{
     Authority, DeadReason, Delivery, DeliveryState, EndpointId, Ordering, RetryPolicy, Schedule, Shard,
     WaitingReason,
@@ -12,7 +12,7 @@ use hookwire_queue::{Change, Inspect as _, MemoryQueue, StoreLimits};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
-use crate::world::{Act, START, World, webhook};
+use crate::world::{Act, START, World, parse, webhook};
 
 fn endpoint(name: &str) -> EndpointId {
     let authority = Authority { https: false, host: "127.0.0.1".into(), port: 9000 };
@@ -262,4 +262,40 @@ async fn an_event_with_many_deliveries_takes_turns_for_the_worker_s_places() {
     ended.await.unwrap().unwrap();
     assert_eq!((world.script.count("/a"), world.script.most_in_flight()), (4000, world.settings.concurrency));
     assert_eq!(counted(&metrics, "waits", "room"), "0");
+}
+
+/// A worker whose places are all taken by receivers that take five seconds, each of them as slow as the others: what
+/// waits for them does not keep what comes after it from a receiver that is quick.
+#[tokio::test(start_paused = true)]
+async fn slow_receivers_that_fill_the_worker_stand_aside() {
+    let mut world = World::new();
+    world.settings.until_idle = false;
+    world.settings.concurrency = 8;
+    world.webhooks[0].url = "http://{{data.host}}.example/{{data.path}}".into();
+    world.script.always("/slow", Act::AnswerAfter(Duration::from_secs(5), 200));
+    let event = |host: &str, path: &str, number: usize| {
+        parse(&format!(
+            r#"{{"id":"{host}-{number}","event":"created","object_type":"a.b","data":{{"host":"{host}","path":"{path}"}}}}"#
+        ))
+    };
+    let slow: Vec<_> = (0..500).map(|number| event(&format!("slow{}", number % 5), "slow", number)).collect();
+    let shutdown = CancellationToken::new();
+    let running = world.start(world.queue.clone(), shutdown.clone());
+    publish(&world.queue, &slow).await.unwrap();
+    for number in 0..4 {
+        // Not at the moment at which the slow ones end.
+        tokio::time::sleep(Duration::from_millis(3_700)).await;
+        publish(&world.queue, &[event("quick", "quick", number)]).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    shutdown.cancel();
+    running.await.unwrap().unwrap();
+    let seen = world.script.seen();
+    let quick: Vec<_> = seen.iter().filter(|(path, _, _)| path == "/quick").map(|(_, _, at)| *at).collect();
+    // As soon as one of the places comes free, of which none does before its five seconds are over.
+    for (number, at) in (1..).zip(&quick) {
+        let waited = at.saturating_sub(Duration::from_millis(3_700) * number);
+        assert!(waited < Duration::from_millis(5_100), "{quick:?}");
+    }
+    assert_eq!(quick.len(), 4);
 }
