@@ -183,6 +183,15 @@ impl Endpoints {
         }
     }
 
+    /// Gives a place back that an attempt had, and tells it where there is more than one lane.
+    fn attempt_ended(&self) {
+        if self.freed.receiver_count() > 1 {
+            self.freed.send_modify(|()| self.give_back());
+        } else {
+            self.give_back();
+        }
+    }
+
     fn book(&self) -> MutexGuard<'_, Book> {
         // Each section leaves the book whole, so a panic elsewhere cannot have left it half-way.
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
@@ -810,11 +819,7 @@ impl Drop for Room {
     fn drop(&mut self) {
         let took = self.begun_at.elapsed();
         let news = self.endpoints.book().leave(self.endpoint, took, self.said);
-        if self.endpoints.freed.receiver_count() > 1 {
-            self.endpoints.freed.send_modify(|()| self.endpoints.give_back());
-        } else {
-            self.endpoints.give_back();
-        }
+        self.endpoints.attempt_ended();
         if news {
             self.endpoints.news.notify_one();
             self.endpoints.opened.send_replace(());

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use hookwire_definitions::Definitions;
-use hookwire_dispatch::EgressPolicy;
 use hookwire_engine::{Clock as _, InForce, Metrics, Snapshot, SystemClock};
 use hookwire_model::EventId;
 use hookwire_queue::{MemoryQueue, StoreLimits};
@@ -25,7 +24,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         store: None,
         metrics: Metrics::default(),
         in_force: InForce::new(snapshot, SystemClock.now()),
-        egress: EgressPolicy::default(),
+        refusal: Arc::new(|_, _| None),
         ready: Arc::new(AtomicBool::new(true)),
     };
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;

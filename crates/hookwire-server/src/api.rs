@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use hookwire_dispatch::EgressPolicy;
 use hookwire_engine::{Clock, InForce, Metrics, tell_what_holds};
 use hookwire_model::{Delivery, EventId};
 use hookwire_queue::{Inspect, Queue, QueueError};
@@ -42,6 +41,10 @@ impl Default for ApiLimits {
     }
 }
 
+/// Why a request to a host would be refused, as far as that is known without a look-up; of a host, and whether it stands
+/// in the definition itself rather than coming out of a template.
+pub type EgressRefusal = Arc<dyn Fn(&str, bool) -> Option<String> + Send + Sync>;
+
 /// What the routes work with.
 pub struct Api<Q, C> {
     /// Where events go, and deliveries are seen.
@@ -59,8 +62,8 @@ pub struct Api<Q, C> {
     pub store: Option<String>,
     /// The definitions in force.
     pub in_force: Arc<InForce>,
-    /// Which addresses the worker calls, for previews.
-    pub egress: EgressPolicy,
+    /// Which addresses the worker does not call, for previews.
+    pub refusal: EgressRefusal,
     /// What the worker in this process counts.
     pub metrics: Metrics,
     /// Whether a worker runs in this process and its store answers: what `/readyz` tells.

@@ -192,13 +192,13 @@ pub(crate) async fn preview<Q: Queue + Inspect, C: Clock>(
         return Err(Problem::bad_body("", "a preview is made for one event; send them one by one"));
     };
     let now = app.api.clock.now();
-    let egress = app.api.egress.clone();
+    let refusal = Arc::clone(&app.api.refusal);
     // All rules are asked and all their templates rendered: too long to keep other requests waiting.
     let previews = tokio::task::spawn_blocking(move || {
         let filter = PreviewFilter { rule, ..PreviewFilter::default() };
         let mut previews = snapshot.definitions().preview(&Arc::new(event), &filter, now);
         for preview in &mut previews {
-            preview.refuse(|host, literal| egress.foretell(host, literal).map(|refusal| refusal.to_string()));
+            preview.refuse(&*refusal);
         }
         previews
     });

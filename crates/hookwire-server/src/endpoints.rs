@@ -170,7 +170,7 @@ impl From<OperateError> for Problem {
             OperateError::UnknownEndpoint(_) | OperateError::UnknownWebhook(_) => {
                 Problem::not_found(error.to_string())
             }
-            OperateError::Paused(_) | OperateError::Contended(_) => {
+            OperateError::Paused(_) | OperateError::WebhookPaused(_) | OperateError::Contended(_) => {
                 Problem::new(StatusCode::CONFLICT, "conflict", error.to_string())
             }
             OperateError::Store(error) => error.into(),

@@ -103,7 +103,6 @@ mod tests {
     use axum::body::Body;
     use axum::http::{Method, Request, header};
     use hookwire_definitions::Definitions;
-    use hookwire_dispatch::EgressPolicy;
     use hookwire_engine::{InForce, Metrics, Snapshot, SystemClock};
     use hookwire_model::{EventId, Timestamp};
     use hookwire_queue::{MemoryQueue, StoreLimits};
@@ -124,7 +123,7 @@ mod tests {
             store: None,
             metrics: Metrics::default(),
             in_force: InForce::new(snapshot, Timestamp::UNIX_EPOCH),
-            egress: EgressPolicy::default(),
+            refusal: Arc::new(|_, _| None),
             ready: Arc::default(),
         };
         Arc::new(App { api, room: BodyRoom::new(limits.held_bytes_max, limits.body_timeout) })

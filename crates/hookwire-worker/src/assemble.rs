@@ -13,7 +13,7 @@ use hookwire_engine::{
 };
 use hookwire_model::{Event, EventId, WebhookName};
 use hookwire_queue::{QueueError, WorkerId};
-use hookwire_server::{Api, ApiLimits, Tokens};
+use hookwire_server::{Api, ApiLimits, EgressRefusal, Tokens};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
@@ -154,12 +154,18 @@ pub fn refused_addresses(config: &Config) -> Vec<(WebhookName, Refusal)> {
 
 /// What becomes of an event, as by [`Definitions::preview`], and of what the egress policy refuses.
 pub fn preview(config: &Config, event: &Arc<Event>, filter: &PreviewFilter) -> Vec<Preview> {
-    let egress = egress(&config.settings);
+    let refusal = refusal(&config.settings);
     let mut previews = config.definitions.preview(event, filter, SystemClock.now());
     for preview in &mut previews {
-        preview.refuse(|host, literal| egress.foretell(host, literal).map(|refusal| refusal.to_string()));
+        preview.refuse(&*refusal);
     }
     previews
+}
+
+/// What the egress policy refuses for sure.
+fn refusal(settings: &Settings) -> EgressRefusal {
+    let egress = egress(settings);
+    Arc::new(move |host, literal| egress.foretell(host, literal).map(|refusal| refusal.to_string()))
 }
 
 /// Which addresses are called.
@@ -211,7 +217,7 @@ pub fn api(
         },
         store: store_name,
         in_force: Arc::clone(in_force),
-        egress: egress(settings),
+        refusal: refusal(settings),
         metrics: metrics.clone(),
         ready: Arc::clone(ready),
     }

@@ -9,7 +9,6 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, Response};
 use bytes::Bytes;
 use hookwire_definitions::Definitions;
-use hookwire_dispatch::EgressPolicy;
 use hookwire_engine::{InForce, Metrics, Snapshot, SystemClock};
 use hookwire_model::{
     Attempt, AttemptError, DeadReason, DeliveryId, EndpointId, ErrorKind, EventId, Hop, OutcomeKind,
@@ -93,7 +92,7 @@ impl Server {
             store: setup.named,
             metrics: Metrics::default(),
             in_force: Arc::clone(&in_force),
-            egress: EgressPolicy::default(),
+            refusal: Arc::new(|_, _| None),
             ready: Arc::clone(&ready),
         });
         Server { router, store, in_force, ready }
