@@ -126,5 +126,15 @@ async fn a_receiver_that_answers_410_is_paused_and_told() {
     let told =
         format!("stays paused, its receiver answered 410: `hookwire endpoints resume {id}` ends that\n");
     assert!(ended.stderr.starts_with(id) && ended.stderr.ends_with(&told), "{ended:?}");
+    // The other way round, too: an endpoint by itself is not what was paused.
+    let paused = folder.hookwire(&["endpoints", "pause", "--webhook", "good", "--url", &url]).await;
+    assert_eq!(paused.code(), 0, "{paused:?}");
+    let (_, list) = server.get("/v1/endpoints").await;
+    let id = endpoint(&list, "good")["id"].as_str().unwrap().to_owned();
+    let ended = folder.hookwire(&["endpoints", "resume", &id, "--url", &url]).await;
+    let told = "stays paused, with its webhook: `hookwire endpoints resume --webhook \"good\"` ends that\n";
+    assert!(ended.code() == 0 && ended.stderr.ends_with(told), "{ended:?}");
+    let ended = folder.hookwire(&["endpoints", "probe", &id, "--url", &url]).await;
+    assert!(ended.code() == 1 && ended.stderr.contains("webhook good is paused"), "{ended:?}");
     assert_eq!(server.program.terminate().await.code(), 0);
 }

@@ -67,6 +67,9 @@ pub enum OperateError {
     /// A probe of an endpoint that is paused.
     #[error("the endpoint {0} is paused; resume it instead")]
     Paused(EndpointId),
+    /// A probe of an endpoint whose webhook is paused.
+    #[error("the webhook {0} is paused; resume it instead")]
+    WebhookPaused(WebhookName),
     /// Others wrote at the same time, again and again.
     #[error("the endpoint {0} is being changed by others at this moment; try again")]
     Contended(EndpointId),
@@ -284,6 +287,9 @@ pub async fn act_on_endpoint<Q: Queue + Inspect>(
             EndpointAct::Pause => state.pause(PausedBy::Person, now),
             EndpointAct::Resume => state.resume(now),
             EndpointAct::Probe if state.health.is_paused() => return Err(OperateError::Paused(id)),
+            EndpointAct::Probe if is_webhook_paused(queue, &state.webhook).await? => {
+                return Err(OperateError::WebhookPaused(state.webhook));
+            }
             EndpointAct::Probe => state.health.probe(now),
         }
         match queue.put_endpoint(home, id, version, state.to_record()).await? {
@@ -292,6 +298,14 @@ pub async fn act_on_endpoint<Q: Queue + Inspect>(
         }
     }
     Err(OperateError::Contended(id))
+}
+
+/// Whether a person paused a whole webhook.
+async fn is_webhook_paused<Q: Queue + Inspect>(queue: &Q, webhook: &WebhookName) -> Result<bool, QueueError> {
+    let id = EndpointId::of_webhook(webhook);
+    let record = queue.endpoint(home_shard(id, queue.state_shards()), id).await?;
+    let state = record.and_then(|record| EndpointState::read(&record.state));
+    Ok(state.is_some_and(|state| state.health.is_paused()))
 }
 
 /// Pauses or resumes a whole webhook: all its endpoints, those that nobody has met yet among them.

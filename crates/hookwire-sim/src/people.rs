@@ -164,7 +164,10 @@ async fn act_on(world: &Arc<World>, target: usize, receiver: usize, act: Endpoin
         match act_on_endpoint(&store, snapshot.definitions(), endpoint, act, world.clock()).await {
             Ok(()) => break,
             Err(
-                OperateError::UnknownEndpoint(_) | OperateError::UnknownWebhook(_) | OperateError::Paused(_),
+                OperateError::UnknownEndpoint(_)
+                | OperateError::UnknownWebhook(_)
+                | OperateError::Paused(_)
+                | OperateError::WebhookPaused(_),
             ) => {
                 return;
             }

@@ -250,6 +250,14 @@ async fn acts_on_what_does_not_exist_are_refused() {
     let act =
         act_on_endpoint(&world.queue, snapshot.definitions(), endpoint("a"), EndpointAct::Probe, world.now());
     assert!(matches!(act.await, Err(OperateError::Paused(_))));
+    // The same where its webhook is.
+    person(&world, EndpointAct::Resume).await;
+    person_pauses_webhook(&world, true).await;
+    let act =
+        act_on_endpoint(&world.queue, snapshot.definitions(), endpoint("a"), EndpointAct::Probe, world.now());
+    assert!(matches!(act.await, Err(OperateError::WebhookPaused(_))));
+    person_pauses_webhook(&world, false).await;
+    person(&world, EndpointAct::Probe).await;
 }
 
 #[tokio::test(start_paused = true)]

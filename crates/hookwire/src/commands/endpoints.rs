@@ -157,9 +157,15 @@ async fn act(arguments: &ActArguments, subject: &Subject, act: EndpointAct) -> C
     }
     let worker = target.is_server();
     let mut still_paused = Vec::new();
-    if let (Subject::Webhook(name), EndpointAct::Resume) = (subject, act) {
+    if act == EndpointAct::Resume {
         still_paused = all(&target, arguments).await?;
-        still_paused.retain(|endpoint| endpoint.webhook == *name && endpoint.state == "paused");
+        still_paused.retain(|endpoint| {
+            let is_meant = match subject {
+                Subject::Endpoint(id) => endpoint.id == *id,
+                Subject::Webhook(name) => endpoint.webhook == *name,
+            };
+            is_meant && endpoint.state == "paused"
+        });
     }
     target.close().await;
     let what = match subject {
@@ -171,12 +177,20 @@ async fn act(arguments: &ActArguments, subject: &Subject, act: EndpointAct) -> C
         _ if *format == Format::Json => json(&json!({ "changed": 1 })),
         EndpointAct::Pause => format!("{what} is paused; what comes for it waits"),
         EndpointAct::Resume => format!("{what} is resumed"),
-        EndpointAct::Probe if worker => format!("{what} gets one attempt now"),
-        EndpointAct::Probe => format!("{what} gets one attempt as soon as a worker runs"),
+        EndpointAct::Probe if worker => format!("{what} gets one attempt now, if one waits for it"),
+        EndpointAct::Probe => {
+            format!("{what} gets one attempt as soon as a worker runs, if one waits for it")
+        }
     })?;
-    for Endpoint { id, authority, paused_by, .. } in still_paused {
-        let why = if paused_by == Some(PausedBy::Gone) { "its receiver answered 410" } else { "by itself" };
-        say(format!("{id} ({authority}) stays paused, {why}: `hookwire endpoints resume {id}` ends that"));
+    for Endpoint { id, webhook, authority, paused_by, .. } in still_paused {
+        let (why, remedy) = match paused_by {
+            Some(PausedBy::Gone) => ("its receiver answered 410", id.to_string()),
+            Some(PausedBy::Webhook) => ("with its webhook", format!("--webhook {:?}", webhook.as_str())),
+            Some(PausedBy::Person) | None => ("by itself", id.to_string()),
+        };
+        say(format!(
+            "{id} ({authority}) stays paused, {why}: `hookwire endpoints resume {remedy}` ends that"
+        ));
     }
     Ok(Exit::Fine)
 }
@@ -189,9 +203,10 @@ fn definitions(arguments: &TargetArguments) -> Result<Definitions, Failure> {
 
 fn failure(error: OperateError) -> Failure {
     match error {
-        OperateError::UnknownEndpoint(_) | OperateError::UnknownWebhook(_) | OperateError::Paused(_) => {
-            Failure::message(Exit::No, error.to_string())
-        }
+        OperateError::UnknownEndpoint(_)
+        | OperateError::UnknownWebhook(_)
+        | OperateError::Paused(_)
+        | OperateError::WebhookPaused(_) => Failure::message(Exit::No, error.to_string()),
         OperateError::Contended(_) => Failure::message(Exit::Unavailable, error.to_string()),
         OperateError::Store(error) => error.into(),
     }
