@@ -470,6 +470,9 @@ fn read_rule(loading: &mut Loading<'_>, owner: &Node, members: &Members<'_>) -> 
     let object_types =
         some_of(loading, owner, members, "object_types", "such as [\"dcim.site\"], or [\"*\"]");
     let event_types = some_of(loading, owner, members, "event_types", "such as [\"created\"], or [\"*\"]");
+    if event_types.is_some() {
+        warn_of_misspelt_events(loading, members);
+    }
     let webhooks =
         checked_list(loading, owner, members, "webhooks", "name the webhooks to send to", WebhookName::new);
     let enabled = members.boolean(loading, "enabled").unwrap_or(true);
@@ -490,6 +493,34 @@ fn read_rule(loading: &mut Loading<'_>, owner: &Node, members: &Members<'_>) -> 
         action_data: action_data?,
         enabled,
     })
+}
+
+/// What events are called by NetBox, and by most others.
+const EVENT_TYPES: &[&str] = &[
+    "created",
+    "updated",
+    "deleted",
+    "job_started",
+    "job_ended",
+    "job_completed",
+    "job_failed",
+    "job_errored",
+];
+
+/// An event type may be any word, so that one which is almost a usual one is allowed, and would never match.
+fn warn_of_misspelt_events(loading: &mut Loading<'_>, members: &Members<'_>) {
+    let Some(items) = members.list(loading, "event_types") else { return };
+    for (at, item) in items.iter().enumerate() {
+        let Content::Text(text) = &item.content else { continue };
+        let folded = text.to_lowercase();
+        let is_near = |usual: &&&str| strsim::damerau_levenshtein(usual, &folded) <= 2 && **usual != text;
+        let is_usual = EVENT_TYPES.contains(&text.as_str());
+        if let Some(meant) = EVENT_TYPES.iter().find(is_near).filter(|_| !is_usual) {
+            let path = format!("{}[{at}]", members.path("event_types"));
+            let problem = Problem::new(path, format!("{text:?} is no usual type of event")).at(item.span);
+            loading.warnings.push(problem.remedy(format!("did you mean {meant:?}?")));
+        }
+    }
 }
 
 fn some_of<T: std::str::FromStr>(

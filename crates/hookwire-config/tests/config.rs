@@ -982,6 +982,27 @@ enabled = false
 }
 
 #[test]
+fn an_event_type_that_is_almost_a_usual_one_is_a_warning() {
+    let rule = |event_types: &str| {
+        Case::toml(&format!(
+            "[[webhooks]]\nname = \"w\"\nurl = \"https://h.example/\"\n\n[[event_rules]]\nname = \"r\"\nobject_types = \
+             [\"*\"]\nevent_types = {event_types}\nwebhooks = [\"w\"]\n"
+        ))
+    };
+    for own in [
+        r#"["created", "updated", "deleted", "job_started", "job_ended", "job_completed", "job_failed", "job_errored"]"#,
+        r#"["*"]"#,
+        r#"["created_by_script", "changed", "ended", "job_done", "order.paid"]"#,
+    ] {
+        assert!(rule(own).config().warnings.is_empty(), "{own}");
+    }
+    let case = rule(r#"["created", "update", "DELETED", "job_complete"]"#);
+    let config = case.config();
+    insta::assert_snapshot!(case.shown(&config.warnings));
+    assert_eq!(config.definitions.rules().count(), 1);
+}
+
+#[test]
 fn err_rate_and_order() {
     let text = r#"
         [[webhooks]]

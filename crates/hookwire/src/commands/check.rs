@@ -43,10 +43,13 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     if !config.warnings.is_empty() {
         say(render(&config.warnings));
     }
+    let mut warnings = config.warnings.len();
     for (name, meant) in misspelt_variables() {
+        warnings += 1;
         say(format_args!("  ⚠ the environment variable {name} is none of hookwire's; did you mean {meant}?"));
     }
     for (webhook, refusal) in refused_addresses(&config) {
+        warnings += 1;
         say(format_args!("  ⚠ webhook {webhook}: {refusal}; {DEAD}"));
     }
     let (webhooks, rules) = (config.definitions.webhooks().count(), config.definitions.rules().count());
@@ -81,6 +84,9 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     if failed > 0 {
         return Ok(Exit::No);
     }
-    print(&format!("{} and {} are sound", counted(webhooks, "webhook"), counted(rules, "event rule")))?;
+    let warned =
+        if warnings > 0 { format!(", with {}", counted(warnings, "warning")) } else { String::new() };
+    let (webhooks, rules) = (counted(webhooks, "webhook"), counted(rules, "event rule"));
+    print(&format!("{webhooks} and {rules} are sound{warned}"))?;
     Ok(Exit::Fine)
 }
