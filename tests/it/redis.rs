@@ -144,6 +144,11 @@ async fn a_worker_without_a_server_tells_how_it_is() {
     }
     let ended = worker.program.terminate().await;
     assert_eq!(ended.code(), 0, "{}", ended.stderr);
+    // The same by a flag.
+    let arguments = ["--config", "hookwire.toml", "--listen", "127.0.0.1:0"];
+    let worker = Server::of(Program::start("hookwire-worker", folder.path(), &arguments)).await;
+    assert_eq!(worker.get("/healthz").await.0, 200);
+    assert_eq!(worker.program.terminate().await.code(), 0);
 }
 
 #[tokio::test]

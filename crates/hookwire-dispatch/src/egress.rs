@@ -267,7 +267,7 @@ impl fmt::Display for Refusal {
             RefusalReason::Denied(rule) => write!(f, " is refused by the entry \"{rule}\" of egress.deny"),
             RefusalReason::Never(range) => write!(
                 f,
-                " is {range}: it is never called unless it is named; \
+                " is {range}, which is never called by default; \
                  if you mean it, add \"{address}\" to egress.allow"
             ),
             RefusalReason::NotPublic(range) => write!(

@@ -26,6 +26,9 @@ pub struct ConfigArguments {
     /// Where the server listens (server.listen).
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<String>,
+    /// Whether that is a worker by itself, which has no server.
+    #[arg(skip)]
+    is_worker: bool,
 }
 
 /// Reads one variable of the environment.
@@ -34,6 +37,16 @@ pub fn environment(name: &str) -> Option<String> {
 }
 
 impl ConfigArguments {
+    /// Only these files and folders.
+    pub fn of_paths(config: Vec<PathBuf>) -> Self {
+        ConfigArguments { config, ..ConfigArguments::default() }
+    }
+
+    /// The same for a worker by itself: what listens is what tells how it is (`worker.listen`).
+    pub(crate) fn of_worker(&self) -> Self {
+        ConfigArguments { is_worker: true, ..self.clone() }
+    }
+
     /// Loads and checks the configuration, and prints its warnings.
     ///
     /// # Errors
@@ -109,7 +122,8 @@ impl ConfigArguments {
             overrides = overrides.with("store.url", "--store", store);
         }
         if let Some(listen) = &self.listen {
-            overrides = overrides.with("server.listen", "--listen", listen);
+            let setting = if self.is_worker { "worker.listen" } else { "server.listen" };
+            overrides = overrides.with(setting, "--listen", listen);
         }
         overrides
     }

@@ -25,16 +25,10 @@ pub fn is_coloured(stream: &impl IsTerminal) -> bool {
 /// What is logged, and how.
 #[derive(Debug, Clone, clap::Args)]
 pub struct LogArguments {
-    /// What to log: error, warn, info, debug, trace, or a filter such as "info,hookwire_engine=debug".
-    #[arg(
-        long,
-        global = true,
-        help_heading = "Logs",
-        env = "HOOKWIRE_LOG",
-        default_value = "info",
-        value_name = "FILTER"
-    )]
-    pub log: String,
+    /// What to log: error, warn, info, debug, trace, off, or a filter such as "info,hookwire_engine=debug". Default: info;
+    /// of dev a line for each attempt besides, of bench warn.
+    #[arg(long, global = true, help_heading = "Logs", env = "HOOKWIRE_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
     /// How logs look.
     #[arg(
         long,
@@ -48,13 +42,22 @@ pub struct LogArguments {
 }
 
 impl LogArguments {
-    /// Starts logging.
+    /// Starts logging what was asked for, or `info`.
     ///
     /// # Errors
     /// Exit code 2 for a filter that cannot be read.
     pub fn start(&self) -> Result<(), Failure> {
-        let filter = filter(&self.log)
-            .map_err(|reason| Failure::message(Exit::Usage, format!("--log {:?}: {reason}", self.log)))?;
+        self.start_with("info")
+    }
+
+    /// The same with another filter for whoever asked for none.
+    ///
+    /// # Errors
+    /// As for [`start`](Self::start).
+    pub fn start_with(&self, default: &str) -> Result<(), Failure> {
+        let log = self.log.as_deref().unwrap_or(default);
+        let filter = filter(log)
+            .map_err(|reason| Failure::message(Exit::Usage, format!("--log {log:?}: {reason}")))?;
         // A log that nobody reads any more (a closed pipe, a terminal that has gone) is no reason to stop sending:
         // without this the failed write would be told on the same standard error, by a panic.
         let builder = tracing_subscriber::fmt()

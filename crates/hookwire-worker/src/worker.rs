@@ -19,6 +19,7 @@ const SERVER_WAIT: Duration = Duration::from_secs(10);
 
 /// Takes deliveries from the queue and sends them.
 #[derive(Debug, Clone, clap::Args)]
+#[command(mut_arg("listen", |listen| listen.help("Where the worker tells how it is: /metrics, /healthz and /readyz (worker.listen)")))]
 pub struct WorkerArguments {
     #[command(flatten)]
     config: ConfigArguments,
@@ -32,8 +33,9 @@ pub struct WorkerArguments {
 /// # Errors
 /// [`Failure`] with the exit code for what went wrong.
 pub fn run(arguments: &WorkerArguments) -> CommandResult {
-    let config = arguments.config.load()?;
-    let loaded = LoadedConfig::new(&arguments.config, &config);
+    let config_arguments = arguments.config.of_worker();
+    let config = config_arguments.load()?;
+    let loaded = LoadedConfig::new(&config_arguments, &config);
     let settings = config.settings;
     // One process owns such a store, so a worker beside a server is not to be had.
     if let (StoreUrl::Memory | StoreUrl::Embedded(_), false) = (&settings.store.url, arguments.until_idle) {
@@ -49,7 +51,7 @@ pub fn run(arguments: &WorkerArguments) -> CommandResult {
     let in_force = in_force(config.definitions)?;
     runtime()?.block_on(async {
         let shutdown = shutdown_token();
-        let _reloading = Reloading::start(&arguments.config, loaded, Arc::clone(&in_force));
+        let _reloading = Reloading::start(&config_arguments, loaded, Arc::clone(&in_force));
         // A server may still be starting, as it does when all of a machine starts.
         let wait = if let StoreUrl::Redis(_) = settings.store.url { SERVER_WAIT } else { Duration::ZERO };
         let Some(store) = own_store(&settings, wait, &shutdown).await? else { return Ok(Exit::Fine) };

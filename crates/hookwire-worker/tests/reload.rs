@@ -19,7 +19,7 @@ impl Case {
     fn start(config: &str, prepare: impl FnOnce(&Path)) -> Case {
         let folder = tempfile::tempdir().unwrap();
         prepare(folder.path());
-        let arguments = ConfigArguments { config: vec![folder.path().join(config)], ..Default::default() };
+        let arguments = ConfigArguments::of_paths(vec![folder.path().join(config)]);
         let config = arguments.load().unwrap();
         let loaded = LoadedConfig::new(&arguments, &config);
         let in_force = in_force(config.definitions).unwrap();

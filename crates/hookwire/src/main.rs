@@ -57,7 +57,7 @@ enum Command {
     Dead(commands::dead::Arguments),
     /// Lists endpoints with their health; pauses, resumes and probes them.
     Endpoints(commands::endpoints::Arguments),
-    /// Moves what is pending from one store to another.
+    /// Copies what is pending from one store to another.
     Migrate(commands::migrate::Arguments),
     /// Tells how much waits, runs, failed and is kept.
     Stats(commands::stats::Arguments),
@@ -76,8 +76,8 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> CommandResult {
     match &arguments.command {
-        Command::Dev(_) => commands::dev::telling(&arguments.log).start()?,
-        Command::Bench(_) => commands::bench::quiet(&arguments.log).start()?,
+        Command::Dev(_) => arguments.log.start_with(commands::dev::LOG)?,
+        Command::Bench(_) => arguments.log.start_with(commands::bench::LOG)?,
         _ => arguments.log.start()?,
     }
     match &arguments.command {

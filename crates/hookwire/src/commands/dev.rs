@@ -12,8 +12,8 @@ use hookwire_engine::{Clock as _, SystemClock, publish};
 use hookwire_model::{Delivery, Event, EventDefaults, EventId, Shard};
 use hookwire_queue::Inspect as _;
 use hookwire_worker::{
-    CommandResult, Exit, Failure, LogArguments, Store, in_force, new_event_id, open_store, print, runtime,
-    say, shutdown_token,
+    CommandResult, Exit, Failure, Store, in_force, new_event_id, open_store, print, runtime, say,
+    shutdown_token,
 };
 use tokio::net::TcpListener;
 use webhook_receiver::{Listeners, Options};
@@ -42,14 +42,8 @@ pub(crate) struct Arguments {
     port: u16,
 }
 
-/// With a line for each attempt, unless something else was asked for.
-pub(crate) fn telling(log: &LogArguments) -> LogArguments {
-    let mut log = log.clone();
-    if log.log == "info" {
-        "info,hookwire_engine=debug".clone_into(&mut log.log);
-    }
-    log
-}
+/// What is logged unless something else was asked for: a line for each attempt besides.
+pub(crate) const LOG: &str = "info,hookwire_engine=debug";
 
 pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     runtime()?.block_on(async {

@@ -33,7 +33,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> CommandResult {
-    let config = ConfigArguments { config: arguments.config.clone(), ..ConfigArguments::default() };
+    let config = ConfigArguments::of_paths(arguments.config.clone());
     let from = config.load_for_store("--from", &arguments.from)?;
     let to = config.load_for_store("--to", &arguments.to)?;
     if from.store.url.name() == to.store.url.name() {

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use hookwire_config::Settings;
+use hookwire_config::{Settings, StoreUrl};
 use hookwire_model::Event;
 use hookwire_worker::{CommandResult, Exit, Failure, Store, print, runtime, say};
 
@@ -130,8 +130,21 @@ async fn find(settings: &Settings, wait: Duration) -> Result<Target, Failure> {
             }
             Listening::Another(_) | Listening::Nobody => {}
         }
+        // One that nobody named may be that of another folder, in which nobody will look for these events.
+        let begun = match &settings.store.url {
+            StoreUrl::Embedded(folder) if !settings.store.named => !folder.try_exists().unwrap_or(true),
+            _ => false,
+        };
         match open(settings).await {
             Ok(Store::Memory(_)) => return Err(in_memory(settings)),
+            Ok(store) if begun => {
+                say(format_args!(
+                    "no server runs at {}, and there was no store at {}: it is new, and what is published is sent when \
+                     `hookwire serve` runs on it",
+                    settings.server.listen, settings.store.url
+                ));
+                return Ok(Target::Store(store));
+            }
             Err(failure) if is_in_use(&failure) && began.elapsed() < wait.min(STORE_WAIT) => {
                 tokio::time::sleep(RETRY.0).await;
             }
