@@ -313,7 +313,6 @@ fn plan(
         }
         planned.push(Planned { place: slots.len() - 1, id, route });
     }
-    metrics.matches.inc_by(slots.len() as u64);
     progress.lock().fanned_out = Some(FannedOut {
         event: Arc::clone(&event.event),
         object_type: event.object_type.as_str().into(),

@@ -768,7 +768,7 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
 
     /// What a settlement means for what goes on.
     fn settled(&mut self, settlement: Settlement, reply: Settled) {
-        self.shared.metrics.settled(&settlement, &reply.over);
+        self.shared.metrics.settled(&settlement, &reply);
         if let Some(first) = reply.over.first()
             && self.full_backlog.is_news()
         {

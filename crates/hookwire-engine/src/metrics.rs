@@ -7,8 +7,8 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use hookwire_model::{DeadReason, DeliveryId, OutcomeKind, RuleName, WaitingReason, WebhookName};
-use hookwire_queue::{EventFate, Fate, Settlement};
+use hookwire_model::{DeadReason, OutcomeKind, RuleName, WaitingReason, WebhookName};
+use hookwire_queue::{EventFate, Fate, Lease, Settled, Settlement};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -223,12 +223,16 @@ impl Metrics {
         self.batches.get_or_create(&CallLabels { call: call.as_str() }).observe(size as f64);
     }
 
-    /// A settlement is in the store; for some of its deliveries there was no room.
-    pub(crate) fn settled(&self, settlement: &Settlement, over: &[DeliveryId]) {
+    /// A settlement is in the store, but for what the reply says: for some of its deliveries there was no room, and what
+    /// its lease was lost of is told by whoever has it now.
+    pub(crate) fn settled(&self, settlement: &Settlement, reply: &Settled) {
         self.batch(BatchCall::Settle, settlement.events.len() + settlement.deliveries.len());
-        for settled in &settlement.events {
+        let Settled { over, lost, .. } = reply;
+        let holds = |lease: &Lease| !lost.contains(&lease.subject);
+        for settled in settlement.events.iter().filter(|settled| holds(&settled.lease)) {
             match &settled.fate {
                 EventFate::FannedOut { deliveries, .. } => {
+                    self.matches.inc_by(deliveries.len() as u64);
                     let stored = deliveries.iter().filter(|delivery| !over.contains(&delivery.id));
                     stored.for_each(|delivery| self.fate(&delivery.fate));
                 }
@@ -236,7 +240,8 @@ impl Metrics {
                 EventFate::Released => {}
             }
         }
-        settlement.deliveries.iter().for_each(|settled| self.fate(&settled.fate));
+        let deliveries = settlement.deliveries.iter().filter(|settled| holds(&settled.lease));
+        deliveries.for_each(|settled| self.fate(&settled.fate));
         self.dead(DeadReason::BacklogLimit, over.len() as u64);
     }
 
@@ -260,5 +265,71 @@ impl Metrics {
         for (state, count) in states {
             self.endpoints.get_or_create(&StateLabels { state }).set(*count as i64);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use hookwire_model::{DeliveryId, EventId, Sequence, Shard};
+    use hookwire_queue::{NewDelivery, SettledDelivery, SettledEvent, Subject};
+
+    use super::*;
+
+    /// An event with one delivery that waits, and a stored delivery that is a dead letter, as one of these.
+    fn settlement(number: u64) -> Settlement {
+        let (rule, webhook) = (RuleName::new("r").unwrap(), WebhookName::new("w").unwrap());
+        let id = |number| {
+            let event = EventId::new(&format!("e{number}")).unwrap();
+            DeliveryId::derive(Shard(0), Sequence(number), &event, &rule, &webhook)
+        };
+        let waits = Fate::Waiting { due_in: Duration::ZERO, reason: WaitingReason::Retry };
+        let lease = |subject| Lease { subject, token: 1 };
+        let delivery = NewDelivery {
+            id: id(number),
+            rule: rule.clone(),
+            webhook: webhook.clone(),
+            endpoint: None,
+            order: None,
+            attempts: Vec::new(),
+            fate: waits,
+        };
+        let fate = EventFate::FannedOut {
+            event: "created".into(),
+            object_type: "a.b".into(),
+            deliveries: vec![delivery],
+        };
+        let event = SettledEvent { lease: lease(Subject::Event(Sequence(number))), fate };
+        let stored = SettledDelivery {
+            lease: lease(Subject::Delivery(id(100 + number))),
+            endpoint: None,
+            attempts: Vec::new(),
+            fate: Fate::Dead { reason: DeadReason::Gone, error: None },
+        };
+        Settlement { events: vec![event], deliveries: vec![stored] }
+    }
+
+    fn counted(metrics: &Metrics) -> (u64, u64, u64) {
+        let reason = |reason| ReasonLabels { reason };
+        (
+            metrics.matches.get(),
+            metrics.waits.get_or_create(&reason(WaitingReason::Retry.as_str())).get(),
+            metrics.dead_letters.get_or_create(&reason(DeadReason::Gone.as_str())).get(),
+        )
+    }
+
+    #[test]
+    fn what_its_lease_was_lost_of_is_counted_by_whoever_has_it_then() {
+        let metrics = Metrics::default();
+        let first = settlement(1);
+        let mut lost = vec![first.events[0].lease.subject];
+        metrics.settled(&first, &Settled { lost: lost.clone(), ..Settled::default() });
+        assert_eq!(counted(&metrics), (0, 0, 1));
+        lost.push(first.deliveries[0].lease.subject);
+        metrics.settled(&first, &Settled { lost, ..Settled::default() });
+        assert_eq!(counted(&metrics), (0, 0, 1));
+        metrics.settled(&first, &Settled::default());
+        assert_eq!(counted(&metrics), (1, 1, 2));
     }
 }
