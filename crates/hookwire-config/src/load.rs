@@ -196,7 +196,8 @@ fn parse(loading: &mut Loading<'_>) -> Vec<Node> {
     let mut roots = Vec::new();
     for (file, source) in loading.sources.iter().enumerate() {
         // A file that was named and has another ending is taken for TOML, which people write by hand.
-        let (parsed, format) = match format_of(&source.path).unwrap_or(Format::Toml) {
+        let named = format_of(&source.path);
+        let (parsed, format) = match named.unwrap_or(Format::Toml) {
             Format::Toml => (toml_tree::parse(file, &source.text), "TOML"),
             Format::Json => (json_tree::parse(file, &source.text), "JSON"),
         };
@@ -204,7 +205,13 @@ fn parse(loading: &mut Loading<'_>) -> Vec<Node> {
             Ok(root) => roots.push(root),
             Err(error) => {
                 let message = format!("this is not valid {format}: {}", error.message.trim());
-                loading.add(Problem::new("", message).at(error.span));
+                let problem = Problem::new("", message).at(error.span);
+                loading.add(match named {
+                    Some(_) => problem,
+                    None => problem.remedy(
+                        "only TOML and JSON are read: let the name end in .toml or .json, as the text is written",
+                    ),
+                });
             }
         }
     }

@@ -454,6 +454,14 @@ fn err_broken_toml() {
 }
 
 #[test]
+fn err_broken_yaml() {
+    let case = Case::new(&[("hookwire.yaml", "webhooks:\n  - name: a\n")]);
+    let named = load(&[case.folder.path().join("hookwire.yaml")], &|_: &str| None, &case.overrides);
+    let Err(LoadError::Invalid(diagnostics)) = named else { panic!("this should be refused") };
+    insta::assert_snapshot!(case.shown(&diagnostics));
+}
+
+#[test]
 fn err_broken_json() {
     let case = Case::new(&[(
         "hookwire.json",
