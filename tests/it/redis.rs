@@ -148,7 +148,9 @@ async fn a_worker_without_a_server_tells_how_it_is() {
     let arguments = ["--config", "hookwire.toml", "--listen", "127.0.0.1:0"];
     let worker = Server::of(Program::start("hookwire-worker", folder.path(), &arguments)).await;
     assert_eq!(worker.get("/healthz").await.0, 200);
-    assert_eq!(worker.program.terminate().await.code(), 0);
+    let ended = worker.program.terminate().await;
+    assert_eq!(ended.code(), 0, "{}", ended.stderr);
+    assert!(ended.stderr.contains("working"), "it is told that it runs: {}", ended.stderr);
 }
 
 #[tokio::test]

@@ -71,6 +71,9 @@ pub fn run(arguments: &WorkerArguments) -> CommandResult {
             }
             None => None,
         };
+        if !arguments.until_idle {
+            tracing::info!(store = %settings.store.url, "working");
+        }
         let ended =
             run_worker(&settings, in_force, store.clone(), metrics, arguments.until_idle, shutdown).await;
         ready.store(false, Ordering::Relaxed);
