@@ -162,6 +162,8 @@ macro_rules! conformance {
             i3_retry_cancel_redrive_purge,
             i4_what_a_worker_holds_is_not_changed,
             i5_scan_and_restore_move_everything_pending,
+            i5_an_id_that_was_used_again_is_another_event,
+            i5_an_event_that_was_restored_as_a_dead_letter_can_be_put_back,
             i6_finished_deliveries_go_by_age,
             i6_finished_deliveries_go_by_bytes_and_pending_ones_never,
             stats_count_what_is_there,

@@ -1028,7 +1028,10 @@ impl State {
 
     fn restore(&mut self, shard: Shard, item: PendingItem, now: Timestamp) -> bool {
         let PendingItem { event, deliveries } = item;
-        if self.ids.contains_key(&event.id) || self.events.values().any(|known| known.id == event.id) {
+        // Another event may have had the id, long enough before or after to be no duplicate.
+        let came_over = |known: &Event| known.id == event.id && known.accepted_at == event.accepted_at;
+        let is_gone = self.ids.get(&event.id).is_some_and(|sequence| !self.events.contains_key(sequence));
+        if is_gone || self.events.values().any(came_over) {
             return false;
         }
         let new = NewEvent { id: event.id, payload: event.payload };

@@ -46,9 +46,15 @@ impl Store<'_> {
     fn put_back(&mut self, dead: &Record) -> rusqlite::Result<()> {
         let sequence = dead.delivery.id.sequence();
         let standing = self.standing(sequence)?;
-        let sql = "INSERT INTO unsettled (seq, losses, held) VALUES (?1, 0, 0)";
-        self.conn.prepare_cached(sql)?.execute([sequence.0])?;
-        self.free.insert(sequence, 0);
+        if self.ahead.remove(&sequence) {
+            // It gets its turn after those before it, as one that was never leased.
+            let sql = "DELETE FROM unsettled WHERE seq = ?1";
+            self.conn.prepare_cached(sql)?.execute([sequence.0])?;
+        } else {
+            let sql = "INSERT INTO unsettled (seq, losses, held) VALUES (?1, 0, 0)";
+            self.conn.prepare_cached(sql)?.execute([sequence.0])?;
+            self.free.insert(sequence, 0);
+        }
         self.restand(sequence, standing)?;
         self.news.events = true;
         self.remove_record(dead)
@@ -65,12 +71,14 @@ impl Store<'_> {
 
     fn restore_item(&mut self, item: &PendingItem) -> Result<bool, Failure> {
         let conn = self.conn;
-        if conn.prepare_cached("SELECT 1 FROM events WHERE id = ?1")?.exists([item.event.id.as_str()])? {
+        let event = &item.event;
+        // Another event may have had the id, long enough before or after to be no duplicate.
+        let known = (event.id.as_str(), event.accepted_at.as_micros());
+        if conn.prepare_cached("SELECT 1 FROM events WHERE id = ?1 AND accepted_at = ?2")?.exists(known)? {
             return Ok(false);
         }
         let sequence = self.next_sequence();
         let sql = "INSERT INTO events (seq, id, accepted_at, payload) VALUES (?1, ?2, ?3, ?4)";
-        let event = &item.event;
         let values =
             params![sequence.0, event.id.as_str(), event.accepted_at.as_micros(), &event.payload[..]];
         conn.prepare_cached(sql)?.execute(values)?;

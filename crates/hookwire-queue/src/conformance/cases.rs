@@ -19,9 +19,9 @@ use hookwire_model::{
 use super::TestStore;
 use crate::{
     Change, Changed, DeliveryFilter, EventFate, EventState, Expired, Fate, Inspect, Lease, LeaseDeliveries,
-    LeaseEvents, LeasedDelivery, LeasedEvent, NewDelivery, NewEvent, Order, PackedAttempt, Published,
-    PutEndpoint, Queue, QueueError, Rooms, Selection, Settled, SettledDelivery, SettledEvent, Settlement,
-    StoreLimits, Subject, WorkerId,
+    LeaseEvents, LeasedDelivery, LeasedEvent, NewDelivery, NewEvent, Order, PackedAttempt, PendingItem,
+    Published, PutEndpoint, Queue, QueueError, Rooms, Selection, Settled, SettledDelivery, SettledEvent,
+    Settlement, StoreLimits, Subject, WorkerId,
 };
 
 const SHARD: Shard = Shard(0);
@@ -1446,6 +1446,65 @@ pub async fn i5_scan_and_restore_move_everything_pending<S: TestStore>(store: S)
     assert_eq!((waited.attempts, &*waited.payload), (1, PAYLOAD.as_bytes()));
     assert_eq!(to.delivery(waited.id).await.unwrap().unwrap().attempt_log.unwrap().len(), 1);
     assert!(publish(&to, &["waits"]).await[0].duplicate);
+}
+
+/// Everything that is pending in a store.
+async fn scanned(queue: &impl Inspect) -> Vec<PendingItem> {
+    queue.scan(SHARD, None, 100).await.unwrap().items
+}
+
+pub async fn i5_an_id_that_was_used_again_is_another_event<S: TestStore>(store: S) {
+    let window = || StoreLimits { dedup_window: 10 * SECOND, ..limits() };
+    let (from, to) = (store.open(window()).await, store.open(window()).await);
+    publish(&from, &["a", "b"]).await;
+    store.advance(10 * SECOND).await;
+    publish(&from, &["a"]).await;
+    // Somebody published it there, too, at another time.
+    publish(&to, &["b"]).await;
+    let items = scanned(&from).await;
+    let (first, rest) = items.split_at(1);
+    assert_eq!(to.restore(SHARD, first.to_vec()).await.unwrap(), 1);
+    assert_eq!(to.restore(SHARD, rest.to_vec()).await.unwrap(), 2, "of one id, and not the same");
+    for _ in 0..2 {
+        assert_eq!(to.restore(SHARD, items.clone()).await.unwrap(), 0, "each of them is there");
+    }
+    let leased = lease(&to).await;
+    assert_eq!(ids(&leased), ["b", "a", "b", "a"]);
+    for event in leased {
+        let delivery = new(&event, "slack", Fate::Delivered);
+        settle_event(&to, event, vec![delivery]).await;
+    }
+    assert_eq!(to.restore(SHARD, items).await.unwrap(), 0, "what is delivered was there as well");
+}
+
+pub async fn i5_an_event_that_was_restored_as_a_dead_letter_can_be_put_back<S: TestStore>(store: S) {
+    let (from, to) = (store.open(limits()).await, store.open(limits()).await);
+    publish(&from, &["dead"]).await;
+    let event = lease(&from).await.pop().unwrap();
+    let id = DeliveryId::of_event(SHARD, event.sequence, &event.id);
+    let fate = EventFate::Dead { id, reason: DeadReason::UnreadableEvent, error: None };
+    let events = vec![SettledEvent { lease: event.lease, fate }];
+    from.settle(SHARD, &Settlement { events, deliveries: vec![] }).await.unwrap();
+    // Others are before it, which nobody has leased.
+    publish(&to, &["first"]).await;
+    assert_eq!(to.restore(SHARD, scanned(&from).await).await.unwrap(), 1);
+    publish(&to, &["last"]).await;
+    let page = to.list(SHARD, &DeliveryFilter::default(), None, 10).await.unwrap();
+    let dead: Vec<_> = page.items.iter().map(|delivery| delivery.id).collect();
+    assert_eq!(act(&to, Change::Redrive, &dead).await.changed, 1);
+    let stats = to.stats(SHARD).await.unwrap();
+    assert_eq!((stats.events_queued, stats.dead), (3, 0));
+    let leased = lease(&to).await;
+    let mut names = ids(&leased);
+    names.sort();
+    assert_eq!(names, ["dead", "first", "last"], "each once");
+    for event in leased {
+        let delivery = new(&event, "slack", Fate::Delivered);
+        settle_event(&to, event, vec![delivery]).await;
+    }
+    let stats = to.stats(SHARD).await.unwrap();
+    assert_eq!((stats.events_queued, stats.events_leased, stats.pending_bytes), (0, 0, 0));
+    assert_eq!(to.scan(SHARD, None, 10).await.unwrap().items, []);
 }
 
 /// Leases the events that are queued, and lets go of the leases of all but the last.
