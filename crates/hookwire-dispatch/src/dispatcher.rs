@@ -11,6 +11,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -119,7 +120,7 @@ impl<D: Dial> HttpDispatcher<D> {
         &self,
         request: &PreparedRequest,
         options: &AttemptOptions,
-        progress: &mut Progress,
+        progress: &mut Progress<'_>,
     ) -> Result<(), Fault> {
         let mut hop: Option<Box<PreparedRequest>> = None;
         loop {
@@ -155,7 +156,7 @@ impl<D: Dial> HttpDispatcher<D> {
         &self,
         request: &PreparedRequest,
         tls: &Arc<TlsProfile>,
-        progress: &'p mut Progress,
+        progress: &'p mut Progress<'_>,
     ) -> Result<&'p Answer, Fault> {
         let mut built = build(request).map_err(Fault::Unsent)?;
         let key = Key {
@@ -164,6 +165,7 @@ impl<D: Dial> HttpDispatcher<D> {
             literal_host: request.literal_host,
         };
         let (mut connection, response) = loop {
+            progress.stage.stop_if_over().await;
             let pooled = self.pool.take(key);
             let is_fresh = pooled.is_none();
             let mut connection = match pooled {
@@ -221,7 +223,7 @@ impl<D: Dial> HttpDispatcher<D> {
         &self,
         request: &PreparedRequest,
         tls: &Arc<TlsProfile>,
-        progress: &mut Progress,
+        progress: &mut Progress<'_>,
     ) -> Result<Box<Connection<D::Stream>>, Fault> {
         // What is wrong with it is nothing of the receiver's.
         let config = match request.authority.https.then(|| tls.config()).transpose() {
@@ -305,7 +307,7 @@ impl<D: Dial> HttpDispatcher<D> {
     async fn dial_any(
         &self,
         addresses: &[SocketAddr],
-        progress: &mut Progress,
+        progress: &mut Progress<'_>,
     ) -> Result<(SocketAddr, D::Stream), Vec<(SocketAddr, io::Error)>> {
         let mut dialling = FuturesUnordered::new();
         let mut failures = Vec::new();
@@ -335,15 +337,20 @@ impl<D: Dial> HttpDispatcher<D> {
 
 impl<D: Dial> Dispatch for HttpDispatcher<D> {
     async fn attempt(&self, request: &PreparedRequest, options: &AttemptOptions) -> AttemptReport {
-        let mut progress = Progress::new();
+        let stage = Stage::default();
+        let mut progress = Progress::new(&stage);
         let started = progress.started;
         let result = {
             let mut run = pin!(self.run(request, options, &mut progress));
             match timeout(options.timeout, run.as_mut()).await {
                 Ok(result) => Some(result),
-                // Timers that fire so late tell that this process stood still, or its machine: what has arrived
-                // meanwhile is still to be read.
-                Err(_elapsed) if started.elapsed().saturating_sub(options.timeout) >= STOOD_STILL => {
+                // Timers that fire so late tell that this process stood still, or its machine: the answer that has
+                // arrived meanwhile is still to be read. Nothing more is sent.
+                Err(_elapsed)
+                    if stage.awaits_answer.load(Ordering::Relaxed)
+                        && started.elapsed().saturating_sub(options.timeout) >= STOOD_STILL =>
+                {
+                    stage.is_over.store(true, Ordering::Relaxed);
                     timeout(SECOND_LOOK, run).await.ok()
                 }
                 Err(_elapsed) => None,
@@ -376,8 +383,27 @@ struct Answer {
     kept: Kept,
 }
 
+/// How far an attempt has come, for whoever watches over it.
+#[derive(Debug, Default)]
+struct Stage {
+    /// A request has gone out, and its answer is not there in full.
+    awaits_answer: AtomicBool,
+    /// The deadline has passed.
+    is_over: AtomicBool,
+}
+
+impl Stage {
+    /// After the deadline no request goes out: nothing but the end of the wait comes then.
+    async fn stop_if_over(&self) {
+        if self.is_over.load(Ordering::Relaxed) {
+            std::future::pending().await
+        }
+    }
+}
+
 /// What is known of an attempt while it runs.
-struct Progress {
+struct Progress<'a> {
+    stage: &'a Stage,
     started: Instant,
     phase: Option<(Phase, Instant)>,
     timings: Timings,
@@ -387,9 +413,10 @@ struct Progress {
     late_error: Option<AttemptError>,
 }
 
-impl Progress {
-    fn new() -> Self {
+impl<'a> Progress<'a> {
+    fn new(stage: &'a Stage) -> Self {
         Progress {
+            stage,
             started: Instant::now(),
             phase: None,
             timings: Timings::default(),
@@ -401,6 +428,8 @@ impl Progress {
     }
 
     fn enter(&mut self, phase: Phase) {
+        let awaits_answer = matches!(phase, Phase::Head | Phase::Body);
+        self.stage.awaits_answer.store(awaits_answer, Ordering::Relaxed);
         let now = Instant::now();
         self.leave_at(now);
         self.phase = Some((phase, now));

@@ -107,6 +107,20 @@ async fn what_came_while_the_process_stood_still_is_read() {
     let silent = "unanswered; timeout: 192.0.2.1:80 did not answer within 10s";
     let (text, took) = stand_still_for(3_600, "").await;
     assert_eq!((text.as_str(), took > hour && took < hour + Duration::from_secs(1)), (silent, true));
+    // What had not gone out by then does not go out: not what was dialled, and not what a redirect asks for.
+    let net = Net::new([]).reach("192.0.2.1", Reach::StandsStill(hour));
+    let text = summary(&attempt(&net, &post("http://192.0.2.1/"), &options()).await);
+    assert_eq!(text, "unanswered; timeout: 192.0.2.1:80 did not take the connection within 10s");
+    assert!(net.received().is_empty());
+    let redirect = "HTTP/1.1 302 Found\r\nLocation: http://192.0.2.2/\r\nContent-Length: 0\r\n\r\n";
+    let net = Net::new([Reply::StandStill(hour, redirect.into())]);
+    let report = attempt(&net, &post("http://192.0.2.1/"), &following()).await;
+    assert_eq!(
+        (report.outcome.kind(), net.received().len()),
+        (OutcomeKind::Unanswered, 1),
+        "{}",
+        summary(&report)
+    );
     // A deadline that passes as it should.
     assert_eq!(stand_still_for(10, answer).await, (silent.to_owned(), Duration::from_secs(10)));
 }
