@@ -190,7 +190,8 @@ impl Preview {
     /// Notes that the request may not be made. `refusal` says why not, of the host that it goes to and whether that stands in
     /// the definition itself rather than coming out of a template; `None` if it may.
     pub fn refuse(&mut self, refusal: impl FnOnce(&str, bool) -> Option<String>) {
-        if let Some((host, is_literal)) = &self.destination
+        // What waits for its webhook is not attempted.
+        if let (Some((host, is_literal)), None) = (&self.destination, &self.held_back)
             && let Some(refusal) = refusal(host, *is_literal)
         {
             self.held_back = Some(HeldBack::Refused(refusal));

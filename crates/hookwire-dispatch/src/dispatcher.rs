@@ -396,7 +396,7 @@ impl Stage {
     /// After the deadline no request goes out: nothing but the end of the wait comes then.
     async fn stop_if_over(&self) {
         if self.is_over.load(Ordering::Relaxed) {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

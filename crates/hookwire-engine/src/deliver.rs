@@ -151,6 +151,9 @@ async fn deliver<D: Dispatch, C: Clock>(
             return Finished::waits(Some(endpoint), Duration::ZERO, WaitingReason::Unhealthy);
         }
         Entrance::Full => return Finished::waits(Some(endpoint), Duration::ZERO, WaitingReason::Room),
+        // It is the worker that has no place. With the endpoint's own backlog, and what that may hold, it has nothing to
+        // do.
+        Entrance::Aside => return Finished::waits(None, Duration::ZERO, WaitingReason::Worker),
         Entrance::Refused(reason) => return Finished::waits(Some(endpoint), Duration::ZERO, reason),
     };
     // While the request is under way, others may have the memory that the event took.

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hookwire_model::{Authority, EndpointId, Timestamp, WaitingReason, Webhook, WebhookName};
-use hookwire_policy::{Admittance, EndpointEffect};
+use hookwire_policy::{Adjusted, Admittance, EndpointEffect};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -140,6 +140,8 @@ pub(crate) enum Entrance {
     Probe(Room),
     /// The worker has no place.
     Full,
+    /// It has none, and will have none for this endpoint before others have had their turn.
+    Aside,
     /// Not now.
     Refused(WaitingReason),
 }
@@ -615,14 +617,19 @@ impl Book {
     }
 
     /// What becomes of an attempt while the worker has no place. Endpoints that keep their share of places for longer than
-    /// anybody waits for one stand aside at once: whoever waited with theirs would wait for nothing.
+    /// anybody waits for one stand aside at once: whoever waited with theirs would wait for nothing. So do those that
+    /// have no room themselves.
     fn without_place(&mut self, endpoint: EndpointId, now: Timestamp) -> Entrance {
         let share = self.sharing(now).map(|sharing| sharing.share);
         let Some(entry) = self.entries.get_mut(&endpoint) else { return Entrance::Full };
         entry.used_at = entry.used_at.max(now);
         let keeps_places = share.is_some_and(|share| entry.in_flight >= share)
             && entry.takes().is_some_and(|took| took > PLACE_WAIT_MAX.as_secs_f64());
-        if keeps_places { Entrance::Refused(WaitingReason::Room) } else { Entrance::Full }
+        match keeps_places {
+            true => Entrance::Aside,
+            false if entry.is_full() => Entrance::Refused(WaitingReason::Room),
+            false => Entrance::Full,
+        }
     }
 
     /// An attempt has ended. Returns whether it says something that others should know at once.
@@ -634,7 +641,10 @@ impl Book {
     ) -> bool {
         let Some(entry) = self.entries.get_mut(&endpoint) else { return false };
         let took = took.as_secs_f64();
-        entry.took = Some(entry.took.map_or(took, |before| before + TOOK_WEIGHT * (took - before)));
+        // What says nothing about the endpoint says nothing about its pace.
+        if !matches!(said, Some((EndpointEffect::None, _))) {
+            entry.took = Some(entry.took.map_or(took, |before| before + TOOK_WEIGHT * (took - before)));
+        }
         entry.in_flight = entry.in_flight.saturating_sub(1);
         entry.stirred_at = Instant::now();
         let mut news = false;
@@ -660,7 +670,7 @@ impl Book {
 
     /// Whether an endpoint may have room now that had none.
     fn learn(&mut self, endpoint: EndpointId, record: Option<(u64, EndpointState)>, now: Timestamp) -> bool {
-        let Some((version, state)) = record else {
+        let Some((version, mut state)) = record else {
             if let Some(entry) = self.entries.get_mut(&endpoint) {
                 entry.version = 0;
                 self.unwritten.insert(endpoint);
@@ -672,6 +682,7 @@ impl Book {
             Entry::new(state, version, now)
         });
         let was_paused = entry.state.health.is_paused();
+        state.health.received(now);
         entry.state.health.join(&state.health);
         entry.version = version;
         entry.heard_at = now;
@@ -689,18 +700,19 @@ impl Book {
     fn adjust(&mut self, now: Timestamp) -> (Vec<EndpointId>, bool) {
         let Book { active, entries, .. } = self;
         let shut_max = now.saturating_add(SHUT_FOR);
-        let (mut adjusted, mut was_shut) = (Vec::new(), false);
+        let (mut news, mut opens_sooner) = (Vec::new(), false);
         for endpoint in &*active {
             let Some(entry) = entries.get_mut(endpoint) else { continue };
             if let Some(until) = entry.shut_until.as_mut().filter(|until| **until > shut_max) {
-                (*until, was_shut) = (shut_max, true);
+                (*until, opens_sooner) = (shut_max, true);
             }
-            if entry.state.health.adjust(now) {
-                adjusted.push(*endpoint);
+            let adjusted = entry.state.health.adjust(now);
+            opens_sooner |= adjusted != Adjusted::Nothing;
+            if adjusted == Adjusted::News {
+                news.push(*endpoint);
             }
         }
-        let opens_sooner = was_shut || !adjusted.is_empty();
-        (adjusted, opens_sooner)
+        (news, opens_sooner)
     }
 
     /// How places are shared now, if they are.
@@ -860,14 +872,14 @@ mod tests {
         match entrance {
             Entrance::Room(room) | Entrance::Probe(room) => room,
             Entrance::Refused(reason) => panic!("refused: {reason:?}"),
-            Entrance::Full => panic!("the worker is full"),
+            Entrance::Full | Entrance::Aside => panic!("the worker is full"),
         }
     }
 
     fn refused(entrance: Entrance) -> WaitingReason {
         match entrance {
             Entrance::Refused(reason) => reason,
-            Entrance::Full => panic!("the worker is full"),
+            Entrance::Full | Entrance::Aside => panic!("the worker is full"),
             Entrance::Room(_) | Entrance::Probe(_) => panic!("let in"),
         }
     }

@@ -621,8 +621,13 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
             // The loop begins with starting what is ready.
             Happening::Placed => self.starts_more = false,
             Happening::Opened => self.look_for_deliveries_at = Some(Instant::now()),
-            // Whether there is a place is asked anyway.
-            Happening::Freed => self.room_came_free(),
+            // Whether there is a place is asked anyway. For room some attempts of others are waited for: many end where
+            // one endpoint is full.
+            Happening::Freed => {
+                if std::mem::take(&mut self.deliveries_lack_room) {
+                    self.look_at(Instant::now() + TOKENS_EVERY);
+                }
+            }
             Happening::Tick => self.tick(),
             Happening::Shutdown => self.stop(),
         }

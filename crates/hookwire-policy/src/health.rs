@@ -61,6 +61,9 @@ pub struct Health {
     /// When it asked for that, and when somebody last ended such a silence before its time.
     #[serde(default)]
     silent_since: Timestamp,
+    /// For how long, from then on, by the clock of whoever was asked.
+    #[serde(default)]
+    silent_for: Duration,
     #[serde(default)]
     silence_ended: Timestamp,
     paused: Pause,
@@ -117,6 +120,18 @@ pub enum Admittance {
     },
 }
 
+/// What [`Health::adjust`] changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Adjusted {
+    /// Nothing.
+    Nothing,
+    /// When there are tokens again: each worker adjusts its own.
+    Tokens,
+    /// When there is a probe, or when a silence ends: others should know.
+    News,
+}
+
 /// Tokens for attempts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
@@ -153,12 +168,11 @@ impl Health {
     }
 
     /// Brings forward what lies further ahead than it can: it was written by a clock that is ahead of this one, or that
-    /// was set back since. So nothing waits for longer than it was to wait, from when it is known here. Returns whether
-    /// there was something.
+    /// was set back since. So nothing waits for longer than it was to wait, from when it is known here.
     ///
     /// With a clock that only goes on it changes nothing.
-    pub fn adjust(&mut self, now: Timestamp) -> bool {
-        let before = (self.circuit.state.clone(), self.silent_until, self.rate.clone(), self.limit.clone());
+    pub fn adjust(&mut self, now: Timestamp) -> Adjusted {
+        let before = (self.circuit.state.clone(), self.silent_until);
         match &mut self.circuit.state {
             Circuit::Closed { .. } => {}
             Circuit::Open { gap, probe_at } => *probe_at = (*probe_at).min(now.saturating_add(*gap)),
@@ -166,16 +180,30 @@ impl Health {
                 *probe_until = (*probe_until).min(now.saturating_add(PROBE_LEASE));
             }
         }
-        if let Some(until) = &mut self.silent_until {
-            *until = (*until).min(now.saturating_add(until.saturating_since(self.silent_since)));
+        // One that was stored before its length was says nothing about that.
+        if let Some(until) = self.silent_until.as_mut().filter(|_| !self.silent_for.is_zero()) {
+            *until = (*until).min(now.saturating_add(self.silent_for));
         }
+        let by_rate = self.rate.as_mut().is_some_and(|rate| rate.adjust(now));
+        let by_limit = self.limit.as_mut().is_some_and(|limit| limit.adjust(now));
+        if before != (self.circuit.state.clone(), self.silent_until) {
+            Adjusted::News
+        } else if by_rate || by_limit {
+            Adjusted::Tokens
+        } else {
+            Adjusted::Nothing
+        }
+    }
+
+    /// What another worker wrote, before it is joined: what it says to have spent cannot be true where it is further ahead
+    /// than all workers together can be, because its clock is; and says nothing then.
+    pub fn received(&mut self, now: Timestamp) {
         if let Some(rate) = &mut self.rate {
-            rate.adjust(now);
+            rate.bucket.received(now);
         }
         if let Some(limit) = &mut self.limit {
-            limit.adjust(now);
+            limit.received(now);
         }
-        before != (self.circuit.state.clone(), self.silent_until, self.rate.clone(), self.limit.clone())
     }
 
     /// How many attempts more may be begun now, where there are `wanted` that could be.
@@ -275,9 +303,10 @@ impl Health {
             self.circuit = stored.circuit.clone();
         }
         self.silence_ended = self.silence_ended.max(stored.silence_ended);
-        let silences = [(self.silent_until, self.silent_since), (stored.silent_until, stored.silent_since)];
-        let lasting = silences.into_iter().filter(|(_, since)| *since > self.silence_ended);
-        (self.silent_until, self.silent_since) = lasting.max().unwrap_or_default();
+        let silences =
+            [&*self, stored].map(|health| (health.silent_until, health.silent_since, health.silent_for));
+        let lasting = silences.into_iter().filter(|(_, since, _)| *since > self.silence_ended);
+        (self.silent_until, self.silent_since, self.silent_for) = lasting.max().unwrap_or_default();
         let own = self.rate.as_ref().map(|rate| rate.bucket.spent_until);
         if stored.rate_since > self.rate_since {
             (self.rate, self.rate_since) = (stored.rate.clone(), stored.rate_since);
@@ -336,7 +365,7 @@ impl Health {
     /// Applies what an attempt said about the endpoint.
     pub fn observe(&mut self, effect: EndpointEffect, now: Timestamp) {
         match effect {
-            EndpointEffect::None => return,
+            EndpointEffect::None => return self.unprobed(now),
             EndpointEffect::Success | EndpointEffect::Alive => {
                 self.meter.count(now);
                 self.answered(now);
@@ -356,7 +385,8 @@ impl Health {
                 self.cut(now);
                 if let Some(wait) = wait {
                     let until = now.saturating_add(wait);
-                    self.silent_until = Some(self.silent_until.map_or(until, |have| have.max(until)));
+                    let until = self.silent_until.map_or(until, |have| have.max(until));
+                    (self.silent_until, self.silent_for) = (Some(until), until.saturating_since(now));
                     self.silent_since = after(self.silence_ended, now);
                 }
             }
@@ -422,6 +452,15 @@ impl Health {
             self.circuit.since = after(self.circuit.since, now);
         }
         self.circuit.state = state;
+    }
+
+    /// An attempt said nothing. Where it was the probe there is another after the gap, not only when the probe is taken
+    /// for lost.
+    fn unprobed(&mut self, now: Timestamp) {
+        if let Circuit::HalfOpen { gap, .. } = self.circuit.state {
+            let state = Circuit::Open { gap, probe_at: now.saturating_add(gap) };
+            self.circuit = Breaker { state, since: after(self.circuit.since, now) };
+        }
     }
 
     fn grow(&mut self, now: Timestamp) {
@@ -777,30 +816,52 @@ mod tests {
         // The probe of a breaker.
         let mut health = opened();
         assert_eq!(health.admit(at(back)), waits(1_000, WaitingReason::Unhealthy));
-        assert!(health.adjust(at(back)));
+        assert_eq!(health.adjust(at(back)), Adjusted::News);
         assert_eq!(health.admit(at(back)), waits(back + 1_000, WaitingReason::Unhealthy));
         // Again, while time goes on, it is not put off.
-        assert!(!health.adjust(at(back + 900)));
+        assert_eq!(health.adjust(at(back + 900)), Adjusted::Nothing);
         assert_eq!(health.admit(at(back + 1_000)), Admittance::Probe);
         // One that is on its way, and lost.
-        assert!(!health.adjust(at(back + 1_000)));
-        assert!(health.adjust(at(2 * back)));
+        assert_eq!(health.adjust(at(back + 1_000)), Adjusted::Nothing);
+        assert_eq!(health.adjust(at(2 * back)), Adjusted::News);
         let lease = PROBE_LEASE.as_millis() as i64;
         assert_eq!(health.admit(at(2 * back)), waits(2 * back + lease, WaitingReason::Unhealthy));
         // A silence.
         let mut health = Health::default();
         let wait = Some(Duration::from_secs(20));
         health.observe(EndpointEffect::SlowDown { wait, failing: false }, at(0));
-        assert!(health.adjust(at(back)));
+        assert_eq!(health.adjust(at(back)), Adjusted::News);
         assert_eq!(health.admit(at(back)), waits(back + 20_000, WaitingReason::RateLimit));
+        // As long as it was asked for, also where a person ended one before by a clock that is ahead.
+        let mut health = Health::default();
+        health.probe(at(60_000));
+        health.observe(EndpointEffect::SlowDown { wait, failing: false }, at(0));
+        assert_eq!(health.adjust(at(0)), Adjusted::Nothing);
+        assert_eq!(health.admit(at(19_999)), waits(20_000, WaitingReason::RateLimit));
         // The tokens of a limit, which are a debt for a minute at most and 64 tokens' time.
         let mut health = Health::default();
         health.set_limit(Some(10.0), at(0));
         assert!(health.take(100, at(0)).attempts > 0);
         assert_eq!(health.room(1, at(back)), 0);
-        assert!(health.adjust(at(back)));
+        assert_eq!(health.adjust(at(back)), Adjusted::Tokens);
         assert_eq!(health.room(1, at(back + 60_000)), 0);
         assert!(health.room(1, at(back + 66_400)) > 0);
+        // Those that another worker says to have spent by then are not believed, and do not come back by joining.
+        let mut other = Health::default();
+        other.set_limit(Some(10.0), at(0));
+        let _ = other.take(100, at(0));
+        other.received(at(back + 66_400));
+        health.join(&other);
+        assert!(health.room(1, at(back + 66_400)) > 0);
+    }
+
+    #[test]
+    fn a_probe_that_says_nothing_is_followed_by_another_after_the_gap() {
+        let mut health = opened();
+        assert_eq!(health.admit(at(1_000)), Admittance::Probe);
+        health.observe(EndpointEffect::None, at(1_100));
+        assert_eq!(health.admit(at(1_100)), waits(2_100, WaitingReason::Unhealthy));
+        assert_eq!(health.admit(at(2_100)), Admittance::Probe);
     }
 
     proptest! {
@@ -850,7 +911,7 @@ mod tests {
             let mut last = None;
             for moment in moments {
                 now += moment;
-                prop_assert!(!health.adjust(at(now)), "the clock only went on");
+                prop_assert_eq!(health.adjust(at(now)), Adjusted::Nothing, "the clock only went on");
                 match health.admit(at(now)) {
                     Admittance::Probe => {
                         prop_assert!(last.is_none_or(|last| now - last >= 1_000), "{last:?} {now}");

@@ -12,7 +12,7 @@ mod signature;
 
 pub use backoff::{backoff, longest_backoff, with_jitter};
 pub use decide::{Attempted, Decision, Due, EndpointEffect, Past, Verdict, before_attempt, decide};
-pub use health::{Admittance, FAILURES_TO_OPEN, GAP_MAX, GAP_MIN, Grant, Health};
+pub use health::{Adjusted, Admittance, FAILURES_TO_OPEN, GAP_MAX, GAP_MIN, Grant, Health};
 pub use rate::{RATE_FREE, RATE_MIN, RATE_START};
 pub use retry_after::retry_after;
 pub use signature::{

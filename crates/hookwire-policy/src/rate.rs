@@ -85,11 +85,24 @@ impl Bucket {
         self.spent_until = spent_until.saturating_add(self.interval().saturating_mul(attempts));
     }
 
-    /// See [`Health::adjust`](crate::Health::adjust).
-    pub(crate) fn adjust(&mut self, now: Timestamp) {
+    /// Until when tokens may be spent at most.
+    fn spent_max(&self, now: Timestamp) -> Timestamp {
         let (time, tokens) = DEBT_MAX;
-        let debt = time.saturating_add(self.interval().saturating_mul(tokens));
-        self.spent_until = self.spent_until.min(now.saturating_add(debt));
+        now.saturating_add(time).saturating_add(self.interval().saturating_mul(tokens))
+    }
+
+    /// See [`Health::adjust`](crate::Health::adjust).
+    pub(crate) fn adjust(&mut self, now: Timestamp) -> bool {
+        let before = self.spent_until;
+        self.spent_until = before.min(self.spent_max(now));
+        self.spent_until != before
+    }
+
+    /// See [`Health::received`](crate::Health::received).
+    pub(crate) fn received(&mut self, now: Timestamp) {
+        if self.spent_until > self.spent_max(now) {
+            self.spent_until = Timestamp::UNIX_EPOCH;
+        }
     }
 
     /// Takes over what others spent, with so many tokens that were spent here and they do not know of.
@@ -121,10 +134,10 @@ impl Rate {
     }
 
     /// See [`Health::adjust`](crate::Health::adjust).
-    pub(crate) fn adjust(&mut self, now: Timestamp) {
-        self.bucket.adjust(now);
+    pub(crate) fn adjust(&mut self, now: Timestamp) -> bool {
         self.grown_at = self.grown_at.min(now);
         self.cut_at = self.cut_at.map(|cut_at| cut_at.min(now));
+        self.bucket.adjust(now)
     }
 
     /// Something went well, where `used` attempts per second are made.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use hookwire_engine::{EndpointAct, Metrics, act_on_endpoint, count_waiting, publish, tell_what_holds};
 use hookwire_model::{
-    Authority, DeadReason, Delivery, DeliveryState, EndpointId, Ordering, RetryPolicy, Schedule, Shard,
-    WaitingReason,
+    Authority, DeadReason, Delivery, DeliveryState, EndpointId, Event, Ordering, RetryPolicy, Schedule,
+    Shard, WaitingReason, Webhook,
 };
 use hookwire_queue::{Change, Inspect as _, MemoryQueue, StoreLimits};
 use prometheus_client::registry::Registry;
@@ -264,28 +264,43 @@ async fn an_event_with_many_deliveries_takes_turns_for_the_worker_s_places() {
     assert_eq!(counted(&metrics, "waits", "room"), "0");
 }
 
+/// An event that a template makes a request to this host and path of.
+fn event_to(host: &str, path: &str, number: usize) -> Event {
+    let data = format!(r#"{{"host":"{host}","path":"{path}"}}"#);
+    parse(&format!(r#"{{"id":"{host}-{number}","event":"created","object_type":"a.b","data":{data}}}"#))
+}
+
 /// A worker whose places are all taken by receivers that take five seconds, each of them as slow as the others: what
 /// waits for them does not keep what comes after it from a receiver that is quick.
 #[tokio::test(start_paused = true)]
 async fn slow_receivers_that_fill_the_worker_stand_aside() {
+    check_quick_among_slow(vec![]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn so_do_those_that_have_no_room_of_their_own() {
+    let mut one = webhook("one", "/slow");
+    one.concurrency = NonZeroU32::MIN;
+    check_quick_among_slow(vec![one]).await;
+}
+
+/// `more`: webhooks that get every event, too.
+async fn check_quick_among_slow(more: Vec<Webhook>) {
     let mut world = World::new();
+    world.webhooks.extend(more);
     world.settings.until_idle = false;
     world.settings.concurrency = 8;
     world.webhooks[0].url = "http://{{data.host}}.example/{{data.path}}".into();
     world.script.always("/slow", Act::AnswerAfter(Duration::from_secs(5), 200));
-    let event = |host: &str, path: &str, number: usize| {
-        parse(&format!(
-            r#"{{"id":"{host}-{number}","event":"created","object_type":"a.b","data":{{"host":"{host}","path":"{path}"}}}}"#
-        ))
-    };
-    let slow: Vec<_> = (0..500).map(|number| event(&format!("slow{}", number % 5), "slow", number)).collect();
+    let slow: Vec<_> =
+        (0..500).map(|number| event_to(&format!("slow{}", number % 5), "slow", number)).collect();
     let shutdown = CancellationToken::new();
     let running = world.start(world.queue.clone(), shutdown.clone());
     publish(&world.queue, &slow).await.unwrap();
     for number in 0..4 {
         // Not at the moment at which the slow ones end.
         tokio::time::sleep(Duration::from_millis(3_700)).await;
-        publish(&world.queue, &[event("quick", "quick", number)]).await.unwrap();
+        publish(&world.queue, &[event_to("quick", "quick", number)]).await.unwrap();
     }
     tokio::time::sleep(Duration::from_secs(6)).await;
     shutdown.cancel();
@@ -298,4 +313,27 @@ async fn slow_receivers_that_fill_the_worker_stand_aside() {
         assert!(waited < Duration::from_millis(5_100), "{quick:?}");
     }
     assert_eq!(quick.len(), 4);
+}
+
+/// It is the worker that has no place for what stands aside: it counts in no endpoint's backlog, which would be over its
+/// limit at once, and nothing becomes a dead letter that would have been delivered.
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_place_fills_no_backlog() {
+    let mut world = World::new();
+    let limits = StoreLimits { backlog_bytes_max: 1_000, ..StoreLimits::default() };
+    world.queue = MemoryQueue::on_tokio_time(limits, START);
+    world.settings.until_idle = false;
+    world.settings.concurrency = 8;
+    world.webhooks[0].url = "http://{{data.host}}.example/{{data.path}}".into();
+    world.script.always("/slow", Act::AnswerAfter(Duration::from_secs(2), 200));
+    let slow: Vec<_> =
+        (0..400).map(|number| event_to(&format!("slow{}", number % 2), "slow", number)).collect();
+    publish(&world.queue, &slow).await.unwrap();
+    run_for(&world, Duration::from_secs(1)).await;
+    let stats = world.queue.stats(Shard(0)).await.unwrap();
+    assert!(stats.waiting > 300, "they stand aside: {stats:?}");
+    run_for(&world, Duration::from_secs(120)).await;
+    let stats = world.queue.stats(Shard(0)).await.unwrap();
+    assert_eq!((stats.delivered, stats.dead), (400, 0), "{stats:?}");
+    assert_eq!(world.script.most_in_flight(), 8);
 }

@@ -1,6 +1,7 @@
 //! Lanes side by side: what one of them does is felt by the others through the places and rooms that they share.
 
 use std::num::NonZeroU32;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hookwire_engine::{Metrics, Summary, publish};
@@ -86,4 +87,34 @@ async fn a_run_until_idle_waits_for_room_that_another_lane_keeps() {
     let running = shards.world.start_counting(shards.store(), CancellationToken::new(), Metrics::default());
     assert_eq!(running.await.unwrap().unwrap(), Summary { waits_for_later: false });
     assert_eq!(shards.seen("/a").len(), 6);
+}
+
+/// One endpoint is full, as that of a slow receiver is, and another takes much: a lane with nothing to do may look for room
+/// now and then, and not at the end of every attempt.
+#[tokio::test(start_paused = true)]
+async fn a_lane_without_work_is_left_alone() {
+    let mut shards = Shards::new();
+    shards.world.settings.until_idle = false;
+    shards.world.webhooks = vec![webhook("slow", "/slow"), webhook("quick", "/quick")];
+    shards.world.webhooks[0].concurrency = NonZeroU32::MIN;
+    shards.world.script.always("/slow", Act::AnswerAfter(Duration::from_secs(60), 200));
+    let store = shards.store();
+    let looks = store.looks();
+    let shutdown = CancellationToken::new();
+    let running = shards.world.start(store, shutdown.clone());
+    // So that it has something to look for room for.
+    shards.world.publish(1).await;
+    shards.publish_to_second(1).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before = looks.load(Ordering::Relaxed);
+    for number in 0..1_000 {
+        publish(&shards.world.queue, &[event(&format!("quick-{number}"))]).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let looks = looks.load(Ordering::Relaxed) - before;
+    assert_eq!(shards.seen("/quick").len(), 1_002);
+    // Two seconds, and at most one in twenty milliseconds.
+    assert!((1..=110).contains(&looks), "{looks}");
+    shutdown.cancel();
+    running.await.unwrap().unwrap();
 }

@@ -36,6 +36,8 @@ pub(crate) struct Troubled {
     endpoints_fail: Mutex<u32>,
     /// How many deliveries were leased.
     leased: Arc<AtomicUsize>,
+    /// How often somebody looked for deliveries in further shards.
+    looks: Arc<AtomicUsize>,
     /// How often nothing was asked for but what was handed over.
     let_go: Arc<AtomicUsize>,
     /// How many more times deliveries may be leased before it is taken for a loop that never ends.
@@ -60,6 +62,7 @@ impl Troubled {
             stats_fail: Mutex::new(0),
             endpoints_fail: Mutex::new(0),
             leased: Arc::default(),
+            looks: Arc::default(),
             let_go: Arc::default(),
             looks_left: AtomicUsize::new(usize::MAX),
         }
@@ -76,6 +79,10 @@ impl Troubled {
 
     fn at(&self, shard: Shard) -> &MemoryQueue {
         if shard.0 == 0 { &self.queue } else { &self.more[usize::from(shard.0) - 1] }
+    }
+
+    pub(crate) fn looks(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.looks)
     }
 
     pub(crate) fn leased(&self) -> Arc<AtomicUsize> {
@@ -171,6 +178,7 @@ impl Queue for Troubled {
         shard: Shard,
         request: LeaseDeliveries,
     ) -> Result<LeasedDeliveries, QueueError> {
+        self.looks.fetch_add(usize::from(shard.0 > 0), Ordering::Relaxed);
         let leased = self.at(shard).lease_deliveries(shard, request).await?;
         self.leased.fetch_add(leased.deliveries.len(), Ordering::Relaxed);
         let left = self.looks_left.fetch_sub(1, Ordering::Relaxed);
