@@ -322,6 +322,10 @@ async fn bad_events_are_told_with_their_place_and_nothing_is_published() {
     folder
         .write("array.json", &format!("[{good}, {{\"event\": 1, \"object_type\": \"x\", \"data\": null}}]"));
     folder.write("empty.ndjson", "\n");
+    // As large as an event may be, and larger with the members that it lacks.
+    let nameless = r#"{"event":"created","object_type":"dcim.site","data":{"x":"PAD"}}"#;
+    let pad = "x".repeat((1 << 20) - nameless.len() + 3 - 10);
+    folder.write("grown.ndjson", &format!("{}\n{good}\n", nameless.replace("PAD", &pad)));
     let _snapshots = snapshots(&folder);
     for (name, files, code) in [
         ("publish_no_json", "no-json.json", 65),
@@ -334,6 +338,8 @@ async fn bad_events_are_told_with_their_place_and_nothing_is_published() {
         ("publish_missing", "good.ndjson missing.json", 66),
         ("publish_empty", "empty.ndjson", 0),
         ("publish_resume_stdin", "--resume -", 2),
+        ("publish_resume_pipe", "--resume /dev/null", 2),
+        ("publish_grown", "good.ndjson grown.ndjson", 65),
         ("publish_stdin_twice", "- good.ndjson -", 2),
         ("publish_bad_url", "--url localhost:8080 good.ndjson", 2),
     ] {
@@ -415,6 +421,22 @@ async fn the_limit_on_an_event_is_the_configured_one() {
     assert!(ended.stderr.contains("the limit is 100"), "{ended:?}");
     let ended = folder.hookwire(&["publish", "event.json"]).await;
     assert_eq!((ended.code(), ended.stdout.as_str()), (0, "s1\n"), "{ended:?}");
+}
+
+/// Batches go by all that an event holds: many with large snapshots are several requests.
+#[tokio::test]
+async fn large_snapshots_make_more_batches() {
+    let folder = Folder::with("");
+    let line = |number: usize| {
+        json!({"event": "updated", "object_type": "dcim.site", "id": format!("s{number}"), "data": {},
+            "snapshots": {"prechange": {"x": "y".repeat(400_000)}, "postchange": null}})
+    };
+    let lines: Vec<String> = (0..100).map(|number| line(number).to_string()).collect();
+    folder.write("events.ndjson", &lines.join("\n"));
+    let server = Server::start(&folder).await;
+    let ended = folder.hookwire(&["publish", "--url", &server.url(), "events.ndjson"]).await;
+    assert_eq!((ended.code(), ended.stdout.lines().count()), (0, 100), "{}", ended.stderr);
+    assert_eq!(server.program.terminate().await.code(), 0);
 }
 
 #[tokio::test]

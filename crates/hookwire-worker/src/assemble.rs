@@ -203,13 +203,19 @@ pub fn api(
     metrics: &Metrics,
     ready: &Arc<AtomicBool>,
 ) -> Api<Store, SystemClock> {
+    let event_bytes_max = usize::try_from(settings.server.max_event_bytes).unwrap_or(usize::MAX);
+    let limits = ApiLimits::default();
+    // The largest event has to fit into a request, and that among those which are held.
+    let request_bytes_max = limits.request_bytes_max.max(event_bytes_max.saturating_add(1 << 20));
     Api {
         queue: Arc::new(store.clone()),
         clock: SystemClock,
         new_id: new_event_id,
         limits: ApiLimits {
-            event_bytes_max: usize::try_from(settings.server.max_event_bytes).unwrap_or(usize::MAX),
-            ..ApiLimits::default()
+            event_bytes_max,
+            request_bytes_max,
+            held_bytes_max: limits.held_bytes_max.max(request_bytes_max),
+            ..limits
         },
         tokens: Tokens {
             admin: settings.server.admin_token.clone(),

@@ -58,6 +58,15 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
             "--resume needs files: standard input has no name by which the same line is known the next time";
         return Err(Failure::message(Exit::Usage, message));
     }
+    let is_pipe =
+        |path: &&PathBuf| std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir());
+    if let (true, Some(pipe)) = (arguments.resume, arguments.files.iter().find(is_pipe)) {
+        let message = format!(
+            "--resume needs files: {} is none, and another pipe may have its name the next time; write it into a file first",
+            pipe.display()
+        );
+        return Err(Failure::message(Exit::Usage, message));
+    }
     let named = arguments.target.named_server()?;
     let settings = arguments.target.settings()?;
     let event_bytes_max = settings.server.max_event_bytes;
@@ -157,7 +166,8 @@ async fn find(settings: &Settings, wait: Duration) -> Result<Target, Failure> {
 struct Publishing {
     target: Target,
     wait: Duration,
-    batch: Vec<Event>,
+    /// Each with its payload.
+    batch: Vec<(Event, String)>,
     batch_bytes: usize,
     published: u64,
     duplicates: u64,
@@ -174,7 +184,8 @@ impl Publishing {
                 new_ids,
                 "it was changed while it was published",
                 |event, read| {
-                    let bytes = event.data.as_str().len() + 1024;
+                    let payload = event.to_payload();
+                    let bytes = payload.len() + 1;
                     if self.batch.len() >= BATCH
                         || (!self.batch.is_empty() && self.batch_bytes + bytes > BATCH_BYTES)
                     {
@@ -182,7 +193,7 @@ impl Publishing {
                         self.progress.read(read_before + read);
                     }
                     self.batch_bytes += bytes;
-                    self.batch.push(event);
+                    self.batch.push((event, payload));
                     Ok(())
                 },
             )?;
@@ -203,7 +214,8 @@ impl Publishing {
         let (receipts, again): (Vec<(String, bool)>, bool) = match &self.target {
             Target::Server(client) => publish_to_server(client, &batch, self.wait, &self.progress)?,
             Target::Store(store) => {
-                let receipts = hookwire_engine::publish(store, &batch).await?;
+                let events: Vec<Event> = batch.into_iter().map(|(event, _)| event).collect();
+                let receipts = hookwire_engine::publish(store, &events).await?;
                 let receipts =
                     receipts.into_iter().map(|receipt| (receipt.id.to_string(), receipt.duplicate));
                 (receipts.collect(), false)
@@ -231,11 +243,11 @@ impl Publishing {
 /// Gives each id with whether the server knew it, and whether the batch was sent more than once.
 fn publish_to_server(
     client: &Client,
-    batch: &[Event],
+    batch: &[(Event, String)],
     wait: Duration,
     progress: &Progress,
 ) -> Result<(Vec<(String, bool)>, bool), Failure> {
-    let lines: Vec<String> = batch.iter().map(Event::to_payload).collect();
+    let lines: Vec<&str> = batch.iter().map(|(_, payload)| payload.as_str()).collect();
     let body = lines.join("\n");
     let began = Instant::now();
     let mut pause = RETRY.0;
