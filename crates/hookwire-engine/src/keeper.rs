@@ -23,7 +23,7 @@ use crate::{Clock, Metrics};
 
 /// How often records of others are looked for: so long a pause takes at most to reach a worker that has nothing to
 /// send, and half a command per second and shard is what it costs a Redis server.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How often rates and spent tokens are shared: as long as a rate's burst lasts.
 const SHARE_EVERY: Duration = Duration::from_millis(250);
 /// How often it is looked whether anything has waited for too long.

@@ -7,6 +7,7 @@
 //! - Events of one object keep their order, and stand behind what the other store already has.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use hookwire_model::{DeliveryState, EndpointId, Event, Shard, WebhookName};
 use hookwire_queue::{
@@ -15,8 +16,11 @@ use hookwire_queue::{
 use serde::Serialize;
 
 use crate::endpoint_state::{EndpointState, home_shard};
+use crate::keeper::LOOK_EVERY;
 use crate::operate::hold;
 
+/// What a look of another worker may come late, beyond how often it looks.
+const PAUSE_MARGIN: Duration = Duration::from_millis(500);
 /// Events at a time: a round trip is shared by many, and 64 of the largest that are accepted by default take 64 MiB.
 const PAGE: usize = 64;
 
@@ -63,6 +67,8 @@ pub enum MigrateError {
 
 /// Copies everything that is pending, and what is known of endpoints. `progress` is told after each step.
 ///
+/// Where something is paused it takes some seconds more, in which workers of the other store learn of it.
+///
 /// # Errors
 /// [`MigrateError`] says which store failed, or was in use.
 ///
@@ -77,12 +83,22 @@ pub async fn migrate<F: Queue + Inspect, T: Queue + Inspect>(
     if leased > 0 {
         return Err(MigrateError::AtWork { leased });
     }
-    let mut over = Over { to, paused: BTreeSet::new(), held: BTreeSet::new(), migrated: Migrated::default() };
+    let mut over = Over {
+        to,
+        paused: BTreeSet::new(),
+        held: BTreeSet::new(),
+        pauses: false,
+        migrated: Migrated::default(),
+    };
     // First, so that nothing is sent to an endpoint that is paused.
     for shard in (0..from.state_shards()).map(Shard) {
         for record in from.endpoints(shard).await.map_err(MigrateError::From)? {
             over.endpoint(record).await.map_err(MigrateError::To)?;
         }
+    }
+    if over.pauses {
+        // Workers of the other store learn of it when they look the next time.
+        tokio::time::sleep(LOOK_EVERY + PAUSE_MARGIN).await;
     }
     // Shards that were replaced come first: what is in the others is newer.
     for shard in (0..from.shards()).map(Shard) {
@@ -125,6 +141,8 @@ struct Over<'t, T> {
     paused: BTreeSet<WebhookName>,
     /// Endpoints of theirs that are held.
     held: BTreeSet<EndpointId>,
+    /// Whether anything is paused.
+    pauses: bool,
     migrated: Migrated,
 }
 
@@ -132,15 +150,21 @@ impl<T: Queue + Inspect> Over<'_, T> {
     /// Writes what is known of an endpoint, unless something is there already.
     async fn endpoint(&mut self, record: EndpointRecord) -> Result<(), QueueError> {
         let EndpointRecord { id, state, .. } = record;
-        let paused = EndpointState::read(&state).filter(|state| state.health.is_paused());
         let home = home_shard(id, self.to.state_shards());
-        if let PutEndpoint::Written(_) = self.to.put_endpoint(home, id, 0, state).await? {
-            self.migrated.endpoints += 1;
-            if let Some(paused) = paused {
-                hold(self.to, id, true).await?;
-                if id == EndpointId::of_webhook(&paused.webhook) {
-                    self.paused.insert(paused.webhook);
-                }
+        let there = match self.to.put_endpoint(home, id, 0, state.clone()).await? {
+            PutEndpoint::Written(_) => {
+                self.migrated.endpoints += 1;
+                Some(state)
+            }
+            // As it was when this was begun before, or as somebody wants it there.
+            PutEndpoint::Conflict(other) => other.map(|record| record.state),
+        };
+        let there = there.and_then(|state| EndpointState::read(&state));
+        if let Some(paused) = there.filter(|state| state.health.is_paused()) {
+            self.pauses = true;
+            hold(self.to, id, true).await?;
+            if id == EndpointId::of_webhook(&paused.webhook) {
+                self.paused.insert(paused.webhook);
             }
         }
         Ok(())

@@ -4,6 +4,7 @@
 mod backlog;
 mod endpoints;
 mod flow;
+mod migration;
 mod order;
 mod regressions;
 mod shards;
