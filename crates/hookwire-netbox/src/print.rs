@@ -42,9 +42,10 @@ pub struct RuleDefinition {
 }
 
 impl Definitions {
-    /// Whether a secret stands in them: such a file is for its owner only.
-    pub fn has_secrets(&self) -> bool {
-        self.webhooks.iter().any(|definition| !definition.webhook.secrets.is_empty())
+    /// Whether secrets may stand in them: such a file is for its owner only. Webhooks have them in more places than
+    /// `secret`: headers, URLs whose path is all that a receiver asks for, bodies.
+    pub fn may_hold_secrets(&self) -> bool {
+        !self.webhooks.is_empty()
     }
 
     /// The text of a TOML file.

@@ -89,14 +89,14 @@ impl Targets {
                     Some(Format::Json) => definitions.to_json(),
                     Some(Format::Toml) | None => definitions.to_toml(),
                 };
-                replace(file, &text, definitions.has_secrets(), force)?;
+                replace(file, &text, definitions.may_hold_secrets(), force)?;
             }
             Targets::Folder(folder) => {
                 std::fs::create_dir_all(folder).map_err(|error| not_written(folder, error))?;
                 let webhooks = Definitions { event_rules: Vec::new(), ..definitions.clone() };
                 let rules =
                     Definitions { event_rules: definitions.event_rules.clone(), ..Definitions::default() };
-                replace(&folder.join(WEBHOOKS), &webhooks.to_toml(), webhooks.has_secrets(), force)?;
+                replace(&folder.join(WEBHOOKS), &webhooks.to_toml(), webhooks.may_hold_secrets(), force)?;
                 replace(&folder.join(EVENT_RULES), &rules.to_toml(), false, force)?;
             }
         }
