@@ -2,7 +2,8 @@
 //!
 //! Invariants:
 //! - No more than so many connections are open; further ones wait in the system's queue.
-//! - A connection on which no request comes in for a while is closed, whether it is silent or slow.
+//! - A connection on which no request comes in for a while is closed, whether it is silent or slow; so is one whose client
+//!   does not take its answer.
 //! - Requests have threads of their own. Where a worker keeps all others busy, a request that has come, or whose answer
 //!   the store has given, would wait until one of them looks up from its tasks, which takes longer than most requests.
 
@@ -20,6 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{self, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 
 /// What connections may cost.
@@ -30,12 +32,15 @@ pub struct ServeLimits {
     /// How long a connection may take until the head of its next request is there: for a slow client, and for one that
     /// keeps its connection open without using it.
     pub head_timeout: Duration,
+    /// How long a client may take nothing of what is written to it.
+    pub write_timeout: Duration,
 }
 
 impl Default for ServeLimits {
-    /// 512 connections, which leaves the worker its share of the 1024 files that a process usually may open; 30 s.
+    /// 512 connections, which leaves the worker its share of the 1024 files that a process usually may open; 30 s each.
     fn default() -> Self {
-        ServeLimits { connections_max: 512, head_timeout: Duration::from_secs(30) }
+        let timeout = Duration::from_secs(30);
+        ServeLimits { connections_max: 512, head_timeout: timeout, write_timeout: timeout }
     }
 }
 
@@ -156,11 +161,13 @@ async fn connection(
 ) -> Result<(), Infallible> {
     // Answers are short, and none should wait for the next one.
     let _ = stream.set_nodelay(true);
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(limits.write_timeout));
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_timeout)
         .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(router));
     tokio::pin!(served);
     let ended = tokio::select! {
         ended = &mut served => ended,

@@ -223,7 +223,8 @@ async fn a_client_that_sends_too_much_gets_its_answer_and_no_reset() {
 async fn slow_and_silent_clients_do_not_keep_others_out() {
     let server = Server::open();
     let head_timeout = Duration::from_millis(200);
-    let listening = Listening::start(&server, ServeLimits { connections_max: 2, head_timeout }).await;
+    let limits = ServeLimits { connections_max: 2, head_timeout, ..ServeLimits::default() };
+    let listening = Listening::start(&server, limits).await;
     let begun = Instant::now();
     let mut silent = listening.connect().await;
     let mut slow = listening.connect().await;
@@ -237,6 +238,26 @@ async fn slow_and_silent_clients_do_not_keep_others_out() {
     assert_eq!(rest(&mut silent).await, "");
     let told = rest(&mut slow).await;
     assert!(told.is_empty() || told.starts_with("HTTP/1.1 408 "), "{told}");
+}
+
+#[tokio::test]
+async fn a_client_that_takes_no_answer_does_not_keep_others_out() {
+    let server = Server::open();
+    let write_timeout = Duration::from_millis(200);
+    let limits = ServeLimits { connections_max: 1, write_timeout, ..ServeLimits::default() };
+    let listening = Listening::start(&server, limits).await;
+    let mut deaf = listening.connect().await;
+    // Far more answers than sockets hold; what of the requests is not taken either stays here.
+    let requests = "GET /v1/openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(2_000);
+    let asking = tokio::spawn(async move {
+        let _ = deaf.write_all(requests.as_bytes()).await;
+        deaf
+    });
+    let mut client = listening.connect().await;
+    client.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await.unwrap();
+    let answer = rest(&mut client).await;
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("ok\n"), "{answer}");
+    drop(asking.await.unwrap());
 }
 
 #[tokio::test]
