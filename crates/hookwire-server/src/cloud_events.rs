@@ -43,6 +43,8 @@ pub(crate) fn parse_structured(text: &str, reading: &mut Reading<'_>) -> Result<
     let mut data = Data::Absent;
     for (name, raw) in members.0 {
         match name.as_str() {
+            // Null is the same as absent (JSON event format, section 2.2), but for data, which may be null.
+            name if name != "data" && raw.get() == "null" => {}
             "data" | "data_base64" if !matches!(data, Data::Absent) => {
                 attributes.problem("/data_base64", "there is also data; send one of them");
             }
@@ -54,8 +56,6 @@ pub(crate) fn parse_structured(text: &str, reading: &mut Reading<'_>) -> Result<
                 Some(bytes) => data = Data::Bytes(bytes),
                 None => attributes.problem("/data_base64", "needs a string in base64"),
             },
-            // Null is the same as absent (JSON event format, section 2.2).
-            _ if raw.get() == "null" => {}
             _ => attributes.push(name, raw.get().to_owned()),
         }
     }

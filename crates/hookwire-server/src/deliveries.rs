@@ -10,7 +10,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::http::HeaderMap;
 use hookwire_engine::Clock;
 use hookwire_model::{
@@ -23,6 +23,7 @@ use utoipa::ToSchema;
 use crate::api::App;
 use crate::problem::{PROBLEM, Problem};
 use crate::schema::{self, ActOnDeadTwin, ActTwin, DeliveryTwin, ProblemTwin};
+use crate::segment::Segment;
 
 /// How many items a page has if nobody says, and at most.
 pub(crate) const PAGE: (usize, usize) = (50, 500);
@@ -185,7 +186,7 @@ async fn page<Q: Queue + Inspect>(queue: &Q, query: ListQuery) -> Result<Json<Pa
 )]
 pub(crate) async fn show<Q: Queue + Inspect, C: Clock>(
     State(app): State<Arc<App<Q, C>>>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Result<Json<Delivery>, Problem> {
     let id = delivery_id(&id)?;
     if id.shard().0 < app.api.queue.shards()
@@ -237,7 +238,7 @@ impl OneChanged {
 )]
 pub(crate) async fn retry_one<Q: Queue + Inspect, C: Clock>(
     State(app): State<Arc<App<Q, C>>>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Result<Json<OneChanged>, Problem> {
     change_one(&*app.api.queue, Change::Retry, &id).await
 }
@@ -261,7 +262,7 @@ pub(crate) async fn retry_one<Q: Queue + Inspect, C: Clock>(
 )]
 pub(crate) async fn cancel_one<Q: Queue + Inspect, C: Clock>(
     State(app): State<Arc<App<Q, C>>>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Result<Json<OneChanged>, Problem> {
     change_one(&*app.api.queue, Change::Cancel, &id).await
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use hookwire_engine::{
     Clock, Endpoint, EndpointAct, OperateError, act_on_endpoint, list_endpoints, pause_webhook,
@@ -17,6 +17,7 @@ use crate::api::App;
 use crate::deliveries::OneChanged;
 use crate::problem::{PROBLEM, Problem};
 use crate::schema::{self, EndpointTwin, ProblemTwin};
+use crate::segment::Segment;
 
 /// Endpoints, by webhook and id.
 #[derive(Serialize, ToSchema)]
@@ -61,7 +62,7 @@ pub(crate) async fn list<Q: Queue + Inspect, C: Clock>(
 )]
 pub(crate) async fn pause<Q: Queue + Inspect, C: Clock>(
     State(app): State<Arc<App<Q, C>>>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Acted {
     act(&app, &id, EndpointAct::Pause).await
 }
@@ -82,7 +83,7 @@ pub(crate) async fn pause<Q: Queue + Inspect, C: Clock>(
 )]
 pub(crate) async fn resume<Q: Queue + Inspect, C: Clock>(
     State(app): State<Arc<App<Q, C>>>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Acted {
     act(&app, &id, EndpointAct::Resume).await
 }
@@ -103,7 +104,7 @@ pub(crate) async fn resume<Q: Queue + Inspect, C: Clock>(
 )]
 pub(crate) async fn probe<Q: Queue + Inspect, C: Clock>(
     State(app): State<Arc<App<Q, C>>>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Acted {
     act(&app, &id, EndpointAct::Probe).await
 }
@@ -124,7 +125,7 @@ pub(crate) async fn probe<Q: Queue + Inspect, C: Clock>(
 )]
 pub(crate) async fn pause_all<Q: Queue + Inspect, C: Clock>(
     State(app): State<Arc<App<Q, C>>>,
-    Path(name): Path<String>,
+    Segment(name): Segment,
 ) -> Acted {
     act_on_webhook(&app, &name, true).await
 }
@@ -145,7 +146,7 @@ pub(crate) async fn pause_all<Q: Queue + Inspect, C: Clock>(
 )]
 pub(crate) async fn resume_all<Q: Queue + Inspect, C: Clock>(
     State(app): State<Arc<App<Q, C>>>,
-    Path(name): Path<String>,
+    Segment(name): Segment,
 ) -> Acted {
     act_on_webhook(&app, &name, false).await
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use hookwire_engine::{Batch, Clock};
 use hookwire_model::{Delivery, Event, EventId, Shard, Timestamp};
@@ -19,6 +19,7 @@ use crate::cloud_events;
 use crate::ingest::{Format, Reading, Refusal, read_array, read_at_most, read_single};
 use crate::problem::{PROBLEM, Problem};
 use crate::schema::{self, CloudEventTwin, EventTwin, ProblemTwin, StoredEventTwin};
+use crate::segment::Segment;
 
 /// A batch from which reading does not go on in the async thread: parsing this much takes a millisecond or so, and
 /// other requests and the worker wait for it.
@@ -219,14 +220,18 @@ impl From<StoredEvent> for EventView {
 )]
 pub(crate) async fn event<Q: Queue + Inspect, C: Clock>(
     State(app): State<Arc<App<Q, C>>>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Result<Json<EventView>, Problem> {
     let id = EventId::new(&id).map_err(|error| Problem::bad_request(error.to_string()))?;
     let queue = &app.api.queue;
+    // More than one may have had the id, in shards of before and after their number was changed.
+    let mut newest: Option<StoredEvent> = None;
     for shard in 0..queue.shards() {
-        if let Some(stored) = queue.event(Shard(shard), &id).await? {
-            return Ok(Json(stored.into()));
-        }
+        let found = queue.event(Shard(shard), &id).await?;
+        newest = newest.into_iter().chain(found).max_by_key(|event| event.accepted_at);
     }
-    Err(Problem::not_found(format!("no event has the id {id}, or it is no longer kept")))
+    match newest {
+        Some(event) => Ok(Json(event.into())),
+        None => Err(Problem::not_found(format!("no event has the id {id}, or it is no longer kept"))),
+    }
 }

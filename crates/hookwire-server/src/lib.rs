@@ -21,6 +21,7 @@ mod openapi;
 mod problem;
 mod router;
 mod schema;
+mod segment;
 mod serve;
 mod stats;
 mod store_watch;

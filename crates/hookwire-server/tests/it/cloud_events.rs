@@ -60,6 +60,7 @@ async fn data_that_is_no_object_goes_to_data_value() {
         (r#""subject": "s""#, "{}"),
         // {"a": 1}
         (r#""data_base64": "eyJhIjogMX0=""#, r#"{"a":1}"#),
+        (r#""data": {"a": 1}, "data_base64": null"#, r#"{"a":1}"#),
         (r#""datacontenttype": "text/plain", "data_base64": "aGk=""#, r#"{"value":"hi"}"#),
         (
             r#""datacontenttype": "image/png", "data_base64": "iVBORw==""#,

@@ -51,6 +51,9 @@ async fn what_is_not_there_is_told() {
     for (method, path, status) in [
         (Method::GET, "/v1/events/unknown", 404),
         (Method::GET, "/v1/events/no%20id", 400),
+        (Method::GET, "/v1/events/%ff", 400),
+        (Method::GET, "/v1/deliveries/%ff", 400),
+        (Method::POST, "/v1/webhooks/%ff/pause", 400),
         (Method::GET, "/v1/deliveries/dlv_00000000000000000000000000", 404),
         (Method::GET, "/v1/deliveries/dlv_3zzzzzzzzzzzzzzzzzzzzzzzzz", 404),
         (Method::GET, "/v1/deliveries/nonsense", 400),

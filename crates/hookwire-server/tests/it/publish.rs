@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use axum::http::Method;
-use hookwire_queue::StoreLimits;
+use hookwire_model::{EventId, Shard};
+use hookwire_queue::{NewEvent, Queue as _, StoreLimits};
 use hookwire_server::ApiLimits;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -153,4 +154,16 @@ async fn p9_bodies_that_netbox_sent_are_events_and_the_same_bytes_are_the_same_e
         body["model"] = json!(model);
         assert_eq!(server.publish(&body.to_string()).await.status, status, "{model}");
     }
+}
+
+/// The number of shards was changed between two events of one id, long enough apart to be two.
+#[tokio::test]
+async fn of_events_with_one_id_the_newest_is_shown() {
+    let server = Server::new(Setup { shards: 2, ..Setup::default() });
+    for (shard, name) in [(0, "old"), (1, "new")] {
+        let payload = event("a").replace("created", name).into();
+        let new = NewEvent { id: EventId::new("a").unwrap(), payload };
+        server.store.publish(Shard(shard), vec![new]).await.unwrap();
+    }
+    assert_eq!(server.get("/v1/events/a").await.body["event"]["event"], "new");
 }
