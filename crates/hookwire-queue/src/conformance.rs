@@ -164,6 +164,7 @@ macro_rules! conformance {
             i5_scan_and_restore_move_everything_pending,
             i5_an_id_that_was_used_again_is_another_event,
             i5_an_event_that_was_restored_as_a_dead_letter_can_be_put_back,
+            i5_what_was_redriven_begins_anew_where_it_comes_to,
             i6_finished_deliveries_go_by_age,
             i6_finished_deliveries_go_by_bytes_and_pending_ones_never,
             stats_count_what_is_there,

@@ -95,9 +95,13 @@ impl Record {
         delivery.id = DeliveryId::from_parts(shard, sequence, delivery.id.digest());
         delivery.attempt_log = None;
         let reason = delivery.waiting_reason.unwrap_or(WaitingReason::Worker);
+        // As `settle` and `act` leave it: what was redriven begins anew, but where others have passed it.
+        let is_passed = pending.order.as_ref().is_some_and(|order| order.on_failure == OnFailure::Skip);
+        let forgiven = if is_passed { 0 } else { pending.forgiven };
+        let has_failed = pending.attempts.iter().any(|attempt| attempt.number > forgiven);
         let mut record = Record {
             order: pending.order.clone(),
-            failed: !pending.attempts.is_empty(),
+            failed: has_failed || delivery.state == DeliveryState::Dead,
             forgiven: pending.forgiven,
             since: pending.since,
             numbers: pending.attempts.iter().map(|attempt| attempt.number).collect(),

@@ -1477,6 +1477,25 @@ pub async fn i5_an_id_that_was_used_again_is_another_event<S: TestStore>(store: 
     assert_eq!(to.restore(SHARD, items).await.unwrap(), 0, "what is delivered was there as well");
 }
 
+pub async fn i5_what_was_redriven_begins_anew_where_it_comes_to<S: TestStore>(store: S) {
+    let from = store.open(limits()).await;
+    let old = stored(&from, "old", |delivery| {
+        (delivery.fate, delivery.attempts) = (dead(), vec![attempt(1, 410)]);
+        delivery.order = order(OnFailure::Supersede);
+    })
+    .await;
+    act(&from, Change::Redrive, &[old]).await;
+    stored(&from, "new", |delivery| delivery.order = order(OnFailure::Supersede)).await;
+    let to = store.open(limits()).await;
+    assert_eq!(to.restore(SHARD, scanned(&from).await).await.unwrap(), 2);
+    for queue in [&from, &to] {
+        let leased = due(queue).await;
+        let due_now: Vec<_> = leased.iter().map(|delivery| delivery.event_id.as_str()).collect();
+        assert_eq!(due_now, ["old"], "it gives way only when it has failed again");
+        assert_eq!(queue.stats(SHARD).await.unwrap().superseded, 0);
+    }
+}
+
 pub async fn i5_an_event_that_was_restored_as_a_dead_letter_can_be_put_back<S: TestStore>(store: S) {
     let (from, to) = (store.open(limits()).await, store.open(limits()).await);
     publish(&from, &["dead"]).await;
