@@ -135,11 +135,6 @@ impl Input {
             read += text.bytes();
             match text {
                 Text::Event(text) => match self.parse(place, text, new_ids) {
-                    // What it lacks is filled in before it is sent: an id, a time.
-                    Ok(event) if grows_beyond(&event, text, event_bytes_max) => {
-                        let grown = event.to_payload().len() as u64;
-                        found.add(place, vec![too_large(grown, event_bytes_max)])
-                    }
                     Ok(event) => {
                         found.events += 1;
                         if found.problems.is_empty() {
@@ -371,13 +366,6 @@ impl Found {
         }
         Failure::message(Exit::Data, message)
     }
-}
-
-/// Whether an event that is not too large as it stands there is so with all its members.
-fn grows_beyond(event: &Event, text: &str, event_bytes_max: u64) -> bool {
-    // Far more than ids, times and names add.
-    const GROWTH_MAX: u64 = 64 << 10;
-    text.len() as u64 + GROWTH_MAX > event_bytes_max && event.to_payload().len() as u64 > event_bytes_max
 }
 
 fn too_large(bytes: u64, max: u64) -> Problem {

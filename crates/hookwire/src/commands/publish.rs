@@ -74,9 +74,15 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
 
     let mut inputs = Vec::new();
     let mut events = 0;
+    // The first that no server takes once it has what it lacks there, an id or a time.
+    let mut outgrown = None;
     for path in &arguments.files {
         let input = Input::open(path, event_bytes_max)?;
-        events += input.read(event_bytes_max, new_ids, "nothing was published", |_, _| Ok(()))?;
+        events += input.read(event_bytes_max, new_ids, "nothing was published", |event, _| {
+            let bytes = payload_beyond(&event, event_bytes_max);
+            outgrown = outgrown.take().or_else(|| Some((input.name().to_owned(), bytes?)));
+            Ok(())
+        })?;
         inputs.push(input);
     }
     if events == 0 {
@@ -89,6 +95,13 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
             Some(client) => Target::Server(client),
             None => find(&settings, wait).await?,
         };
+        if let (Target::Server(_), Some((name, bytes))) = (&target, outgrown) {
+            let message = format!(
+                "{name}: an event has {bytes} bytes with the members that it lacks (id, timestamp and the like), and the \
+                 limit is {event_bytes_max}; send less, or raise server.max_event_bytes; nothing was published"
+            );
+            return Err(Failure::message(Exit::Data, message));
+        }
         let bytes = inputs.iter().map(Input::bytes).sum();
         let mut publishing = Publishing {
             target,
@@ -112,6 +125,15 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
             Err(failure) => Err(partial(&failure, published, events, arguments.resume)),
         }
     })
+}
+
+/// How many bytes the payload of an event has, where that is more than so many.
+fn payload_beyond(event: &Event, bytes_max: u64) -> Option<u64> {
+    // Far more than ids, times and names add.
+    const GROWTH_MAX: u64 = 64 << 10;
+    let near = event.data.as_str().len() as u64 + GROWTH_MAX > bytes_max || event.snapshots.is_some();
+    let bytes = near.then(|| event.to_payload().len() as u64)?;
+    (bytes > bytes_max).then_some(bytes)
 }
 
 /// A failure after some events were published.
