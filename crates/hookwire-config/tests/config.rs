@@ -1086,3 +1086,12 @@ retry = { max_attempts = 3 }
     let broken = Case::toml("[store]\nurl = 1");
     assert!(show(&[broken.path("hookwire.toml")], &|_| None, &Overrides::new()).is_err());
 }
+
+/// What is taken here is taken where addresses are decided on, too.
+#[test]
+fn err_networks() {
+    for network in ["10.0.0.0/33", "10.0.0.0/+8", "10.0.0.0/008", "::/129", "fe80::1/+10", "10.0.0.0/"] {
+        let case = Case::toml(&format!("[egress]\nallow = [\"{network}\"]\n"));
+        assert_eq!(case.diagnostics().len(), 1, "{network}");
+    }
+}

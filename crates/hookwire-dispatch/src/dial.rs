@@ -75,7 +75,24 @@ impl Dial for TcpDial {
 }
 
 fn system_resolve(host: &str) -> io::Result<Vec<IpAddr>> {
-    Ok((host, 0).to_socket_addrs()?.map(|address| address.ip()).collect())
+    match (host, 0).to_socket_addrs() {
+        Ok(addresses) => Ok(addresses.map(|address| address.ip()).collect()),
+        // The resolver says of a name that it is unknown also where it could not even ask.
+        Err(error) => Err(no_descriptor().unwrap_or(error)),
+    }
+}
+
+/// "Too many open files" for the process and for the system; the same numbers on Linux, macOS and the BSDs.
+const NO_DESCRIPTORS: [i32; 2] = [24, 23];
+
+/// Whether something failed because this process, or the system, has no file descriptor left.
+pub(crate) fn lacks_descriptors(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(|code| NO_DESCRIPTORS.contains(&code))
+}
+
+/// What a socket that is wanted now fails with, where there is no file descriptor for it. None is used.
+fn no_descriptor() -> Option<io::Error> {
+    std::net::UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0)).err().filter(lacks_descriptors)
 }
 
 /// What a look-up gave, to be handed to all who wait; `io::Error` can't be cloned.

@@ -27,12 +27,12 @@ use tokio_rustls::TlsConnector;
 
 use crate::classify::{self, Phase, attempt_error};
 use crate::connection::{BodyEnd, Connection, Kept, SendError, Transport};
-use crate::dial::{Dial, TcpDial};
+use crate::dial::{Dial, TcpDial, lacks_descriptors};
 use crate::egress::{EgressPolicy, plain_host};
 use crate::pool::{Key, Limits, Pool};
 use crate::redirect::{self, Next};
 use crate::request::{build, latin1};
-use crate::tls::TlsProfile;
+use crate::tls::{NoConfig, TlsProfile};
 use crate::{AttemptOptions, AttemptReport, Dispatch};
 
 /// As many as Python's requests follows, and so NetBox.
@@ -49,9 +49,6 @@ const STOOD_STILL: Duration = Duration::from_millis(500);
 
 /// How long it then reads what had come in time.
 const SECOND_LOOK: Duration = Duration::from_millis(500);
-
-/// "Too many open files" for the process and for the system; the same numbers on Linux, macOS and the BSDs.
-const NO_DESCRIPTORS: [i32; 2] = [24, 23];
 
 /// How a dispatcher behaves; every member has a sensible default.
 #[derive(Debug, Clone)]
@@ -228,18 +225,20 @@ impl<D: Dial> HttpDispatcher<D> {
         // What is wrong with it is nothing of the receiver's.
         let config = match request.authority.https.then(|| tls.config()).transpose() {
             Ok(config) => config,
-            Err(error) => return Err(Fault::Unsent(attempt_error(ErrorKind::Tls, error.to_string()))),
+            Err(NoConfig::Broken(error)) => {
+                return Err(Fault::Unsent(attempt_error(ErrorKind::Tls, error.to_string())));
+            }
+            Err(NoConfig::Starved(message)) => {
+                self.pool.clear();
+                return Err(Fault::Starved(attempt_error(ErrorKind::Connect, message)));
+            }
         };
         let host = plain_host(&request.authority.host);
         let addresses = match host.parse::<IpAddr>() {
             Ok(literal) => vec![literal],
             Err(_) => {
                 progress.enter(Phase::Resolve);
-                let resolved = self.dial.resolve(host).await;
-                resolved.map_err(|error| {
-                    let fault = if lacks_descriptors(&error) { Fault::Starved } else { Fault::Unanswered };
-                    fault(classify::dns(host, &error))
-                })?
+                self.resolve(host).await?
             }
         };
         let allowed = self.allowed(&addresses, request)?;
@@ -271,6 +270,19 @@ impl<D: Dial> HttpDispatcher<D> {
         };
         let opened = Connection::open(transport, address).await;
         opened.map_err(|error| Fault::Unanswered(classify::no_answer(&error)))
+    }
+
+    /// The addresses of a name.
+    async fn resolve(&self, host: &str) -> Result<Vec<IpAddr>, Fault> {
+        let mut resolved = self.dial.resolve(host).await;
+        // Connections that only wait for their next request must not keep others from theirs.
+        if resolved.as_ref().is_err_and(lacks_descriptors) && self.pool.clear() {
+            resolved = self.dial.resolve(host).await;
+        }
+        resolved.map_err(|error| {
+            let fault = if lacks_descriptors(&error) { Fault::Starved } else { Fault::Unanswered };
+            fault(classify::dns(host, &error))
+        })
     }
 
     /// The addresses that may be called, decided here and for each connection: what a name resolved to when a definition
@@ -547,10 +559,6 @@ fn no_connection(failures: Vec<(SocketAddr, io::Error)>) -> Fault {
     } else {
         Fault::Unanswered(error)
     }
-}
-
-fn lacks_descriptors(error: &io::Error) -> bool {
-    error.raw_os_error().is_some_and(|code| NO_DESCRIPTORS.contains(&code))
 }
 
 /// How long the server says it keeps an idle connection: `Keep-Alive: timeout=5, max=100`.

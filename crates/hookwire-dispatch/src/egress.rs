@@ -16,7 +16,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 use std::sync::LazyLock;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 /// What may be called, beyond public addresses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -205,6 +205,7 @@ impl FromStr for EgressRule {
             && address.parse::<IpAddr>().is_ok()
         {
             let Ok(network) = trimmed.parse::<IpNet>() else { return refused("no network") };
+            let network = canonical(network);
             if network.prefix_len() == network.max_prefix_len() {
                 return Ok(EgressRule::Address(network.addr().to_canonical()));
             }
@@ -227,6 +228,15 @@ impl FromStr for EgressRule {
             false => EgressRule::Host(name),
         })
     }
+}
+
+/// A network of IPv4 addresses in the form of IPv6 (`::ffff:10.0.0.0/104`) as what it is: that is how addresses are looked
+/// at.
+fn canonical(network: IpNet) -> IpNet {
+    let IpNet::V6(mapped) = network else { return network };
+    let length = mapped.prefix_len().checked_sub(96);
+    let v4 = mapped.addr().to_ipv4_mapped().zip(length);
+    v4.and_then(|(address, length)| Ipv4Net::new(address, length).ok()).map_or(network, IpNet::V4)
 }
 
 impl fmt::Display for EgressRule {
@@ -435,6 +445,17 @@ mod tests {
         .map(verdict)
         .into_iter()
         .collect()
+    }
+
+    #[test]
+    fn a_network_of_mapped_addresses_is_one_of_ipv4() {
+        let denies = policy(EgressMode::Default, &[], &["::ffff:8.8.0.0/112"]);
+        for (address, allowed) in [("8.8.8.8", false), ("::ffff:8.8.1.1", false), ("8.9.8.8", true)] {
+            let address: IpAddr = address.parse().unwrap();
+            assert_eq!(denies.decide(address, "hooks.example", true).is_ok(), allowed, "{address}");
+        }
+        let one = "::ffff:10.0.0.7/128".parse::<EgressRule>().unwrap();
+        assert_eq!(one, EgressRule::Address("10.0.0.7".parse().unwrap()));
     }
 
     #[test]

@@ -20,6 +20,8 @@ use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use sha2::{Digest, Sha256};
 
+use crate::dial::lacks_descriptors;
+
 /// Names a profile by what it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TlsProfileId([u8; 16]);
@@ -44,6 +46,21 @@ pub struct TlsError {
     pub problem: String,
     /// What to do about it.
     pub remedy: &'static str,
+}
+
+/// Why there is no configuration.
+#[derive(Debug)]
+pub(crate) enum NoConfig {
+    /// Something is wrong with what it is made of.
+    Broken(TlsError),
+    /// This process had no file descriptor to read the system's authorities with, or some of them: told in full.
+    Starved(String),
+}
+
+impl From<TlsError> for NoConfig {
+    fn from(error: TlsError) -> Self {
+        NoConfig::Broken(error)
+    }
 }
 
 enum Authorities {
@@ -115,7 +132,12 @@ impl TlsProfile {
         let settings = Settings { authorities, identity, client_cert: tls.client_cert.clone() };
         let profile = TlsProfile { id: TlsProfileId(id), settings, config: OnceLock::new() };
         if profile.settings.needs_check() {
-            profile.config()?;
+            match profile.config() {
+                Ok(_) => {}
+                Err(NoConfig::Broken(error)) => return Err(error),
+                // Found out again when it is used.
+                Err(NoConfig::Starved(_)) => {}
+            }
         }
         Ok(Arc::new(profile))
     }
@@ -133,8 +155,18 @@ impl TlsProfile {
     }
 
     /// One configuration for all connections of the profile, so that TLS sessions are resumed.
-    pub(crate) fn config(&self) -> Result<&Arc<ClientConfig>, TlsError> {
-        self.config.get_or_init(|| self.settings.config()).as_ref().map_err(TlsError::clone)
+    pub(crate) fn config(&self) -> Result<&Arc<ClientConfig>, NoConfig> {
+        if self.config.get().is_none() {
+            let made = match self.settings.config() {
+                Ok(config) => Ok(config),
+                Err(NoConfig::Broken(error)) => Err(error),
+                // It is another time that tells.
+                Err(starved) => return Err(starved),
+            };
+            self.config.get_or_init(|| made);
+        }
+        let config = self.config.get().expect("it was made a moment ago, if not before");
+        config.as_ref().map_err(|error| NoConfig::Broken(error.clone()))
     }
 }
 
@@ -160,7 +192,7 @@ impl Settings {
         self.identity.is_some() || matches!(self.authorities, Authorities::Given(_))
     }
 
-    fn config(&self) -> Result<Arc<ClientConfig>, TlsError> {
+    fn config(&self) -> Result<Arc<ClientConfig>, NoConfig> {
         static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(ring::default_provider()));
         let provider = PROVIDER.clone();
         let verifier: Arc<dyn ServerCertVerifier> = match &self.authorities {
@@ -200,25 +232,36 @@ fn verifier(roots: Arc<RootCertStore>, provider: &Arc<CryptoProvider>) -> Arc<We
         .expect("there are authorities, and no revocation lists that could be wrong")
 }
 
-/// The authorities that the operating system trusts, read once for the whole process.
-fn system_roots() -> Result<Arc<RootCertStore>, TlsError> {
-    static ROOTS: LazyLock<Result<Arc<RootCertStore>, TlsError>> = LazyLock::new(|| {
-        let loaded = rustls_native_certs::load_native_certs();
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(loaded.certs);
-        if roots.is_empty() {
-            let causes: Vec<String> = loaded.errors.iter().map(ToString::to_string).collect();
-            let causes = if causes.is_empty() { String::new() } else { format!(" ({})", causes.join("; ")) };
-            return Err(TlsError {
-                field: None,
-                file: None,
-                problem: format!("this system has no certificate authorities to trust{causes}"),
-                remedy: "install the package ca-certificates, or name a PEM file in the webhook's ca_file",
-            });
-        }
-        Ok(Arc::new(roots))
+/// The authorities that the operating system trusts, read once for the whole process: all of them, so that a moment
+/// without file descriptors does not leave it with a part.
+fn system_roots() -> Result<Arc<RootCertStore>, NoConfig> {
+    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+    if let Some(roots) = ROOTS.get() {
+        return Ok(Arc::clone(roots));
+    }
+    let loaded = rustls_native_certs::load_native_certs();
+    let starved = loaded.errors.iter().find(|error| match &error.kind {
+        rustls_native_certs::ErrorKind::Io { inner, .. } => lacks_descriptors(inner),
+        _ => false,
     });
-    ROOTS.clone()
+    if let Some(error) = starved {
+        return Err(NoConfig::Starved(format!(
+            "the system's certificate authorities can't be read: {error}"
+        )));
+    }
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(loaded.certs);
+    if roots.is_empty() {
+        let causes: Vec<String> = loaded.errors.iter().map(ToString::to_string).collect();
+        let causes = if causes.is_empty() { String::new() } else { format!(" ({})", causes.join("; ")) };
+        return Err(NoConfig::Broken(TlsError {
+            field: None,
+            file: None,
+            problem: format!("this system has no certificate authorities to trust{causes}"),
+            remedy: "install the package ca-certificates, or name a PEM file in the webhook's ca_file",
+        }));
+    }
+    Ok(Arc::clone(ROOTS.get_or_init(|| Arc::new(roots))))
 }
 
 fn read(field: &'static str, file: &Path) -> Result<Vec<u8>, TlsError> {

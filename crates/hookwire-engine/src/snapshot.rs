@@ -27,7 +27,7 @@ struct Connecting {
 
 /// A webhook whose certificates cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("webhook {webhook:?}")]
+#[error("webhook \"{webhook}\"")]
 pub struct SnapshotError {
     /// Which webhook.
     pub webhook: WebhookName,

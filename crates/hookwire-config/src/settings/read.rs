@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use hookwire_model::Secret;
+use ipnet::IpNet;
 
 use crate::define::secret_from_file;
 use crate::not_yet::{not_yet, not_yet_text};
@@ -565,12 +566,9 @@ fn egress_entry(text: &str) -> Result<(), &'static str> {
     if text.parse::<IpAddr>().is_ok() {
         return Ok(());
     }
-    let network =
-        text.split_once('/').and_then(|(address, length)| Some((address.parse::<IpAddr>().ok()?, length)));
-    if let Some((address, length)) = network {
-        let longest = if address.is_ipv4() { 32 } else { 128 };
-        let fits = length.parse::<u8>().is_ok_and(|length| length <= longest);
-        return if fits { Ok(()) } else { Err("is no network") };
+    if text.split_once('/').is_some_and(|(address, _)| address.parse::<IpAddr>().is_ok()) {
+        // As the dispatcher reads it.
+        return text.parse::<IpNet>().map(drop).map_err(|_| "is no network");
     }
     let name = text.strip_prefix('.').unwrap_or(text);
     if name.is_empty() || name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
