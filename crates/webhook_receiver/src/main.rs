@@ -8,6 +8,7 @@ mod args;
 use std::io::{self, Write};
 use std::panic;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser as _;
@@ -19,6 +20,9 @@ use crate::args::Args;
 const UNAVAILABLE: u8 = 69;
 const PANIC: u8 = 70;
 const IO: u8 = 74;
+
+/// How long a stop may take: twice what requests under way get.
+const BLOCKED_MAX: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     // Arguments end the process by themselves, with 2, or 0 for `--help`.
@@ -48,11 +52,29 @@ fn run(args: Args) -> Result<(), Failure> {
         .build()
         .context("no runtime: the system gave no event queue")
         .map_err(unavailable)?;
+    end_although_blocked().context("signals can't be watched").map_err(unavailable)?;
     runtime.block_on(async {
         let stop = stop_signal().context("signals can't be watched").map_err(unavailable)?;
         let listeners = listen(&args).await.map_err(unavailable)?;
         receive(listeners, args.into_options(), stop).await
     })
+}
+
+/// Ends the program some time after it was asked to stop, for the case that its one thread waits for somebody to read its
+/// output.
+fn end_although_blocked() -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Registered here, so that no signal comes before it.
+    let stop = runtime.block_on(async { stop_signal() })?;
+    let watch = move || {
+        runtime.block_on(async {
+            stop.await;
+            tokio::time::sleep(BLOCKED_MAX).await;
+        });
+        std::process::exit(0)
+    };
+    std::thread::Builder::new().name("stop".into()).spawn(watch)?;
+    Ok(())
 }
 
 async fn listen(args: &Args) -> anyhow::Result<Listeners> {

@@ -222,8 +222,23 @@ fn print_json(out: &mut impl Write, shown: &Shown<'_>) -> io::Result<()> {
         first_number: shown.repeat.map(|repeat| repeat.first),
         refused: shown.what.as_ref().err().map(|refused| refused.refusal.to_string()),
     };
-    serde_json::to_writer(&mut *out, &line)?;
+    line.serialize(&mut serde_json::Serializer::with_formatter(&mut *out, Printable))?;
     writeln!(out)
+}
+
+/// JSON as it is always written, but that characters which drive a terminal are escaped; as a value it is the same.
+struct Printable;
+
+impl serde_json::ser::Formatter for Printable {
+    fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some((at, c)) = rest.char_indices().find(|(_, c)| drives_terminal(*c)) {
+            // All of them are in the basic plane.
+            write!(writer, "{}\\u{:04x}", &rest[..at], u32::from(c))?;
+            rest = &rest[at + c.len_utf8()..];
+        }
+        writer.write_all(rest.as_bytes())
+    }
 }
 
 #[cfg(test)]
@@ -233,6 +248,16 @@ mod tests {
     #[test]
     fn p16_the_date_is_the_one_of_the_page() {
         assert_eq!(http_date("2020-04-07T17:44:02.9Z".parse().unwrap()), "Tue, 07 Apr 2020 17:44:02 GMT");
+    }
+
+    #[test]
+    fn json_lines_cannot_drive_the_terminal_either() {
+        let text = "x\u{9b}31m\u{202e}y\u{7f}\n\u{feff}\u{1f600}\"";
+        let mut line = Vec::new();
+        text.serialize(&mut serde_json::Serializer::with_formatter(&mut line, Printable)).unwrap();
+        let line = String::from_utf8(line).unwrap();
+        assert_eq!(line, "\"x\\u009b31m\\u202ey\\u007f\\n\u{feff}\u{1f600}\\\"\"");
+        assert_eq!(serde_json::from_str::<String>(&line).unwrap(), text);
     }
 
     #[test]
