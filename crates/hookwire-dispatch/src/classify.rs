@@ -65,6 +65,10 @@ fn push_tls_problem(message: &mut String, problem: &rustls::Error) {
         InvalidCertificate(CertificateError::UnknownIssuer) => {
             "the server's certificate is signed by an authority that is not trusted".into()
         }
+        InvalidCertificate(error) if is_authority_s_own(error) => {
+            "the server's certificate is self-signed: that of an authority, and no authority that is trusted"
+                .into()
+        }
         InvalidCertificate(CertificateError::BadSignature) => {
             "the server's certificate is not signed by the authority that is trusted under that name".into()
         }
@@ -73,7 +77,10 @@ fn push_tls_problem(message: &mut String, problem: &rustls::Error) {
     };
     message.push_str(&words);
     message.push_str(match problem {
-        InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
+        InvalidCertificate(error)
+            if matches!(error, CertificateError::UnknownIssuer | CertificateError::BadSignature)
+                || is_authority_s_own(error) =>
+        {
             "; if the authority is one of your own, name its certificate in the webhook's ca_file"
         }
         InvalidCertificate(
@@ -93,6 +100,12 @@ fn push_tls_problem(message: &mut String, problem: &rustls::Error) {
         ) => "; the server does not take the webhook's client_cert",
         _ => "",
     });
+}
+
+/// Whether a server showed the certificate of an authority as its own, as `openssl req -x509` makes them. rustls hides what
+/// its verifier says of that.
+fn is_authority_s_own(error: &CertificateError) -> bool {
+    matches!(error, CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity"))
 }
 
 /// No response head came over an open connection.

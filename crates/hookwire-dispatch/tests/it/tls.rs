@@ -197,7 +197,12 @@ async fn a_certificate_given_as_its_own_authority_is_taken() {
         let key = KeyPair::generate().unwrap();
         let impostor = TlsNet::new((params.self_signed(&key).unwrap(), key), None);
         let refused = impostor.check(URL, &tls).await;
-        assert!(refused.starts_with("unanswered; tls:"), "{is_ca:?}: {refused}");
+        assert!(
+            refused.starts_with("unanswered; tls:") && refused.contains("ca_file"),
+            "{is_ca:?}: {refused}"
+        );
+        let is_ca = matches!(is_ca, IsCa::Ca(_));
+        assert_eq!(refused.contains("self-signed"), is_ca, "{refused}");
     }
 }
 
