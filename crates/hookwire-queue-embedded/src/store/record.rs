@@ -168,8 +168,9 @@ impl Store<'_> {
 
     /// Whether another than the first of an order is leased.
     fn runs_behind_first(&self, order: &Arc<str>, first: DeliveryId) -> rusqlite::Result<bool> {
-        let sql = "SELECT 1 FROM deliveries WHERE in_order = 1 AND order_key = ?1 AND state = 1 \
-                   AND (seq, digest) > (?2, ?3) LIMIT 1";
+        // By those that are leased, which are few: an order may have any number behind its first.
+        let sql = "SELECT 1 FROM deliveries INDEXED BY unfinished WHERE state <= 2 AND state = 1 AND in_order = 1 \
+                   AND order_key = ?1 AND (seq, digest) > (?2, ?3) LIMIT 1";
         let (seq, digest) = key(first);
         self.conn.prepare_cached(sql)?.exists((&**order, seq, digest))
     }

@@ -401,11 +401,22 @@ end
 -- Whether another than the first of an order is leased: one that was sent again stands before those that went on
 -- without it.
 local function runs_behind(order, first, d)
-  if d.c then
-    for _, id in ipairs(call('ZRANGE', order, 0, -1)) do
-      if id ~= first and call('HEXISTS', HELD, id) == 1 then
+  if not d.c then
+    return false
+  end
+  -- What is leased is as much as workers have in flight; of an order there may be any number, and it is looked at for
+  -- each that is sent again.
+  if call('ZCARD', order) > call('HLEN', HELD) then
+    for _, id in ipairs(call('HKEYS', HELD)) do
+      if id ~= first and call('ZSCORE', order, id) then
         return true
       end
+    end
+    return false
+  end
+  for _, id in ipairs(call('ZRANGE', order, 0, -1)) do
+    if id ~= first and call('HEXISTS', HELD, id) == 1 then
+      return true
     end
   end
   return false
