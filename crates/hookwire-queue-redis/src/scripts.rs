@@ -47,7 +47,7 @@ scripts! {
     FIND: "base", "entries", "record", "history", "find";
     STATS: "base", "entries", "record", "history", "stats";
     PUT_ENDPOINT: "base", "entries", "record", "put_endpoint";
-    RESTORE: "base", "entries", "record", "history", "restore";
+    RESTORE: "base", "runs", "entries", "record", "history", "restore";
     CLOSE: "base", "entries", "record", "history", "close";
     BEGIN: "base", "entries", "record", "begin";
     OPEN: "base", "entries", "record", "open";

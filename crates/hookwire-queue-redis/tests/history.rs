@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use hookwire_model::{EventId, Shard, Timestamp};
 use hookwire_queue::backend::ManualClock;
-use hookwire_queue::{Inspect as _, LeaseEvents, NewEvent, Queue as _, StoreLimits, WorkerId};
+use hookwire_queue::{
+    Inspect as _, LeaseEvents, NewEvent, PendingEvent, PendingItem, Queue as _, StoreLimits, WorkerId,
+};
 use hookwire_queue_redis::{RedisOptions, RedisQueue, RedisUrl};
 use hookwire_testkit::RedisServer;
 
@@ -49,4 +51,23 @@ async fn a_lower_age_holds_for_what_is_there_already() {
     assert_eq!(short.stats(SHARD).await.unwrap().delivered, 1);
     let is_there = async |id| short.event(SHARD, &EventId::new(id).unwrap()).await.unwrap().is_some();
     assert_eq!((is_there("old").await, is_there("new").await), (false, true));
+}
+
+#[tokio::test]
+async fn what_is_restored_leaves_nothing_behind_of_what_leasing_needs() {
+    let server = RedisServer::start();
+    let queue = open(&server, &ManualClock::new(Timestamp::from_secs(1_800_000_000)), HOUR).await;
+    let item = |number: u64| PendingItem {
+        event: PendingEvent {
+            id: EventId::new(&format!("e{number}")).unwrap(),
+            payload: r#"{"event":"created","object_type":"a.b","data":{}}"#.into(),
+            accepted_at: Timestamp::from_secs(1_700_000_000),
+            queued: false,
+        },
+        deliveries: Vec::new(),
+    };
+    assert_eq!(queue.restore(SHARD, (0..2_500).map(item).collect()).await.unwrap(), 2_500);
+    // The sizes of events that wait to be leased, a thousand in a key.
+    let answer = server.command(&["KEYS", "*:sizes:*"]);
+    assert_eq!(answer.lines().filter(|line| line.contains(":sizes:")).count(), 1, "{answer}");
 }

@@ -51,7 +51,7 @@ for at = 7, #ARGV, 5 do
   end
 end
 while call('ZREM', P .. 'ahead', text(M.leased_to + 1)) == 1 do
-  M.leased_to = M.leased_to + 1
+  leased_up_to(M.leased_to + 1)
 end
 done()
 return new
