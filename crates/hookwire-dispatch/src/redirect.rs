@@ -3,7 +3,7 @@
 //! Invariants:
 //! - A hop's host is not literal: it came from the receiver. Only a hop that stays at the same scheme, host and port
 //!   keeps what its definition was trusted with.
-//! - Credentials for one host are not sent to another.
+//! - `Authorization`, `Cookie` and `Proxy-Authorization` for one origin are not sent to another.
 
 use bytes::Bytes;
 use hookwire_model::{Authority, Method, PreparedRequest};
