@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let id = EventId::new("evt-1")?;
     let mut new_id = || id.clone();
     let event = Arc::new(Event::parse(text, &mut EventDefaults { now, new_id: &mut new_id })?);
-    for preview in definitions.preview(&event, &PreviewFilter::default(), now) {
+    for preview in definitions.preview(&event, &PreviewFilter::default(), now, &|_, _| None) {
         println!("{preview}");
     }
     Ok(())

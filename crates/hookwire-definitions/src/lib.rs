@@ -18,7 +18,7 @@ mod webhook;
 
 pub use error::{DefinitionError, Kind, Place, Refused};
 pub use mask::MaskedTemplates;
-pub use preview::{HeldBack, Preview, PreviewError, PreviewFilter, PreviewRequest};
+pub use preview::{HeldBack, HostRefusal, Preview, PreviewError, PreviewFilter, PreviewRequest};
 pub use snapshot::{Definitions, FanOut, Route};
 pub use webhook::{CREDENTIALS, CompiledWebhook, PrepareError};
 

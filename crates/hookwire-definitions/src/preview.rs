@@ -49,17 +49,18 @@ pub struct Preview {
     /// The explanation in full, for the text form.
     #[serde(skip)]
     pub explanation: Option<Explanation>,
-    /// The host that the request would go to, and whether it stands in the definition itself.
-    #[serde(skip)]
-    destination: Option<(String, bool)>,
 }
+
+/// Why a request to a host would be refused, as far as that is known without a look-up; of a host, and whether it stands
+/// in the definition itself rather than coming out of a template. `None`: it may be made.
+pub type HostRefusal = dyn Fn(&str, bool) -> Option<String> + Send + Sync;
 
 /// Why a request would not go out. The serde form is its `Display`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HeldBack {
     /// Its webhook is disabled: the delivery waits.
     Disabled,
-    /// It may not be made, as [`Preview::refuse`] was told: the delivery is a dead letter.
+    /// It may not be made: the delivery is a dead letter.
     Refused(String),
 }
 
@@ -104,8 +105,15 @@ pub struct PreviewFilter {
 
 impl Definitions {
     /// What would be sent for an event at `now`, as first attempts: an element for each rule and webhook, in
-    /// the order of the definitions. The delivery ids are those of an event with sequence number 0.
-    pub fn preview(&self, event: &Arc<Event>, filter: &PreviewFilter, now: Timestamp) -> Vec<Preview> {
+    /// the order of the definitions. The delivery ids are those of an event with sequence number 0. `refusal` tells which
+    /// hosts are not called.
+    pub fn preview(
+        &self,
+        event: &Arc<Event>,
+        filter: &PreviewFilter,
+        now: Timestamp,
+        refusal: &HostRefusal,
+    ) -> Vec<Preview> {
         let wanted = |name: &str, filter: &Option<String>| filter.as_deref().is_none_or(|only| only == name);
         let mut previews = Vec::new();
         for slot in &self.order {
@@ -125,7 +133,7 @@ impl Definitions {
                         let preview = Preview::empty(rule.name.as_str(), Some(target.name.clone()));
                         previews.push(if explanation.matched {
                             let context = self.context(event, rule);
-                            preview.matched(target, &rule.name, &context, now)
+                            preview.matched(target, &rule.name, &context, now, refusal)
                         } else {
                             let error = self.unsound.get(index).map(PreviewError::of_definition);
                             Preview { error, ..preview.unmatched(explanation.clone()) }
@@ -151,7 +159,6 @@ impl Preview {
             reason: None,
             explain: None,
             explanation: None,
-            destination: None,
         }
     }
 
@@ -161,6 +168,7 @@ impl Preview {
         rule: &RuleName,
         context: &hookwire_model::TemplateContext,
         now: Timestamp,
+        refusal: &HostRefusal,
     ) -> Self {
         self.matched = true;
         let id = DeliveryId::derive(Shard(0), Sequence(0), &context.event().id, rule, &target.name);
@@ -169,10 +177,11 @@ impl Preview {
             Ok(webhook) => match webhook.prepare(context, id, 1, now) {
                 Ok(request) => {
                     self.request = Some(PreviewRequest::new(&request));
-                    if !webhook.webhook().enabled {
-                        self.held_back = Some(HeldBack::Disabled);
-                    }
-                    self.destination = Some((request.authority.host, request.literal_host));
+                    self.held_back = match webhook.webhook().enabled {
+                        true => refusal(&request.authority.host, request.literal_host).map(HeldBack::Refused),
+                        // What waits for its webhook is not attempted.
+                        false => Some(HeldBack::Disabled),
+                    };
                 }
                 Err(error) => self.error = Some(PreviewError::of_request(&error)),
             },
@@ -185,17 +194,6 @@ impl Preview {
         self.explain.clone_from(&explanation.tree);
         self.explanation = Some(explanation);
         self
-    }
-
-    /// Notes that the request may not be made. `refusal` says why not, of the host that it goes to and whether that stands in
-    /// the definition itself rather than coming out of a template; `None` if it may.
-    pub fn refuse(&mut self, refusal: impl FnOnce(&str, bool) -> Option<String>) {
-        // What waits for its webhook is not attempted.
-        if let (Some((host, is_literal)), None) = (&self.destination, &self.held_back)
-            && let Some(refusal) = refusal(host, *is_literal)
-        {
-            self.held_back = Some(HeldBack::Refused(refusal));
-        }
     }
 
     /// Whether something is wrong: with the definition, or with what it renders to.

@@ -257,7 +257,7 @@ fn the_sound_ones_are_used_and_the_others_shown() {
     let errors: Vec<String> = errors.iter().map(|error| error.place.to_string()).collect();
     assert_eq!(errors, [r#"webhooks["bad"].body_template"#, r#"event_rules["fourth"].conditions.value"#]);
     assert_eq!(routes(&definitions, &site()), ["first -> good"]);
-    let previews = definitions.preview(&site(), &PreviewFilter::default(), now());
+    let previews = definitions.preview(&site(), &PreviewFilter::default(), now(), &|_, _| None);
     insta::assert_json_snapshot!(previews);
     let text: Vec<String> = previews.iter().map(ToString::to_string).collect();
     insta::assert_snapshot!("previews_for_people", text.join("\n"));
@@ -273,7 +273,7 @@ fn a_preview_can_be_limited_to_a_rule_and_a_webhook() {
     .unwrap();
     let previews = |rule: Option<&str>, webhook: Option<&str>| {
         let filter = PreviewFilter { rule: rule.map(str::to_owned), webhook: webhook.map(str::to_owned) };
-        definitions.preview(&site(), &filter, now()).len()
+        definitions.preview(&site(), &filter, now(), &|_, _| None).len()
     };
     assert_eq!(
         [
@@ -293,17 +293,11 @@ fn a_preview_tells_of_a_request_that_would_not_go_out() {
     let webhooks = vec![webhook("plain"), disabled, templated];
     let definitions =
         Definitions::compile(webhooks, vec![rule("r", &["plain", "disabled", "templated"])]).unwrap();
-    let mut previews = definitions.preview(&site(), &PreviewFilter::default(), now());
-    let mut asked = Vec::new();
-    for preview in &mut previews {
-        preview.refuse(|host, is_literal| {
-            asked.push(format!("{host} {is_literal}"));
-            (!is_literal).then(|| "no such place is called".into())
-        });
-    }
+    let refusal = |host: &str, is_literal: bool| (!is_literal).then(|| format!("{host} is not called"));
+    let previews = definitions.preview(&site(), &PreviewFilter::default(), now(), &refusal);
     let held_back: Vec<_> = previews.iter().map(|preview| preview.held_back.clone()).collect();
-    let refused = HeldBack::Refused("no such place is called".into());
-    assert_eq!(held_back, [None, Some(HeldBack::Disabled), Some(refused)], "{asked:?}");
+    let refused = HeldBack::Refused("h7.example is not called".into());
+    assert_eq!(held_back, [None, Some(HeldBack::Disabled), Some(refused)]);
     // It is no error of the definitions, and the request is shown all the same.
     assert!(previews.iter().all(|preview| preview.request.is_some() && !preview.is_error()));
     let firsts: Vec<String> =
@@ -313,13 +307,13 @@ fn a_preview_tells_of_a_request_that_would_not_go_out() {
         [
             "r -> plain: would send",
             "r -> disabled: would not send: the webhook is disabled, so that it waits until it is enabled",
-            "r -> templated: would not send: no such place is called",
+            "r -> templated: would not send: h7.example is not called",
         ]
     );
     let json = serde_json::to_value(&previews).unwrap();
     assert_eq!(
         (&json[0].get("held_back"), &json[2]["held_back"]),
-        (&None, &"no such place is called".into())
+        (&None, &"h7.example is not called".into())
     );
 }
 
@@ -332,7 +326,7 @@ fn credentials_are_masked_in_a_preview_and_the_signature_is_real() {
         ..webhook("w")
     };
     let definitions = Definitions::compile(vec![sender], vec![rule("r", &["w"])]).unwrap();
-    let previews = definitions.preview(&site(), &PreviewFilter::default(), now());
+    let previews = definitions.preview(&site(), &PreviewFilter::default(), now(), &|_, _| None);
     let request = previews[0].request.as_ref().unwrap();
     let value =
         |name: &str| request.headers.iter().find(|(have, _)| have == name).map(|(_, value)| value.as_str());

@@ -141,9 +141,7 @@ impl EgressPolicy {
             }
         }
     }
-}
 
-impl EgressPolicy {
     /// Why a request to this host would be refused, as far as that is known without a look-up: of an address, and of
     /// `localhost`. The rest is as of [`decide`](Self::decide).
     pub fn foretell(&self, host: &str, literal_host: bool) -> Option<Refusal> {

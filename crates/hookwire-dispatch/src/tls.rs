@@ -131,13 +131,11 @@ impl TlsProfile {
         id.copy_from_slice(&digest.finalize()[..16]);
         let settings = Settings { authorities, identity, client_cert: tls.client_cert.clone() };
         let profile = TlsProfile { id: TlsProfileId(id), settings, config: OnceLock::new() };
-        if profile.settings.needs_check() {
-            match profile.config() {
-                Ok(_) => {}
-                Err(NoConfig::Broken(error)) => return Err(error),
-                // Found out again when it is used.
-                Err(NoConfig::Starved(_)) => {}
-            }
+        // What is starved now is found out again when it is used.
+        if profile.settings.needs_check()
+            && let Err(NoConfig::Broken(error)) = profile.config()
+        {
+            return Err(error);
         }
         Ok(Arc::new(profile))
     }

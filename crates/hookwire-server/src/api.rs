@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use hookwire_definitions::HostRefusal;
 use hookwire_engine::{Clock, InForce, Metrics, tell_what_holds};
 use hookwire_model::{Delivery, EventId};
 use hookwire_queue::{Inspect, Queue, QueueError};
@@ -41,10 +42,6 @@ impl Default for ApiLimits {
     }
 }
 
-/// Why a request to a host would be refused, as far as that is known without a look-up; of a host, and whether it stands
-/// in the definition itself rather than coming out of a template.
-pub type EgressRefusal = Arc<dyn Fn(&str, bool) -> Option<String> + Send + Sync>;
-
 /// What the routes work with.
 pub struct Api<Q, C> {
     /// Where events go, and deliveries are seen.
@@ -63,7 +60,7 @@ pub struct Api<Q, C> {
     /// The definitions in force.
     pub in_force: Arc<InForce>,
     /// Which addresses the worker does not call, for previews.
-    pub refusal: EgressRefusal,
+    pub refusal: Arc<HostRefusal>,
     /// What the worker in this process counts.
     pub metrics: Metrics,
     /// Whether a worker runs in this process and its store answers: what `/readyz` tells.

@@ -196,11 +196,7 @@ pub(crate) async fn preview<Q: Queue + Inspect, C: Clock>(
     // All rules are asked and all their templates rendered: too long to keep other requests waiting.
     let previews = tokio::task::spawn_blocking(move || {
         let filter = PreviewFilter { rule, ..PreviewFilter::default() };
-        let mut previews = snapshot.definitions().preview(&Arc::new(event), &filter, now);
-        for preview in &mut previews {
-            preview.refuse(&*refusal);
-        }
-        previews
+        snapshot.definitions().preview(&Arc::new(event), &filter, now, &*refusal)
     });
     previews.await.map(Json).or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }

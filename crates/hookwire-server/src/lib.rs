@@ -26,7 +26,7 @@ mod serve;
 mod stats;
 mod store_watch;
 
-pub use api::{Api, ApiLimits, EgressRefusal};
+pub use api::{Api, ApiLimits};
 pub use guard::Tokens;
 pub use ingest::{Format, Reading, Refusal, read_events};
 pub use router::{own_router, router};

@@ -6,14 +6,14 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use hookwire_config::{Config, EgressMode as ConfiguredMode, Settings, StoreUrl};
-use hookwire_definitions::{Definitions, Preview, PreviewFilter};
+use hookwire_definitions::{Definitions, HostRefusal};
 use hookwire_dispatch::{DispatchSettings, EgressMode, EgressPolicy, EgressRule, HttpDispatcher, Refusal};
 use hookwire_engine::{
     Chance, Clock as _, Engine, EngineError, EngineSettings, InForce, Metrics, Snapshot, Summary, SystemClock,
 };
-use hookwire_model::{Event, EventId, WebhookName};
+use hookwire_model::{EventId, WebhookName};
 use hookwire_queue::{QueueError, WorkerId};
-use hookwire_server::{Api, ApiLimits, EgressRefusal, Tokens};
+use hookwire_server::{Api, ApiLimits, Tokens};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
@@ -152,18 +152,8 @@ pub fn refused_addresses(config: &Config) -> Vec<(WebhookName, Refusal)> {
     refused.collect()
 }
 
-/// What becomes of an event, as by [`Definitions::preview`], and of what the egress policy refuses.
-pub fn preview(config: &Config, event: &Arc<Event>, filter: &PreviewFilter) -> Vec<Preview> {
-    let refusal = refusal(&config.settings);
-    let mut previews = config.definitions.preview(event, filter, SystemClock.now());
-    for preview in &mut previews {
-        preview.refuse(&*refusal);
-    }
-    previews
-}
-
-/// What the egress policy refuses for sure.
-fn refusal(settings: &Settings) -> EgressRefusal {
+/// What the egress policy refuses for sure, for previews.
+pub fn egress_refusal(settings: &Settings) -> Arc<HostRefusal> {
     let egress = egress(settings);
     Arc::new(move |host, literal| egress.foretell(host, literal).map(|refusal| refusal.to_string()))
 }
@@ -223,7 +213,7 @@ pub fn api(
         },
         store: store_name,
         in_force: Arc::clone(in_force),
-        refusal: refusal(settings),
+        refusal: egress_refusal(settings),
         metrics: metrics.clone(),
         ready: Arc::clone(ready),
     }

@@ -19,8 +19,8 @@ mod worker;
 
 pub use args::{ConfigArguments, environment, load_failure, misspelt_variables, render};
 pub use assemble::{
-    api, bind, engine_failure, in_force, new_event_id, open_store, own_store, preview, refused_addresses,
-    run_worker, runtime,
+    api, bind, egress_refusal, engine_failure, in_force, new_event_id, open_store, own_store,
+    refused_addresses, run_worker, runtime,
 };
 pub use exit::{CommandResult, Exit, Failure, main};
 pub use logging::{LogArguments, LogFormat, is_coloured};

@@ -114,9 +114,10 @@ local function write_meta()
   end
   -- That time went on, and that history begins at 1, are no news by themselves. That it was set back is: until it is
   -- known, this clock stands still.
-  local set_back = M.ahead > before.ahead
-  local idle = not set_back and (M.time ~= before.time and 2 or 0) + (M.ahead ~= before.ahead and 2 or 0) or 0
-  idle = idle + (before.history_from == 0 and 2 or 0)
+  local idle = before.history_from == 0 and 2 or 0
+  if M.ahead <= before.ahead then
+    idle = idle + (M.time ~= before.time and 2 or 0) + (M.ahead ~= before.ahead and 2 or 0)
+  end
   if #changed > idle then
     if M.v < VERSION then
       changed[#changed + 1] = 'v'

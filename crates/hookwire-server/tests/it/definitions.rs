@@ -107,9 +107,13 @@ async fn p18_a_preview_is_that_of_the_command_and_sends_nothing() {
         )
     };
     let event = std::sync::Arc::new(event.unwrap());
-    let mut expected =
-        serde_json::to_value(definitions().preview(&event, &Default::default(), Timestamp::UNIX_EPOCH))
-            .unwrap();
+    let mut expected = serde_json::to_value(definitions().preview(
+        &event,
+        &Default::default(),
+        Timestamp::UNIX_EPOCH,
+        &|_, _| None,
+    ))
+    .unwrap();
     // The event brings no timestamp: the body has the time of its preview.
     let mut got = answer.body;
     for previews in [&mut got, &mut expected] {

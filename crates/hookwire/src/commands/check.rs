@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use hookwire_config::LoadError;
 use hookwire_definitions::{HeldBack, PreviewFilter};
+use hookwire_engine::{Clock as _, SystemClock};
 use hookwire_worker::{
-    CommandResult, ConfigArguments, Exit, Failure, in_force, load_failure, misspelt_variables, preview,
-    print, refused_addresses, render, say,
+    CommandResult, ConfigArguments, Exit, Failure, egress_refusal, in_force, load_failure,
+    misspelt_variables, print, refused_addresses, render, say,
 };
 
 use crate::events::{Input, NewIds};
@@ -57,9 +58,11 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
         Some(path) => {
             let bytes_max = config.settings.server.max_event_bytes;
             let mut failed: u64 = 0;
+            let refusal = egress_refusal(&config.settings);
             let events = Input::open(path, bytes_max)?.read(bytes_max, NewIds::Unique, "", |event, _| {
                 let event = Arc::new(event);
-                for preview in preview(&config, &event, &PreviewFilter::default()) {
+                let filter = PreviewFilter::default();
+                for preview in config.definitions.preview(&event, &filter, SystemClock.now(), &*refusal) {
                     if preview.is_error() {
                         failed += 1;
                         say(format_args!("event {}:\n{preview}", event.id));

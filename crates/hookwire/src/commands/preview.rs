@@ -1,8 +1,9 @@
 //! `hookwire preview`: what would be sent, without sending.
 
 use hookwire_definitions::PreviewFilter;
+use hookwire_engine::{Clock as _, SystemClock};
 use hookwire_model::RuleName;
-use hookwire_worker::{CommandResult, Exit, Failure, preview, print};
+use hookwire_worker::{CommandResult, Exit, Failure, egress_refusal, print};
 
 use crate::commands::EventArguments;
 use crate::output::{Format, json};
@@ -20,9 +21,10 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     let (config, events) = arguments.event.load()?;
     let rule = &arguments.rule;
     let filter = PreviewFilter { rule: rule.as_ref().map(ToString::to_string), ..PreviewFilter::default() };
+    let refusal = egress_refusal(&config.settings);
     let mut previews = Vec::new();
     for event in &events {
-        previews.extend(preview(&config, event, &filter));
+        previews.extend(config.definitions.preview(event, &filter, SystemClock.now(), &*refusal));
     }
     if let (Some(rule), true) = (rule, previews.is_empty()) {
         return Err(Failure::message(Exit::No, format!("there is no rule {:?}", rule.as_str())));

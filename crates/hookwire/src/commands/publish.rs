@@ -127,11 +127,17 @@ pub(crate) fn run(arguments: &Arguments) -> CommandResult {
     })
 }
 
+/// How many bytes the members of an event have that may be large: nearly all of its payload.
+fn json_bytes(event: &Event) -> usize {
+    let others = [&event.snapshots, &event.request, &event.context].into_iter().flatten();
+    others.chain([&event.data]).map(|json| json.as_str().len()).sum()
+}
+
 /// How many bytes the payload of an event has, where that is more than so many.
 fn payload_beyond(event: &Event, bytes_max: u64) -> Option<u64> {
     // Far more than ids, times and names add.
     const GROWTH_MAX: u64 = 64 << 10;
-    let near = event.data.as_str().len() as u64 + GROWTH_MAX > bytes_max || event.snapshots.is_some();
+    let near = json_bytes(event) as u64 + GROWTH_MAX > bytes_max;
     let bytes = near.then(|| event.to_payload().len() as u64)?;
     (bytes > bytes_max).then_some(bytes)
 }
@@ -188,8 +194,7 @@ async fn find(settings: &Settings, wait: Duration) -> Result<Target, Failure> {
 struct Publishing {
     target: Target,
     wait: Duration,
-    /// Each with its payload.
-    batch: Vec<(Event, String)>,
+    batch: Vec<Event>,
     batch_bytes: usize,
     published: u64,
     duplicates: u64,
@@ -206,8 +211,7 @@ impl Publishing {
                 new_ids,
                 "it was changed while it was published",
                 |event, read| {
-                    let payload = event.to_payload();
-                    let bytes = payload.len() + 1;
+                    let bytes = json_bytes(&event) + 1024;
                     if self.batch.len() >= BATCH
                         || (!self.batch.is_empty() && self.batch_bytes + bytes > BATCH_BYTES)
                     {
@@ -215,7 +219,7 @@ impl Publishing {
                         self.progress.read(read_before + read);
                     }
                     self.batch_bytes += bytes;
-                    self.batch.push((event, payload));
+                    self.batch.push(event);
                     Ok(())
                 },
             )?;
@@ -236,8 +240,7 @@ impl Publishing {
         let (receipts, again): (Vec<(String, bool)>, bool) = match &self.target {
             Target::Server(client) => publish_to_server(client, &batch, self.wait, &self.progress)?,
             Target::Store(store) => {
-                let events: Vec<Event> = batch.into_iter().map(|(event, _)| event).collect();
-                let receipts = hookwire_engine::publish(store, &events).await?;
+                let receipts = hookwire_engine::publish(store, &batch).await?;
                 let receipts =
                     receipts.into_iter().map(|receipt| (receipt.id.to_string(), receipt.duplicate));
                 (receipts.collect(), false)
@@ -265,11 +268,11 @@ impl Publishing {
 /// Gives each id with whether the server knew it, and whether the batch was sent more than once.
 fn publish_to_server(
     client: &Client,
-    batch: &[(Event, String)],
+    batch: &[Event],
     wait: Duration,
     progress: &Progress,
 ) -> Result<(Vec<(String, bool)>, bool), Failure> {
-    let lines: Vec<&str> = batch.iter().map(|(_, payload)| payload.as_str()).collect();
+    let lines: Vec<String> = batch.iter().map(Event::to_payload).collect();
     let body = lines.join("\n");
     let began = Instant::now();
     let mut pause = RETRY.0;
