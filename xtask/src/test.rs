@@ -17,17 +17,14 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     redis::ensure_server()?;
-    // The integration tests drive the built binaries, which `cargo test` of another package does not build.
-    run::run(cargo(&[
-        "build",
-        "--locked",
-        "-p",
-        "hookwire",
-        "-p",
-        "hookwire-worker",
-        "-p",
-        "webhook_receiver",
-    ]))?;
+    // The integration tests drive the built binaries, which `cargo test` of another package does not build. All of the
+    // workspace is built at once, with what its tests need, so that no crate is compiled twice.
+    let mut build = cargo(&["build", "--locked"]);
+    match arguments.rest.is_empty() {
+        true => build.args(["--workspace", "--all-features", "--all-targets"]),
+        false => build.args(["-p", "hookwire", "-p", "hookwire-worker", "-p", "webhook_receiver"]),
+    };
+    run::run(build)?;
     let mut command = cargo(&["test", "--locked", "--no-fail-fast"]);
     match arguments.rest.is_empty() {
         true => command.args(["--workspace", "--all-features"]),

@@ -1,7 +1,7 @@
 //! Measures the store on a Redis server of its own: events in, events leased and settled as delivered, deliveries out of
 //! a backlog, beside raw pipelined `XADD` to the same server in the same run.
 //!
-//! `cargo run --release -p hookwire-queue-redis --example throughput -- [EVENTS] [BATCH] [no|everysec|always] [SHARDS]`
+//! `cargo run --release -p hookwire-queue-redis --example redis_throughput -- [EVENTS] [BATCH] [no|everysec|always] [SHARDS]`
 
 use std::time::{Duration, Instant};
 

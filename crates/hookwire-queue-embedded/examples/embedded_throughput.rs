@@ -1,7 +1,7 @@
 //! Measures the store: events in, events leased and settled as delivered, beside raw batched inserts into a bare table
 //! on the same disk in the same run.
 //!
-//! `cargo run --release -p hookwire-queue-embedded --example throughput -- [EVENTS] [BATCH] [FOLDER]`
+//! `cargo run --release -p hookwire-queue-embedded --example embedded_throughput -- [EVENTS] [BATCH] [FOLDER]`
 
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -1,6 +1,6 @@
 //! Renders a template with a JSON document, both given on the command line or made up.
 //!
-//! `cargo run -p hookwire-jinja --example render -- '{{ a|tojson }} {{ a }}' '{"a": [1, 1.0, null]}'`
+//! `cargo run -p hookwire-jinja --example render_jinja -- '{{ a|tojson }} {{ a }}' '{"a": [1, 1.0, null]}'`
 
 use std::error::Error;
 
