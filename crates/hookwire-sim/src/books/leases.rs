@@ -177,14 +177,16 @@ impl Books {
             self.lost.insert(lease.subject);
             return None;
         }
-        self.ended.insert(lease.token);
-        if own.is_none() && held.is_some() {
+        // Once more, because the reply was lost: the store answers the same, and changes nothing.
+        let repeated = !self.ended.insert(lease.token);
+        let believed = !repeated && own.is_none();
+        if believed && held.is_some() {
             // Said to be delivered after another worker had leased it: it is believed.
             self.lost.insert(lease.subject);
             let who = self.who(Some(life));
             self.note(About::of(lease.subject), || format!("{who} is believed about {:?}", lease.subject));
         }
-        if held.is_some_and(|held| held.token <= lease.token || own.is_none()) {
+        if held.is_some_and(|held| held.token <= lease.token || believed) {
             self.leases.remove(&lease.subject);
         }
         own
