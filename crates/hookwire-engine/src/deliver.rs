@@ -158,6 +158,9 @@ async fn deliver<D: Dispatch, C: Clock>(
     };
     // While the request is under way, others may have the memory that the event took.
     drop(context);
+    // Those that were begun together are sent together, after all of them were rendered. Either takes more code than the
+    // nearest caches hold, and by turns each delivery would fetch all of it anew.
+    tokio::task::yield_now().await;
     begin();
     let in_flight = InFlight::new(&shared.metrics);
     let report = shared.dispatcher.attempt(&request, snapshot.options(&webhook.webhook().name)).await;

@@ -316,8 +316,9 @@ impl<Q: Queue, D: Dispatch, C: Clock> Lane<Q, D, C> {
         }
         let is_full = self.hands.busy() >= hands_max;
         self.held_up = some_wait && !is_full && !self.intake.is_empty();
-        // A part of the places, so that one event more or less does not make the others wait for long.
-        self.few = if some_wait { 1 } else { (self.shared.settings.concurrency / 8).clamp(1, 2 * self.few) };
+        // A part of the places, so that one event more or less does not make the others wait for long; as much of them as
+        // gains, because those that are begun together share the way through the processor's caches.
+        self.few = if some_wait { 1 } else { (self.shared.settings.concurrency / 4).clamp(1, 2 * self.few) };
         if self.stopping.is_some() || some_wait {
             return 0;
         }
