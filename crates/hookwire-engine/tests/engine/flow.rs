@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::num::NonZeroU32;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,6 +27,26 @@ async fn an_event_is_delivered_to_every_webhook_of_its_rules() {
     let log = deliveries[0].attempt_log.as_ref().unwrap();
     assert_eq!((log.len(), log[0].number, log[0].status), (1, 1, Some(200)));
     assert_eq!(world.script.seen().len(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_begun_together_is_rendered_before_any_of_it_is_sent() {
+    let world = World::new();
+    world.script.always("/a", Act::AnswerAfter(Duration::from_secs(1), 200));
+    world.publish(2).await;
+    // Who renders asks for the time: how many requests had gone out by then?
+    let sent = Arc::new(Mutex::new(Vec::new()));
+    let clock = {
+        let (script, sent) = (Arc::clone(&world.script), Arc::clone(&sent));
+        move || {
+            sent.lock().unwrap().push(script.count("/a"));
+            START.saturating_add(Duration::from_millis(1))
+        }
+    };
+    run(world.engine(world.queue.clone(), clock), CancellationToken::new()).await.unwrap();
+    assert_eq!(world.script.count("/a"), 2);
+    let sent = sent.lock().unwrap();
+    assert!(sent.contains(&0) && !sent.contains(&1), "{sent:?}");
 }
 
 #[tokio::test(start_paused = true)]
