@@ -17,22 +17,23 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     redis::ensure_server()?;
-    // The integration tests drive the built binaries, which `cargo test` of another package does not build. All of the
-    // workspace is built at once, with what its tests need, so that no crate is compiled twice.
+    let is_whole = arguments.rest.is_empty();
+    // The integration tests drive the built binaries, which `cargo test` of another package does not build. Where all is
+    // tested, they are built with the features that the tests need, so that no crate is compiled twice.
     let mut build = cargo(&["build", "--locked"]);
-    match arguments.rest.is_empty() {
+    match is_whole {
         true => build.args(["--workspace", "--all-features", "--all-targets"]),
         false => build.args(["-p", "hookwire", "-p", "hookwire-worker", "-p", "webhook_receiver"]),
     };
     run::run(build)?;
     let mut command = cargo(&["test", "--locked", "--no-fail-fast"]);
-    match arguments.rest.is_empty() {
+    match is_whole {
         true => command.args(["--workspace", "--all-features"]),
         false => command.args(&arguments.rest),
     };
     let mut counts = Counts::default();
     let mut result = count_tests(command, &mut counts);
-    if arguments.rest.is_empty() && redis::has_valkey() {
+    if is_whole && redis::has_valkey() {
         let mut command = cargo(&["test", "--locked", "--no-fail-fast", "-p", "hookwire-queue-redis"]);
         command.env("HOOKWIRE_REDIS_SERVER", "valkey-server");
         result = result.and(count_tests(command, &mut counts).context("against valkey-server"));
